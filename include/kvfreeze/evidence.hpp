@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+
+namespace kvfreeze {
+
+/// What a scorer asks of the backend; the backend computes nothing else.
+enum class Evidence : std::uint8_t {
+  none,     ///< position and age only
+  key,      ///< `key_norm`
+  queries,  ///< `mean_abs_dot` over the scorer's `queries` most recent queries
+  mass,     ///< `mass`: softmax mass under this step's query, mean over the group's query heads
+};
+
+/// @brief What is known of one granule when its score is updated.
+///
+/// Every value is computed in one canonical order with explicit fused multiply-adds, so that host
+/// and device, any thread count and any batch see the same bits.
+struct RowEvidence {
+  float mass = 0.0F;          ///< in [0, 1]; sum over the granule's rows
+  float mean_abs_dot = 0.0F;  ///< mean |q.k| * scale over recent queries and heads, max over rows
+  float key_norm = 0.0F;      ///< L2 norm of the key, mean over the granule's rows (and heads)
+  std::int32_t position = 0;  ///< position of the granule's first row
+  std::int32_t age = 0;       ///< rows appended after it
+  std::uint32_t step = 0;     ///< the sequence's step
+};
+
+/// A scorer without memory has this state; it takes no space.
+struct NoState {};
+
+}  // namespace kvfreeze

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <kvfreeze/element.hpp>
+#include <kvfreeze/types.hpp>
+
+#include <concepts>
+
+namespace kvfreeze {
+
+/// @brief How rows lie in memory and what changes state together.
+/// @tparam T element type of K and V: float, Half or BFloat16
+/// @tparam PageTokens rows of a granule: 1, 4 or 16; a granule freezes and thaws as one
+/// @tparam Lanes one active set per KV head or per layer
+template <Element T = Half, int PageTokens = 1, Grouping Lanes = Grouping::kv_head>
+struct Layout {
+  static_assert(PageTokens == 1 || PageTokens == 4 || PageTokens == 16,
+                "kvfreeze: PageTokens must be 1, 4 or 16");
+  using element_type = T;
+  static constexpr int page_tokens = PageTokens;
+  static constexpr Grouping grouping = Lanes;
+};
+
+template <class L>
+concept LayoutPolicy = requires {
+  requires Element<typename L::element_type>;
+  { L::page_tokens } -> std::convertible_to<int>;
+  { L::grouping } -> std::convertible_to<Grouping>;
+};
+
+}  // namespace kvfreeze

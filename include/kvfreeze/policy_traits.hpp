@@ -1,0 +1,162 @@
+#pragma once
+
+/// @file
+/// @brief Defaults of everything optional in a policy. The only place that asks for it.
+
+#include <kvfreeze/concepts.hpp>
+#include <kvfreeze/digest/none.hpp>
+
+#include <limits>
+
+namespace kvfreeze::detail {
+
+template <class S>
+struct digest_of {
+  using type = NoDigest;
+};
+
+template <class S>
+  requires requires { typename S::Digest; }
+struct digest_of<S> {
+  using type = typename S::Digest;
+};
+
+template <ScorerPolicy S>
+using digest_t = typename digest_of<S>::type;
+
+template <ScorerPolicy S>
+constexpr int query_window(S const& scorer) noexcept {
+  if constexpr (S::evidence != Evidence::queries) {
+    return 0;
+  } else if constexpr (requires { scorer.queries(); }) {
+    return scorer.queries();
+  } else {
+    return 32;
+  }
+}
+
+template <SchedulerPolicy S>
+constexpr bool is_timed() noexcept {
+  if constexpr (requires { S::timed; }) {
+    return S::timed;
+  } else {
+    return false;
+  }
+}
+
+template <SchedulerPolicy S>
+constexpr bool has_sleep() noexcept {
+  if constexpr (requires { S::sleeps; }) {
+    return S::sleeps;
+  } else {
+    return is_timed<S>();
+  }
+}
+
+template <SchedulerPolicy S>
+constexpr bool is_eager() noexcept {
+  if constexpr (requires { S::eager; }) {
+    return S::eager;
+  } else {
+    return false;
+  }
+}
+
+template <SchedulerPolicy S>
+constexpr int slow_period(S const& scheduler) noexcept {
+  if constexpr (requires { scheduler.period(); }) {
+    return scheduler.period();
+  } else {
+    return 1;
+  }
+}
+
+template <SchedulerPolicy S>
+constexpr int recount(S const& scheduler, int previous, bool low, int steps) noexcept {
+  if constexpr (requires { scheduler.count(previous, low, steps); }) {
+    return scheduler.count(previous, low, steps);
+  } else {
+    return previous + (low ? 1 : 0);
+  }
+}
+
+template <SchedulerPolicy S>
+constexpr float base_level(S const& scheduler) noexcept {
+  if constexpr (requires { scheduler.base_level(); }) {
+    return scheduler.base_level();
+  } else {
+    return 0.0F;
+  }
+}
+
+template <TierPolicy T>
+constexpr TierKind tier_kind() noexcept {
+  if constexpr (requires { T::kind; }) {
+    return T::kind;
+  } else {
+    return TierKind::holding;
+  }
+}
+
+template <TierPolicy T>
+constexpr bool is_lossless() noexcept {
+  if constexpr (requires { T::lossless; }) {
+    return T::lossless;
+  } else {
+    return tier_kind<T>() != TierKind::discarding;
+  }
+}
+
+template <TierPolicy T>
+constexpr void attach_tier(T& tier, TierGeometry const& geometry) {
+  if constexpr (requires { tier.attach(geometry); }) {
+    tier.attach(geometry);
+  }
+}
+
+template <TierPolicy T>
+constexpr std::size_t tier_capacity(T const& tier) noexcept {
+  if constexpr (requires { tier.capacity(); }) {
+    return tier.capacity();
+  } else {
+    return std::numeric_limits<std::size_t>::max();
+  }
+}
+
+template <TriggerPolicy T>
+constexpr Recovery highest_recovery() noexcept {
+  if constexpr (requires { T::highest; }) {
+    return T::highest;
+  } else {
+    return Recovery::full;
+  }
+}
+
+template <TriggerPolicy T>
+constexpr bool needs_query_cosine() noexcept {
+  if constexpr (requires { T::needs_query_cosine; }) {
+    return T::needs_query_cosine;
+  } else {
+    return false;
+  }
+}
+
+template <TriggerPolicy T>
+constexpr int window_steps(T const& trigger) noexcept {
+  if constexpr (requires { trigger.window_steps(); }) {
+    return trigger.window_steps();
+  } else {
+    return 32;
+  }
+}
+
+template <TriggerPolicy T>
+constexpr int rewind_tokens(T const& trigger) noexcept {
+  if constexpr (requires { trigger.rewind_tokens(); }) {
+    return trigger.rewind_tokens();
+  } else {
+    return 16;
+  }
+}
+
+}  // namespace kvfreeze::detail

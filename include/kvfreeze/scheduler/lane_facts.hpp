@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+namespace kvfreeze {
+
+/// What a scheduler knows of a lane when it states its selections. Counts are in granules.
+struct LaneFacts {
+  int layer = 0;
+  int head = 0;                         ///< KV head, 0 with Grouping::layer
+  int page_tokens = 1;                  ///< rows of a granule
+  std::int32_t granules = 0;            ///< in the lane
+  std::int32_t exact = 0;               ///< exact at the moment, protected ones included
+  std::int32_t protected_granules = 0;  ///< sinks, window, pins, newborns
+  /// Granules that the byte cap lets the lane hold exact; the maximum where there is no cap.
+  std::int32_t allowed = std::numeric_limits<std::int32_t>::max();
+  float water_level = 0.0F;  ///< the epsilon that meets the byte cap; 0 where the cap is slack
+  std::uint32_t step = 0;
+};
+
+}  // namespace kvfreeze
