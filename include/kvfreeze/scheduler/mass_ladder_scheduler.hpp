@@ -1,0 +1,58 @@
+#pragma once
+
+#include <kvfreeze/concepts.hpp>
+#include <kvfreeze/config.hpp>
+#include <kvfreeze/detail/arithmetic.hpp>
+#include <kvfreeze/detail/validate.hpp>
+
+#include <cstdint>
+
+namespace kvfreeze {
+
+/// @brief Each lane keeps what it needs: all granules but the least, whose masses sum to ε.
+///
+/// Recall decides with the current query; what a recall wanted stays for `stay` steps, so that a
+/// granule on the border does not come and go (design: cumulative-mass thresholds beat equal
+/// budgets; lag is the enemy). With `softness` above 0 granules that stay low are looked at ever
+/// more rarely: the c-th detection puts them to sleep for ⌊√c / softness⌋ steps, during which
+/// nothing, not even a recall, sees them.
+///
+/// Meant for scorers whose scores are masses.
+/// @complexity O(1)
+struct MassLadderScheduler {
+  static constexpr bool sleeps = true;
+
+  float missed_mass = 0.02F;  ///< ε: softmax mass that attention may miss, in [0, 1]
+  int stay = 8;               ///< steps that a recall holds, in [1, 2^24]
+  float softness = 0.0F;      ///< 0: never asleep; else in [2^-8, 2^16]
+
+  KVFREEZE_HD constexpr float base_level() const noexcept { return missed_mass; }
+
+  KVFREEZE_HD constexpr Selection recall(LaneFacts const&) const noexcept {
+    return Selection::all_but_mass(missed_mass);
+  }
+
+  KVFREEZE_HD constexpr Selection retain(LaneFacts const&) const noexcept {
+    return Selection::wanted_within(stay);
+  }
+
+  KVFREEZE_HD constexpr int sleep(int detections) const noexcept {
+    return detections <= 0 || !(softness > 0.0F)
+               ? 0
+               : detail::floor_sqrt_over(static_cast<std::uint32_t>(detections), softness);
+  }
+
+  /// @throws InvalidArgument if a field is out of its range
+  void validate() const {
+    detail::require_range("MassLadderScheduler::missed_mass", missed_mass, 0, 1);
+    detail::require_range("MassLadderScheduler::stay", stay, 1, 1 << 24);
+    if (softness != 0.0F) {
+      detail::require_range("MassLadderScheduler::softness", softness, detail::sqrt_divisor_min,
+                            detail::sqrt_divisor_max);
+    }
+  }
+};
+
+static_assert(SchedulerPolicy<MassLadderScheduler>);
+
+}  // namespace kvfreeze

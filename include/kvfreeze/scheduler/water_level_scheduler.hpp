@@ -1,0 +1,56 @@
+#pragma once
+
+#include <kvfreeze/concepts.hpp>
+#include <kvfreeze/config.hpp>
+#include <kvfreeze/detail/arithmetic.hpp>
+#include <kvfreeze/detail/validate.hpp>
+
+#include <cstdint>
+
+namespace kvfreeze {
+
+/// @brief The mass ladder under a byte cap: one ε for all lanes, raised until the bytes fit.
+///
+/// ε is the scheduler's own while memory is slack, and the cache's water level when the cap binds:
+/// lanes that need few granules give way to those that need many, and nobody sets budgets by layer
+/// or head.
+///
+/// Meant for scorers whose scores are masses.
+/// @complexity O(1)
+struct WaterLevelScheduler {
+  static constexpr bool sleeps = true;
+
+  float missed_mass = 0.02F;  ///< ε where the cap is slack: mass that may be missed, in [0, 1]
+  int stay = 8;               ///< steps that a recall holds, in [1, 2^24]
+  float softness = 0.0F;      ///< as in MassLadderScheduler; 0: never asleep; else in [2^-8, 2^16]
+
+  KVFREEZE_HD constexpr float base_level() const noexcept { return missed_mass; }
+
+  KVFREEZE_HD constexpr Selection recall(LaneFacts const& lane) const noexcept {
+    return Selection::all_but_mass(lane.water_level > missed_mass ? lane.water_level : missed_mass);
+  }
+
+  KVFREEZE_HD constexpr Selection retain(LaneFacts const&) const noexcept {
+    return Selection::wanted_within(stay);
+  }
+
+  KVFREEZE_HD constexpr int sleep(int detections) const noexcept {
+    return detections <= 0 || !(softness > 0.0F)
+               ? 0
+               : detail::floor_sqrt_over(static_cast<std::uint32_t>(detections), softness);
+  }
+
+  /// @throws InvalidArgument if a field is out of its range
+  void validate() const {
+    detail::require_range("WaterLevelScheduler::missed_mass", missed_mass, 0, 1);
+    detail::require_range("WaterLevelScheduler::stay", stay, 1, 1 << 24);
+    if (softness != 0.0F) {
+      detail::require_range("WaterLevelScheduler::softness", softness, detail::sqrt_divisor_min,
+                            detail::sqrt_divisor_max);
+    }
+  }
+};
+
+static_assert(SchedulerPolicy<WaterLevelScheduler>);
+
+}  // namespace kvfreeze
