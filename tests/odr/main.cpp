@@ -1,0 +1,4 @@
+int first();
+int second();
+
+int main() { return first() == second() ? 0 : 1; }

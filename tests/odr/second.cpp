@@ -1,0 +1,3 @@
+#include "all_headers.hpp"
+
+int second() { return KVFREEZE_VERSION_MINOR; }
