@@ -36,7 +36,7 @@ if ((${#missing[@]})); then
     [[ -t 0 ]] || become_root=(sudo -n)
   fi
   if ! command -v apt-get >/dev/null || { ((EUID != 0)) && ! command -v sudo >/dev/null; }; then
-    echo "tests/run.sh: missing: ${missing[*]} (and no apt-get to install them with)" >&2
+    echo "tests/run.sh: missing: ${missing[*]} (to install them I need apt-get, and root or sudo)" >&2
     exit 1
   fi
   echo "tests/run.sh: installing ${missing[*]}"
