@@ -1,0 +1,62 @@
+#include "caches.hpp"
+
+#include "presets/presets.hpp"
+#include "user_error.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+namespace llama {
+
+namespace {
+
+std::string plain_letters(std::string_view name) {
+  std::string letters;
+  for (char const c : name) {
+    if (c != '-' && c != '_') {
+      letters += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    }
+  }
+  return letters;
+}
+
+}  // namespace
+
+std::span<Preset const> presets() {
+  static std::array const all{
+      Preset{"KvFreeze", "recall before attention by key digests; rows exact or frozen (default)",
+             &make_kv_freeze},
+      Preset{"AsrKfEgr", "the paper's rules; sleeping rows ask their digest before they move",
+             &make_asr_kf_egr},
+      Preset{"AsrKfEgrEager", "the paper's rules to the letter: rows thaw when their timer ends",
+             &make_asr_kf_egr_eager},
+      Preset{"StreamingLlm", "sinks and a window of recent rows, the rest is dropped",
+             &make_streaming_llm},
+      Preset{"Plain", "every row exact, always: what the others are measured against", &make_plain},
+  };
+  return all;
+}
+
+Preset const& find_preset(std::string_view name) {
+  auto const same_name = [&](Preset const& p) {
+    return plain_letters(p.name) == plain_letters(name);
+  };
+  auto const found = std::find_if(presets().begin(), presets().end(), same_name);
+  if (found != presets().end()) {
+    return *found;
+  }
+  std::string known;
+  for (Preset const& preset : presets()) {
+    known += (known.empty() ? "" : ", ") + std::string(preset.name);
+  }
+  throw UserError("unknown preset '" + std::string(name) + "'; there are " + known);
+}
+
+std::size_t full_bytes(kvfreeze::Shape const& shape, int tokens) {
+  auto const size = [](int n) { return static_cast<std::size_t>(n); };
+  std::size_t const row = 2 * 2 * size(shape.head_dim) * size(shape.kv_heads);
+  return row * size(shape.layers) * size(tokens);
+}
+
+}  // namespace llama

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <kvfreeze/report.hpp>
+#include <kvfreeze/types.hpp>
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace llama {
+
+/// Where frozen rows live.
+enum class TierChoice { host, in_place };
+
+/// What the command line says about a cache.
+struct CacheSettings {
+  kvfreeze::Shape shape;
+  kvfreeze::Limits limits;
+  TierChoice tier = TierChoice::host;
+  std::optional<float> missed_mass;  ///< the scheduler's default where not given
+};
+
+/// @brief A KV cache with one open sequence, whatever its policies.
+///
+/// The library's caches are templates; here each preset is instantiated in a file of its own and
+/// reached through this interface, which costs one virtual call per layer and token.
+class AttentionCache {
+ public:
+  AttentionCache() = default;
+  AttentionCache(AttentionCache const&) = delete;
+  AttentionCache& operator=(AttentionCache const&) = delete;
+  virtual ~AttentionCache() = default;
+
+  /// @brief Appends tokens to a layer and attends to everything before and to themselves.
+  virtual void attend(int layer, std::span<float const> q, std::span<float const> k,
+                      std::span<float const> v, std::span<float> out, kvfreeze::Part part) = 0;
+
+  /// @brief Ends a step. @param logits of the last token, or nothing
+  virtual kvfreeze::StepReport advance(std::span<float const> logits) = 0;
+
+  /// @brief Forgets the tokens from `length` on.
+  virtual void truncate(int length) = 0;
+
+  /// @brief Full Reset: every frozen row becomes exact.
+  virtual void thaw() = 0;
+
+  /// @brief Forgets everything; the next token is the first.
+  virtual void restart() = 0;
+
+  [[nodiscard]] virtual int length() const = 0;
+  [[nodiscard]] virtual int lanes_per_layer() const = 0;
+  virtual void fidelities(int layer, int lane, std::span<kvfreeze::Fidelity> out) const = 0;
+
+  /// Time spent in `attend` (by one part) and in `advance`, since the cache was made.
+  [[nodiscard]] double attend_seconds() const { return attend_seconds_; }
+
+  [[nodiscard]] double advance_seconds() const { return advance_seconds_; }
+
+ protected:
+  double attend_seconds_ = 0.0;
+  double advance_seconds_ = 0.0;
+};
+
+/// A named composition of policies.
+struct Preset {
+  std::string_view name;
+  std::string_view description;
+  std::unique_ptr<AttentionCache> (*make)(CacheSettings const&);
+};
+
+/// @brief All presets, the default one first.
+std::span<Preset const> presets();
+
+/// @brief By name; case, '-' and '_' do not matter.
+/// @throws UserError that lists the names there are
+Preset const& find_preset(std::string_view name);
+
+/// @brief What an ordinary cache would hold: K and V of every row in 16 bits.
+std::size_t full_bytes(kvfreeze::Shape const& shape, int tokens);
+
+}  // namespace llama

@@ -1,0 +1,335 @@
+#include "charts.hpp"
+
+#include "text.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <span>
+
+namespace llama {
+
+namespace {
+
+// Geometry of every chart, in SVG units.
+constexpr double width = 960.0;
+constexpr double left = 72.0;
+constexpr double right = 16.0;
+constexpr double top = 10.0;
+constexpr double bottom = 46.0;
+constexpr double plot_width = width - left - right;
+constexpr std::size_t most_tooltips = 240;
+
+constexpr std::array fidelity_names{"exact", "compact", "frozen", "asleep", "evicted"};
+
+std::string coordinate(double x) { return format_number(x, 1); }
+
+/// 1, 2 or 5 times a power of ten, such that about `count` of them span the range.
+double tick_step(double range, double count) {
+  double const raw = range / count;
+  double const power = std::pow(10.0, std::floor(std::log10(raw)));
+  for (double const factor : {1.0, 2.0, 5.0}) {
+    if (raw <= factor * power * 1.0001) {
+      return factor * power;
+    }
+  }
+  return 10.0 * power;
+}
+
+std::string tick_text(double value, double step) {
+  int const decimals = std::max(0, static_cast<int>(-std::floor(std::log10(step) + 1e-9)));
+  return format_number(value, decimals);
+}
+
+std::string text_element(double x, double y, std::string_view anchor, std::string_view content,
+                         std::string_view more = "") {
+  return "<text x=\"" + coordinate(x) + "\" y=\"" + coordinate(y) + "\" text-anchor=\"" +
+         std::string(anchor) + "\"" + std::string(more) + ">" + escape_html(content) + "</text>\n";
+}
+
+std::string fill_of(std::string_view colour) { return "fill:var(--" + std::string(colour) + ")"; }
+
+std::string stroke_of(std::string_view colour) {
+  return "stroke:var(--" + std::string(colour) + ")";
+}
+
+/// Title, note, legend and the opened SVG element.
+std::string open_chart(ChartText const& text, std::span<Series const> legend, double height) {
+  std::string html = "<figure>\n<figcaption><h2>" + escape_html(text.title) + "</h2>\n<p>" +
+                     escape_html(text.note) + "</p>\n";
+  if (!legend.empty()) {
+    html += "<ul class=\"legend\">";
+    for (Series const& s : legend) {
+      html += "<li><i style=\"background:var(--" + s.colour + ")\"></i>" + escape_html(s.name) +
+              "</li>";
+    }
+    html += "</ul>\n";
+  }
+  return html + "</figcaption>\n<svg viewBox=\"0 0 " + coordinate(width) + " " +
+         coordinate(height) + "\" role=\"img\" aria-label=\"" + escape_html(text.title) + "\">\n";
+}
+
+std::string close_chart() { return "</svg>\n</figure>\n"; }
+
+/// From data to SVG units, with axes: x is the step, y goes from 0 to the largest value.
+class Plot {
+ public:
+  Plot(std::size_t steps, double largest) : steps_(std::max<std::size_t>(steps, 2)) {
+    y_step_ = tick_step(largest > 0.0 ? largest : 1.0, 5.0);
+    y_end_ = y_step_ * std::ceil((largest > 0.0 ? largest : 1.0) / y_step_ - 1e-9);
+  }
+
+  static constexpr double height = 300.0;
+
+  [[nodiscard]] double x(std::size_t step) const {
+    return left + plot_width * static_cast<double>(step) / static_cast<double>(steps_ - 1);
+  }
+
+  [[nodiscard]] double y(double value) const {
+    return height - bottom - (height - top - bottom) * value / y_end_;
+  }
+
+  [[nodiscard]] std::string axes(ChartText const& text) const {
+    std::string svg;
+    for (double v = 0.0; v <= y_end_ * 1.0001; v += y_step_) {
+      svg += "<path class=\"grid\" d=\"M" + coordinate(left) + " " + coordinate(y(v)) + "h" +
+             coordinate(plot_width) + "\"/>\n" +
+             text_element(left - 8, y(v) + 4, "end", tick_text(v, y_step_));
+    }
+    double const step = std::max(1.0, tick_step(static_cast<double>(steps_ - 1), 10.0));
+    for (double v = 0.0; v <= static_cast<double>(steps_ - 1); v += step) {
+      svg += text_element(x(static_cast<std::size_t>(v)), height - bottom + 18, "middle",
+                          tick_text(v, step));
+    }
+    std::string const middle = coordinate(top + (height - top - bottom) / 2);
+    svg +=
+        text_element(left + plot_width / 2, height - 6, "middle", text.x_label, " class=\"label\"");
+    svg += "<text class=\"label\" text-anchor=\"middle\" transform=\"translate(16 " + middle +
+           ") rotate(-90)\">" + escape_html(text.y_label) + "</text>\n";
+    return svg;
+  }
+
+  /// Invisible strips whose tooltips tell the values.
+  [[nodiscard]] std::string tooltips(ChartText const& text,
+                                     std::vector<Series> const& series) const {
+    std::string svg = "<g class=\"tips\">\n";
+    std::size_t const count = series.empty() ? 0 : series.front().values.size();
+    std::size_t const stride =
+        std::max<std::size_t>(1, (count + most_tooltips - 1) / most_tooltips);
+    double const strip = plot_width * static_cast<double>(stride) / static_cast<double>(steps_ - 1);
+    for (std::size_t i = 0; i < count; i += stride) {
+      std::string tip = text.x_label + " " + std::to_string(i);
+      for (Series const& s : series) {
+        tip += "\n" + s.name + ": " + format_number(s.values[i], text.decimals);
+      }
+      double const begin = std::max(x(i) - strip / 2, left);
+      double const end = std::min(x(i) + strip / 2, left + plot_width);
+      svg += "<rect x=\"" + coordinate(begin) + "\" y=\"" + coordinate(top) + "\" width=\"" +
+             coordinate(end - begin) + "\" height=\"" + coordinate(height - top - bottom) +
+             "\"><title>" + escape_html(tip) + "</title></rect>\n";
+    }
+    return svg + "</g>\n";
+  }
+
+ private:
+  std::size_t steps_;
+  double y_step_;
+  double y_end_;
+};
+
+std::size_t step_count(std::vector<Series> const& series) {
+  return series.empty() ? 0 : series.front().values.size();
+}
+
+/// Running sums: sums[i][step] is the top of layer i.
+std::vector<std::vector<double>> stack(std::vector<Series> const& series) {
+  std::vector<std::vector<double>> sums;
+  std::vector<double> sum(step_count(series), 0.0);
+  for (Series const& s : series) {
+    for (std::size_t i = 0; i < sum.size(); ++i) {
+      sum[i] += s.values[i];
+    }
+    sums.push_back(sum);
+  }
+  return sums;
+}
+
+double largest_of(std::vector<double> const& values) {
+  return values.empty() ? 0.0 : *std::max_element(values.begin(), values.end());
+}
+
+std::string polyline(Plot const& plot, std::vector<double> const& values, bool backwards) {
+  std::string path;
+  for (std::size_t n = 0; n < values.size(); ++n) {
+    std::size_t const i = backwards ? values.size() - 1 - n : n;
+    path += (path.empty() ? "" : "L") + coordinate(plot.x(i)) + " " + coordinate(plot.y(values[i]));
+  }
+  return path;
+}
+
+}  // namespace
+
+std::string escape_html(std::string_view text) {
+  std::string out;
+  for (char const c : text) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
+    }
+  }
+  return out;
+}
+
+std::string stacked_areas(ChartText const& text, std::vector<Series> const& series) {
+  auto const sums = stack(series);
+  Plot const plot(step_count(series), sums.empty() ? 0.0 : largest_of(sums.back()));
+  std::string html = open_chart(text, series, Plot::height);
+  std::vector<double> below(step_count(series), 0.0);
+  for (std::size_t i = 0; i < series.size(); ++i) {
+    html += "<path style=\"" + fill_of(series[i].colour) + "\" d=\"M" +
+            polyline(plot, sums[i], false) + "L" + polyline(plot, below, true) + "z\"/>\n";
+    below = sums[i];
+  }
+  return html + plot.axes(text) + plot.tooltips(text, series) + close_chart();
+}
+
+std::string lines(ChartText const& text, std::vector<Series> const& series,
+                  std::vector<Mark> const& marks) {
+  double largest = 0.0;
+  for (Series const& s : series) {
+    largest = std::max(largest, largest_of(s.values));
+  }
+  Plot const plot(step_count(series), largest);
+  std::string html = open_chart(text, series, Plot::height) + plot.axes(text);
+  for (Series const& s : series) {
+    html += "<path class=\"line\" style=\"" + stroke_of(s.colour) + "\" d=\"M" +
+            polyline(plot, s.values, false) + "\"/>\n";
+  }
+  html += plot.tooltips(text, series);
+  for (Mark const& mark : marks) {
+    html += "<circle class=\"mark\" style=\"" + fill_of(mark.colour) + "\" cx=\"" +
+            coordinate(plot.x(mark.step)) + "\" cy=\"" + coordinate(plot.y(mark.value)) +
+            "\" r=\"5\"><title>" + escape_html(mark.tip) + "</title></circle>\n";
+  }
+  return html + close_chart();
+}
+
+std::string stacked_bars(ChartText const& text, std::vector<Series> const& series) {
+  auto const sums = stack(series);
+  std::size_t const count = step_count(series);
+  Plot const plot(count, sums.empty() ? 0.0 : largest_of(sums.back()));
+  std::string const thickness = coordinate(
+      std::max(0.6, 0.8 * plot_width / static_cast<double>(std::max<std::size_t>(count, 1))));
+  std::string html = open_chart(text, series, Plot::height) + plot.axes(text);
+  for (std::size_t s = 0; s < series.size(); ++s) {
+    std::string path;
+    for (std::size_t i = 0; i < count; ++i) {
+      double const base = s == 0 ? 0.0 : sums[s - 1][i];
+      if (sums[s][i] > base) {
+        path += "M" + coordinate(plot.x(i)) + " " + coordinate(plot.y(base)) + "V" +
+                coordinate(plot.y(sums[s][i]));
+      }
+    }
+    html += "<path style=\"fill:none;" + stroke_of(series[s].colour) +
+            ";stroke-width:" + thickness + "\" d=\"" + path + "\"/>\n";
+  }
+  return html + plot.tooltips(text, series) + close_chart();
+}
+
+std::string heat_map(ChartText const& text, FidelityMap const& map) {
+  constexpr double row_height = 5.0;
+  int const lanes = map.layers * map.lanes_per_layer;
+  double const plot_height = row_height * lanes;
+  double const height = top + plot_height + bottom;
+  std::size_t const length = static_cast<std::size_t>(map.length);
+  auto const lane_cells = [&](int lane) {
+    return std::span(map.cells).subspan(static_cast<std::size_t>(lane) * length, length);
+  };
+
+  std::vector<Series> legend;
+  for (std::size_t f = 0; f < fidelity_names.size(); ++f) {
+    if (std::find(map.cells.begin(), map.cells.end(), static_cast<kvfreeze::Fidelity>(f)) !=
+        map.cells.end()) {
+      legend.push_back({fidelity_names[f], fidelity_names[f], {}});
+    }
+  }
+  std::string html = open_chart(text, legend, height);
+
+  // Runs of equal fidelity, drawn as strokes: one path for each fidelity.
+  std::array<std::string, fidelity_names.size()> paths;
+  for (int lane = 0; lane < lanes; ++lane) {
+    auto const cells = lane_cells(lane);
+    for (std::size_t begin = 0; begin < length;) {
+      std::size_t end = begin;
+      while (end < length && cells[end] == cells[begin]) {
+        ++end;
+      }
+      paths[static_cast<std::size_t>(cells[begin])] += "M" + std::to_string(begin) + " " +
+                                                       std::to_string(lane) + ".5h" +
+                                                       std::to_string(end - begin);
+      begin = end;
+    }
+  }
+  html += "<g transform=\"translate(" + coordinate(left) + " " + coordinate(top) + ") scale(" +
+          format_number(plot_width / std::max(map.length, 1), 6) + " " + coordinate(row_height) +
+          ")\">\n";
+  for (std::size_t f = 0; f < paths.size(); ++f) {
+    if (!paths[f].empty()) {
+      html += "<path style=\"fill:none;stroke-width:1;" + stroke_of(fidelity_names[f]) + "\" d=\"" +
+              paths[f] + "\"/>\n";
+    }
+  }
+  html += "</g>\n<g class=\"tips\">\n";
+  for (int lane = 0; lane < lanes; ++lane) {
+    auto const cells = lane_cells(lane);
+    std::string tip = "layer " + std::to_string(lane / map.lanes_per_layer) + ", lane " +
+                      std::to_string(lane % map.lanes_per_layer);
+    for (std::size_t f = 0; f < fidelity_names.size(); ++f) {
+      auto const rows = std::count(cells.begin(), cells.end(), static_cast<kvfreeze::Fidelity>(f));
+      if (rows > 0) {
+        tip += std::string("\n") + fidelity_names[f] + ": " +
+               format_count(static_cast<std::uint64_t>(rows)) + " rows (" +
+               format_percent(static_cast<double>(rows) / static_cast<double>(length)) + ")";
+      }
+    }
+    html += "<rect x=\"" + coordinate(left) + "\" y=\"" + coordinate(top + row_height * lane) +
+            "\" width=\"" + coordinate(plot_width) + "\" height=\"" + coordinate(row_height) +
+            "\"><title>" + escape_html(tip) + "</title></rect>\n";
+  }
+  html += "</g>\n";
+
+  int const layer_stride = std::max(1, map.layers / 10);
+  for (int layer = 0; layer < map.layers; layer += layer_stride) {
+    html += text_element(left - 8, top + row_height * (layer + 0.5) * map.lanes_per_layer + 4,
+                         "end", std::to_string(layer));
+  }
+  double const step = std::max(1.0, tick_step(std::max(map.length, 1), 10.0));
+  for (double v = 0.0; v <= map.length; v += step) {
+    html += text_element(left + plot_width * v / std::max(map.length, 1), top + plot_height + 18,
+                         "middle", tick_text(v, step));
+  }
+  html +=
+      text_element(left + plot_width / 2, height - 6, "middle", text.x_label, " class=\"label\"");
+  html += "<text class=\"label\" text-anchor=\"middle\" transform=\"translate(16 " +
+          coordinate(top + plot_height / 2) + ") rotate(-90)\">" + escape_html(text.y_label) +
+          "</text>\n";
+  return html + close_chart();
+}
+
+}  // namespace llama

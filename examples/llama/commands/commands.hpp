@@ -1,0 +1,19 @@
+#pragma once
+
+#include "../options.hpp"
+
+namespace llama {
+
+/// @brief Writes text through a preset.
+void generate(GenerateOptions const& options);
+
+/// @brief Teacher-forced quality of presets against the plain cache.
+void score(ScoreOptions const& options);
+
+/// @brief Retrieval: a number hidden in a long text.
+void passkey(PasskeyOptions const& options);
+
+/// @brief Decode speed at several depths.
+void bench(BenchOptions const& options);
+
+}  // namespace llama

@@ -1,0 +1,371 @@
+#include "../charts.hpp"
+#include "../engine.hpp"
+#include "../prose.hpp"
+#include "../quality.hpp"
+#include "../report_html.hpp"
+#include "../sampler.hpp"
+#include "../status.hpp"
+#include "../text.hpp"
+#include "../user_error.hpp"
+#include "../watch.hpp"
+#include "commands.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace llama {
+
+namespace {
+
+constexpr std::string_view system_message =
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+
+std::string read_prompt(GenerateOptions const& o) {
+  if (!o.prompt_file.empty()) {
+    return read_text_file(o.prompt_file);
+  }
+  return o.prompt.empty() ? std::string(default_prompt) : o.prompt;
+}
+
+int control_token(Tokenizer const& tokenizer, std::string_view name) {
+  if (auto const token = tokenizer.control(name)) {
+    return *token;
+  }
+  throw UserError("--chat: the model has no token " + std::string(name));
+}
+
+/// The prompt's tokens; as a chat in the ChatML form that the model was trained on.
+std::vector<int> encode_prompt(Tokenizer const& tokenizer, std::string const& prompt, bool chat) {
+  if (!chat) {
+    return tokenizer.encode(prompt);
+  }
+  int const begin = control_token(tokenizer, "<|im_start|>");
+  int const end = control_token(tokenizer, "<|im_end|>");
+  std::vector<int> tokens;
+  auto const add = [&](std::string const& text) {
+    std::vector<int> const more = tokenizer.encode(text);
+    tokens.insert(tokens.end(), more.begin(), more.end());
+  };
+  tokens.push_back(begin);
+  add("system\n" + std::string(system_message));
+  tokens.push_back(end);
+  add("\n");
+  tokens.push_back(begin);
+  add("user\n" + prompt);
+  tokens.push_back(end);
+  add("\n");
+  tokens.push_back(begin);
+  add("assistant\n");
+  return tokens;
+}
+
+/// Tokens with which the model ends a text.
+std::vector<int> end_tokens(Tokenizer const& tokenizer) {
+  std::vector<int> tokens;
+  for (char const* name : {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}) {
+    if (auto const token = tokenizer.control(name)) {
+      tokens.push_back(*token);
+    }
+  }
+  return tokens;
+}
+
+/// @brief The text as it grows, with everything needed to take the last tokens back.
+class Generation {
+ public:
+  Generation(Engine& engine, Preset const& preset, GenerateOptions const& options,
+             std::vector<int> prompt)
+      : options_(options),
+        tokenizer_(engine.tokenizer()),
+        prompt_(std::move(prompt)),
+        ends_(end_tokens(tokenizer_)),
+        sampler_(options.temperature, options.top_p, options.seed,
+                 options.stop_at_end ? std::vector<int>() : ends_),
+        run_(engine.make_run(preset)) {
+    if (options.compare) {
+      plain_ = engine.make_plain_run();
+    }
+  }
+
+  void run() {
+    Watch const watch;
+    run_.prefill(prompt_);
+    if (plain_) {
+      plain_->prefill(prompt_);
+    }
+    LiveText live(options_.tokens);
+    decode_watch_seconds_ = 0.0;
+    while (static_cast<int>(places_.size()) < options_.tokens) {
+      int const token = sample();
+      if (seconds_to_first_token_ == 0.0) {
+        seconds_to_first_token_ = watch.seconds();
+      }
+      if (std::find(ends_.begin(), ends_.end(), token) != ends_.end()) {
+        break;
+      }
+      kvfreeze::StepReport const report = run_.step(token);
+      if (plain_) {
+        plain_->step(token);
+      }
+      decode_watch_seconds_ += run_.steps().back().seconds;
+      int const generated = static_cast<int>(places_.size());
+      live.show(tokenizer_.decode(token), report, generated, generated / decode_watch_seconds_);
+      if (report.rewind_to) {
+        live.show_rewind(go_back(*report.rewind_to));
+      }
+    }
+    live.finish();
+  }
+
+  [[nodiscard]] std::vector<int> generated() const {
+    return {run_.tokens().begin() + static_cast<std::ptrdiff_t>(prompt_.size()),
+            run_.tokens().end()};
+  }
+
+  [[nodiscard]] Run& preset_run() { return run_; }
+
+  [[nodiscard]] std::optional<Run> const& plain_run() const { return plain_; }
+
+  [[nodiscard]] std::vector<int> const& prompt() const { return prompt_; }
+
+  [[nodiscard]] double seconds_to_first_token() const { return seconds_to_first_token_; }
+
+  [[nodiscard]] Quality quality() const {
+    std::vector<Prediction> predictions;
+    for (Place const& place : places_) {
+      predictions.push_back(place.prediction);
+    }
+    return summarise(predictions);
+  }
+
+ private:
+  /// What is remembered of each generated token.
+  struct Place {
+    Sampler::State before;  // the sampler's state that the token was drawn from
+    Prediction prediction;
+  };
+
+  int sample() {
+    bool const cool = static_cast<int>(run_.tokens().size()) < cool_until_;
+    sampler_.set_temperature(cool ? rewalk_temperature() : options_.temperature);
+    Place place{.before = sampler_.state(), .prediction = {}};
+    int const token = sampler_.sample(run_.logits());
+    if (plain_) {
+      place.prediction = compare_logits(plain_->logits(), run_.logits(), token);
+    }
+    places_.push_back(place);
+    return token;
+  }
+
+  [[nodiscard]] float rewalk_temperature() const {
+    return options_.rewalk_temperature.value_or(0.5F * options_.temperature);
+  }
+
+  /// @brief Rewalk Regeneration: the text and the sampler go back; where they had been, the
+  /// temperature is lower this time.
+  /// @return generated tokens that were taken back
+  int go_back(int length) {
+    int const prompt = static_cast<int>(prompt_.size());
+    int const until = static_cast<int>(run_.tokens().size());
+    int const keep = std::max(length - prompt, 0);
+    int const dropped = static_cast<int>(places_.size()) - keep;
+    rewind(run_, length);
+    if (plain_) {
+      rewind(*plain_, length);
+    }
+    if (dropped > 0) {
+      sampler_.restore(places_[static_cast<std::size_t>(keep)].before);
+      places_.resize(static_cast<std::size_t>(keep));
+    }
+    cool_until_ = std::max(cool_until_, until);
+    if (++rewalks_ >= options_.max_rewalks) {
+      run_.quieten_triggers();
+    }
+    return dropped;
+  }
+
+  void rewind(Run& run, int length) {
+    run.rewind(length);
+    if (static_cast<std::size_t>(length) < prompt_.size()) {  // the prompt is not up for debate
+      run.prefill(std::span(prompt_).subspan(static_cast<std::size_t>(length)));
+    }
+  }
+
+  GenerateOptions const& options_;
+  Tokenizer const& tokenizer_;
+  std::vector<int> prompt_;
+  std::vector<int> ends_;
+  Sampler sampler_;
+  Run run_;
+  std::optional<Run> plain_;
+  std::vector<Place> places_;
+  int cool_until_ = 0;
+  int rewalks_ = 0;
+  double decode_watch_seconds_ = 0.0;
+  double seconds_to_first_token_ = 0.0;
+};
+
+FidelityMap read_fidelities(Engine const& engine, Run& run) {
+  FidelityMap map{.layers = engine.shape().layers,
+                  .lanes_per_layer = run.cache().lanes_per_layer(),
+                  .length = run.cache().length(),
+                  .cells = {}};
+  std::size_t const length = static_cast<std::size_t>(map.length);
+  std::size_t const lanes = static_cast<std::size_t>(map.layers * map.lanes_per_layer);
+  map.cells.resize(lanes * length);
+  for (std::size_t lane = 0; lane < lanes; ++lane) {
+    int const index = static_cast<int>(lane);
+    run.cache().fidelities(index / map.lanes_per_layer, index % map.lanes_per_layer,
+                           std::span(map.cells).subspan(lane * length, length));
+  }
+  return map;
+}
+
+std::string recoveries_text(RunSummary const& s) {
+  std::string text;
+  for (auto const level : {kvfreeze::Recovery::soft, kvfreeze::Recovery::window,
+                           kvfreeze::Recovery::full, kvfreeze::Recovery::rewalk}) {
+    text += (text.empty() ? "" : " ") + std::string(recovery_name(level)) + " " +
+            std::to_string(s.recoveries[static_cast<std::size_t>(level)]);
+  }
+  return text;
+}
+
+/// The figures of a preset, and beside them those of the plain cache where there are any.
+std::vector<std::vector<std::string>> summary_table(Preset const& preset, RunSummary const& s,
+                                                    std::optional<RunSummary> const& plain,
+                                                    Quality const& quality) {
+  std::vector<std::vector<std::string>> table{{"", std::string(preset.name)}};
+  std::vector<std::string> beside{"plain cache"};
+  auto const add = [&](char const* what, std::string value, std::string plain_value) {
+    table.push_back({what, std::move(value)});
+    beside.push_back(std::move(plain_value));
+  };
+  RunSummary const p = plain.value_or(RunSummary{});
+  auto const bytes = [](std::size_t n) { return format_bytes(static_cast<double>(n)); };
+  add("decode, tokens/s", format_number(s.decode_tokens_per_second, 1),
+      format_number(p.decode_tokens_per_second, 1));
+  add("attention and cache, ms/token",
+      format_number(1e3 * (s.attend_seconds_per_token + s.advance_seconds_per_token), 2),
+      format_number(1e3 * (p.attend_seconds_per_token + p.advance_seconds_per_token), 2));
+  add("resident at the end", bytes(s.ledger.resident()), bytes(p.ledger.resident()));
+  add("resident, of a full cache, mean", format_percent(s.resident_fraction_mean),
+      format_percent(p.resident_fraction_mean));
+  add("in the tier at the end", bytes(s.ledger.tier), bytes(p.ledger.tier));
+  add("exact rows, mean", format_percent(s.exact_fraction_mean),
+      format_percent(p.exact_fraction_mean));
+  add("bytes read, of a full cache, mean", format_percent(s.touched_fraction_mean),
+      format_percent(p.touched_fraction_mean));
+  add("moved per step, mean", format_bytes(s.moved_bytes_per_step_mean),
+      format_bytes(p.moved_bytes_per_step_mean));
+  add("triggers", recoveries_text(s), "-");
+  if (plain) {
+    add("perplexity of the text", format_number(quality.perplexity, 4),
+        format_number(quality.perplexity_plain, 4));
+    add("perplexity ratio", format_number(quality.perplexity_ratio, 4), "1");
+    add("KL from the plain cache, nats", format_small(quality.kl_mean), "0");
+    add("same likeliest token", format_percent(quality.top1_agreement), "100.0 %");
+    for (std::size_t i = 0; i < table.size(); ++i) {
+      table[i].push_back(beside[i]);
+    }
+  } else {
+    table.push_back({"full cache at the end", bytes(s.full_bytes)});
+  }
+  return table;
+}
+
+nlohmann::ordered_json figures(Engine const& engine, Preset const& preset, GenerateOptions const& o,
+                               Generation const& generation, RunSummary const& summary,
+                               std::optional<RunSummary> const& plain, std::string const& text) {
+  nlohmann::ordered_json json;
+  json["command"] = "generate";
+  engine.put_settings(json, preset);
+  json["prompt_tokens"] = generation.prompt().size();
+  json["generated_tokens"] = generation.generated().size();
+  json["temperature"] = o.temperature;
+  json["seed"] = o.seed;
+  json["seconds_to_first_token"] = generation.seconds_to_first_token();
+  put_figures(json, summary);
+  if (plain) {
+    put_figures(json, generation.quality());
+    json["plain_prefill_tokens_per_second"] = plain->prefill_tokens_per_second;
+    json["plain_decode_tokens_per_second"] = plain->decode_tokens_per_second;
+    json["plain_attend_seconds_per_token"] = plain->attend_seconds_per_token;
+    json["plain_resident_bytes_peak"] = plain->resident_bytes_peak;
+  } else {
+    for (char const* key :
+         {"perplexity_plain", "perplexity", "perplexity_ratio", "kl_mean", "top1_agreement"}) {
+      json[key] = nullptr;  // only --compare knows
+    }
+  }
+  json["generated_text"] = text;
+  return json;
+}
+
+}  // namespace
+
+void generate(GenerateOptions const& options) {
+  GenerateOptions o = options;
+  Preset const& preset = find_preset(o.common.preset);
+  for (std::string const& file : {o.common.json, o.html}) {
+    if (!file.empty()) {
+      check_writable(file);
+    }
+  }
+  bool const own_prompt = !o.prompt.empty() || !o.prompt_file.empty();
+  o.chat = o.chat || !own_prompt;  // the built-in prompt is a question
+  std::string const prompt = read_prompt(o);
+
+  Engine engine(o.common);
+  std::vector<int> const tokens = encode_prompt(engine.tokenizer(), prompt, o.chat);
+  if (tokens.empty()) {
+    throw UserError("the prompt is empty");
+  }
+  if (tokens.size() + static_cast<std::size_t>(o.tokens) >
+      static_cast<std::size_t>(o.common.context)) {
+    throw UserError("the prompt's " + std::to_string(tokens.size()) + " tokens and --tokens " +
+                    std::to_string(o.tokens) + " do not fit --context " +
+                    std::to_string(o.common.context));
+  }
+  Generation generation(engine, preset, o, tokens);
+  generation.run();
+
+  RunSummary const summary = summarise(generation.preset_run().steps());
+  std::optional<RunSummary> plain;
+  if (generation.plain_run()) {
+    plain = summarise(generation.plain_run()->steps());
+  }
+  std::vector<int> const generated = generation.generated();
+  Utf8Stream characters;
+  std::string const text = characters.push(engine.tokenizer().decode(generated));
+  auto const table = summary_table(preset, summary, plain, generation.quality());
+  std::printf("\n%zu tokens after a prompt of %zu; first token after %.2f s\n\n", generated.size(),
+              tokens.size(), generation.seconds_to_first_token());
+  print_table(table);
+  if (!o.common.json.empty()) {
+    write_text_file(o.common.json,
+                    figures(engine, preset, o, generation, summary, plain, text)
+                            .dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
+                        "\n");
+  }
+  if (!o.html.empty()) {
+    write_text_file(o.html, render_html({.title = "kvfreeze: " + std::to_string(generated.size()) +
+                                                  " tokens through " + std::string(preset.name),
+                                         .table = table,
+                                         .prompt = prompt,
+                                         .text = text,
+                                         .steps = generation.preset_run().steps(),
+                                         .cap_bytes = engine.cap_bytes(),
+                                         .map = read_fidelities(engine, generation.preset_run())}));
+    std::printf("\nreport: %s\n", std::filesystem::absolute(o.html).c_str());
+  }
+}
+
+}  // namespace llama

@@ -1,0 +1,86 @@
+#include "engine.hpp"
+
+#include "text.hpp"
+#include "user_error.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <string>
+
+namespace llama {
+
+namespace {
+
+kvfreeze::Shape cache_shape(ModelShape const& shape) {
+  return {.layers = shape.layers,
+          .query_heads = shape.query_heads,
+          .kv_heads = shape.kv_heads,
+          .head_dim = shape.head_dim};
+}
+
+}  // namespace
+
+Engine::Engine(CommonOptions const& options)
+    : options_(options),
+      model_(options.model),
+      tokenizer_(model_.vocabulary()),
+      decoder_(model_, options.threads) {
+  if (options.context > model_.shape().context) {
+    throw UserError("--context " + std::to_string(options.context) +
+                    ": the model was trained for " + std::to_string(model_.shape().context) +
+                    " tokens");
+  }
+  if (options.resident_bytes) {
+    cap_bytes_ = *options.resident_bytes;
+  } else if (options.resident) {
+    auto const full = static_cast<double>(full_bytes(cache_shape(model_.shape()), options.context));
+    cap_bytes_ = static_cast<std::size_t>(std::floor(*options.resident * full));
+  }
+}
+
+Run Engine::make_run(Preset const& preset) { return {decoder_, preset.make(settings())}; }
+
+Run Engine::make_plain_run() {
+  CacheSettings plain = settings();
+  plain.limits.resident_bytes = kvfreeze::unlimited;
+  plain.missed_mass.reset();
+  return {decoder_, find_preset("Plain").make(plain)};
+}
+
+CacheSettings Engine::settings() const {
+  CacheSettings result;
+  result.shape = cache_shape(model_.shape());
+  result.limits.max_tokens = options_.context;
+  result.limits.max_sequences = 1;
+  result.limits.resident_bytes = cap_bytes_;
+  result.limits.parts = options_.threads;
+  result.limits.sinks = options_.sinks.value_or(result.limits.sinks);
+  result.limits.window = options_.window.value_or(result.limits.window);
+  result.tier = options_.tier;
+  result.missed_mass = options_.missed_mass;
+  return result;
+}
+
+void Engine::put_settings(nlohmann::ordered_json& json, Preset const& preset) const {
+  CacheSettings const used = settings();
+  json["preset"] = preset.name;
+  json["tier"] = options_.tier == TierChoice::host ? "host" : "in-place";
+  json["context_tokens"] = options_.context;
+  json["threads"] = options_.threads;
+  json["sinks"] = used.limits.sinks;
+  json["window_tokens"] = used.limits.window;
+  json["layers"] = used.shape.layers;
+  json["kv_heads"] = used.shape.kv_heads;
+  json["head_dim"] = used.shape.head_dim;
+  if (cap_bytes_ != kvfreeze::unlimited) {
+    json["cap_bytes"] = cap_bytes_;
+  } else {
+    json["cap_bytes"] = nullptr;
+  }
+  if (options_.missed_mass) {
+    json["missed_mass_target"] = *options_.missed_mass;
+  }
+}
+
+}  // namespace llama

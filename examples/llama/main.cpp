@@ -1,0 +1,200 @@
+#include <kvfreeze/error.hpp>
+
+#include "commands/commands.hpp"
+#include "user_error.hpp"
+
+#include <CLI/CLI.hpp>
+#include <ggml.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <exception>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace {
+
+constexpr int exit_bad_input = 2;
+constexpr std::array<std::string_view, 4> commands{"generate", "score", "passkey", "bench"};
+
+void add_common(CLI::App& app, llama::CommonOptions& o) {
+  static std::map<std::string, llama::TierChoice> const tiers{
+      {"host", llama::TierChoice::host}, {"in-place", llama::TierChoice::in_place}};
+  app.add_option("--model", o.model, "GGUF file of a Llama-architecture model")
+      ->envname("KVFREEZE_MODEL")
+      ->required();
+  app.add_option("--preset", o.preset, "cache (see --list-presets)")->capture_default_str();
+  auto* const fraction =
+      app.add_option("--resident", o.resident,
+                     "cap on resident bytes, as a fraction of a 16-bit cache of --context tokens")
+          ->check([](std::string const& text) {
+            double value = 0.0;
+            bool const good = CLI::detail::lexical_cast(text, value) && value > 0.0 && value <= 1.0;
+            return good ? std::string() : "'" + text + "' is not a fraction in (0, 1]";
+          });
+  app.add_option("--resident-bytes", o.resident_bytes, "cap on resident bytes")
+      ->check(CLI::PositiveNumber)
+      ->excludes(fraction);
+  app.add_option("--missed-mass", o.missed_mass,
+                 "attention mass that a lane may miss (water-level scheduler)")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--tier", o.tier, "where frozen rows live: host, in-place")
+      ->transform(CLI::CheckedTransformer(tiers).description(""))
+      ->default_str("host");
+  app.add_option("--sinks", o.sinks, "first tokens, always exact")->check(CLI::Range(0, 1 << 20));
+  app.add_option("--window", o.window, "last tokens, always exact")->check(CLI::Range(0, 1 << 20));
+  app.add_option("--context", o.context, "the most tokens that the cache takes")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  app.add_option("--threads", o.threads, "threads of the model")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  app.add_option("--json", o.json, "write every figure to this file");
+}
+
+void add_generate(CLI::App& app, llama::GenerateOptions& o) {
+  add_common(app, o.common);
+  auto* const prompt = app.add_option("--prompt", o.prompt, "text to go on from");
+  app.add_option("--prompt-file", o.prompt_file, "file with that text")->excludes(prompt);
+  app.add_flag("--chat", o.chat, "wrap the prompt as a question to the assistant");
+  app.add_option("--tokens", o.tokens, "tokens to generate")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  app.add_flag("--stop-at-end", o.stop_at_end, "stop where the model ends its text");
+  app.add_option("--temperature", o.temperature, "0 takes the likeliest token")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  app.add_option("--top-p", o.top_p, "sample from the likeliest tokens of this total probability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--seed", o.seed, "of the sampler")->capture_default_str();
+  app.add_option("--rewalk-temperature", o.rewalk_temperature,
+                 "temperature after a Rewalk Regeneration (default: half)")
+      ->check(CLI::Range(0.0, 100.0));
+  app.add_option("--max-rewalks", o.max_rewalks, "then triggers are switched off")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  app.add_flag("--compare", o.compare, "run the same text through a plain cache beside it");
+  app.add_option("--html", o.html, "write a report with plots to this file")
+      ->envname("KVFREEZE_HTML");
+}
+
+void add_score(CLI::App& app, llama::ScoreOptions& o) {
+  add_common(app, o.common);
+  app.add_option("--text", o.text, "file to read")->required();
+  app.add_option("--offset", o.offset, "skip so many bytes of it")->capture_default_str();
+  app.add_option("--chunks", o.chunks, "pieces of --context tokens to score")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--from", o.from, "first position of a piece that counts")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+}
+
+void add_passkey(CLI::App& app, llama::PasskeyOptions& o) {
+  add_common(app, o.common);
+  app.add_option("--length", o.length, "tokens of the text")
+      ->check(CLI::Range(128, 1 << 24))
+      ->capture_default_str();
+  app.add_option("--depths", o.depths, "places of the key, in percent of the text")
+      ->capture_default_str();
+  app.add_option("--keys", o.keys, "keys for each depth")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  app.add_option("--seed", o.seed, "of the keys")->capture_default_str();
+}
+
+void add_bench(CLI::App& app, llama::BenchOptions& o) {
+  add_common(app, o.common);
+  app.add_option("--depths", o.depths, "tokens in the cache, in rising order")
+      ->capture_default_str();
+  app.add_option("--tokens", o.tokens, "tokens to decode at each depth")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--text", o.text, "file to fill the cache from (default: built-in prose)");
+}
+
+void list_presets() {
+  for (llama::Preset const& preset : llama::presets()) {
+    std::printf("%-14s %s\n", std::string(preset.name).c_str(),
+                std::string(preset.description).c_str());
+  }
+}
+
+int run(std::vector<std::string> arguments) {
+  // `generate` may be left out.
+  bool const bare = arguments.empty();
+  if (bare || (std::find(commands.begin(), commands.end(), arguments[0]) == commands.end() &&
+               arguments[0].starts_with("-") && arguments[0] != "--help" && arguments[0] != "-h")) {
+    arguments.insert(arguments.begin(), "generate");
+  }
+  if (std::find(arguments.begin(), arguments.end(), "--list-presets") != arguments.end()) {
+    list_presets();
+    return 0;
+  }
+
+  CLI::App app{"A small Llama engine whose KV cache is kvfreeze's.", "llama"};
+  app.require_subcommand(1);
+  app.footer("llama COMMAND --help says more; --list-presets shows the caches.");
+  llama::GenerateOptions generate_options;
+  llama::ScoreOptions score_options;
+  llama::PasskeyOptions passkey_options;
+  llama::BenchOptions bench_options;
+  bench_options.common.context = 8192;
+  passkey_options.common.context = 0;  // what the text needs
+  CLI::App* const generate = app.add_subcommand("generate", "write text (the default command)");
+  CLI::App* const score = app.add_subcommand("score", "quality against a plain cache on a text");
+  CLI::App* const passkey = app.add_subcommand("passkey", "find a number hidden in a long text");
+  CLI::App* const bench = app.add_subcommand("bench", "decode speed at several depths");
+  add_generate(*generate, generate_options);
+  add_score(*score, score_options);
+  add_passkey(*passkey, passkey_options);
+  add_bench(*bench, bench_options);
+
+  try {
+    std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+    app.parse(arguments);
+  } catch (CLI::Success const& request) {  // --help
+    return app.exit(request);
+  } catch (CLI::ParseError const& error) {
+    throw llama::UserError(error.what());
+  }
+
+  if (generate->parsed()) {
+    // Without any option the newcomer gets the whole picture.
+    generate_options.compare = generate_options.compare || bare;
+    llama::generate(generate_options);
+  } else if (score->parsed()) {
+    llama::score(score_options);
+  } else if (passkey->parsed()) {
+    llama::passkey(passkey_options);
+  } else {
+    llama::bench(bench_options);
+  }
+  return 0;
+}
+
+int fail(std::exception const& error, int code) {
+  std::fprintf(stderr, "error: %s\n", error.what());
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ggml_log_set([](ggml_log_level, char const*, void*) {}, nullptr);  // we say it ourselves
+  try {
+    return run({argv + 1, argv + argc});
+  } catch (llama::UserError const& error) {
+    return fail(error, exit_bad_input);
+  } catch (kvfreeze::InvalidArgument const& error) {
+    return fail(error, exit_bad_input);
+  } catch (kvfreeze::CapacityError const& error) {
+    return fail(error, exit_bad_input);
+  } catch (std::exception const& error) {
+    return fail(error, 1);
+  }
+}

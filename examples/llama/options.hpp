@@ -1,0 +1,66 @@
+#pragma once
+
+#include "caches.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace llama {
+
+/// What all commands share.
+struct CommonOptions {
+  std::string model;
+  std::string preset = "KvFreeze";
+  TierChoice tier = TierChoice::host;
+  std::optional<double> resident;  ///< cap as a fraction of an ordinary cache's bytes
+  std::optional<std::size_t> resident_bytes;
+  std::optional<float> missed_mass;
+  std::optional<int> sinks;
+  std::optional<int> window;
+  int context = 2048;
+  int threads = 1;
+  std::string json;
+};
+
+struct GenerateOptions {
+  CommonOptions common;
+  std::string prompt;
+  std::string prompt_file;
+  bool chat = false;
+  bool stop_at_end = false;
+  bool compare = false;
+  int tokens = 500;
+  float temperature = 0.7F;
+  float top_p = 0.95F;
+  std::uint64_t seed = 1;
+  std::optional<float> rewalk_temperature;  ///< half of the temperature where not given
+  int max_rewalks = 32;
+  std::string html;
+};
+
+struct ScoreOptions {
+  CommonOptions common;
+  std::string text;
+  std::size_t offset = 0;
+  int chunks = 1;
+  int from = 512;
+};
+
+struct PasskeyOptions {
+  CommonOptions common;
+  int length = 1500;
+  std::string depths = "10,30,50,70,90";
+  int keys = 1;
+  std::uint64_t seed = 1;
+};
+
+struct BenchOptions {
+  CommonOptions common;
+  std::string depths = "0,1024,2048,4096,8000";
+  std::string text;
+  int tokens = 32;
+};
+
+}  // namespace llama

@@ -1,0 +1,13 @@
+#include "cache_adaptor.hpp"
+#include "presets.hpp"
+
+namespace llama {
+
+std::unique_ptr<AttentionCache> make_asr_kf_egr(CacheSettings const& settings) {
+  if (settings.tier == TierChoice::in_place) {
+    return make_cache<kvfreeze::presets::AsrKfEgr<kvfreeze::Half, kvfreeze::InPlaceTier>>(settings);
+  }
+  return make_cache<kvfreeze::presets::AsrKfEgr<>>(settings);
+}
+
+}  // namespace llama

@@ -1,0 +1,17 @@
+#pragma once
+
+#include "../caches.hpp"
+
+#include <memory>
+
+namespace llama {
+
+// One function for each file of this folder, so that changing a preset compiles one cache.
+
+std::unique_ptr<AttentionCache> make_kv_freeze(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_asr_kf_egr(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_asr_kf_egr_eager(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_streaming_llm(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_plain(CacheSettings const& settings);
+
+}  // namespace llama

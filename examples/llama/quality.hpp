@@ -1,0 +1,38 @@
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+namespace llama {
+
+/// What two caches made of the same place in a text.
+struct Prediction {
+  double kl = 0.0;         ///< KL(plain || preset) of the next-token distributions, nats
+  double nll_plain = 0.0;  ///< -log p(next token) with the plain cache, nats
+  double nll = 0.0;        ///< the same with the preset
+  bool same_top = false;   ///< both find the same token likeliest
+};
+
+/// @brief Compares two next-token distributions over the whole vocabulary, in double.
+/// @param next the token that really follows
+Prediction compare_logits(std::span<float const> plain, std::span<float const> preset, int next);
+
+/// Means over many places.
+struct Quality {
+  std::size_t positions = 0;
+  double perplexity_plain = 0.0;
+  double perplexity = 0.0;
+  double perplexity_ratio = 0.0;
+  double kl_mean = 0.0;  ///< nats
+  double top1_agreement = 0.0;
+};
+
+Quality summarise(std::span<Prediction const> predictions);
+
+/// @brief Adds the figures to a flat JSON object.
+void put_figures(nlohmann::ordered_json& json, Quality const& quality);
+
+}  // namespace llama

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "charts.hpp"
+#include "statistics.hpp"
+
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace llama {
+
+/// What the report of a generation shows.
+struct HtmlReport {
+  std::string title;
+  std::vector<std::vector<std::string>> table;  ///< its first row is the header
+  std::string prompt;
+  std::string text;
+  std::vector<Step> steps;
+  std::size_t cap_bytes = kvfreeze::unlimited;
+  FidelityMap map;
+};
+
+/// @brief A page that needs nothing but itself: inline SVG, no script, no network.
+std::string render_html(HtmlReport const& report);
+
+}  // namespace llama

@@ -1,0 +1,68 @@
+#pragma once
+
+#include "caches.hpp"
+#include "decoder.hpp"
+#include "statistics.hpp"
+
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace llama {
+
+/// @brief One text on its way through one cache, and what was measured on the way.
+class Run {
+ public:
+  /// Tokens of a prefill step.
+  static constexpr int prefill_chunk = 256;
+
+  Run(Decoder& decoder, std::unique_ptr<AttentionCache> cache);
+
+  /// @brief Appends tokens in chunks. Triggers see no logits here.
+  void prefill(std::span<int const> tokens) { feed_chunks(tokens, StepKind::prefill); }
+
+  /// @brief Appends one token.
+  ///
+  /// If the report asks for a rewind, the cache is at that length already; the caller calls
+  /// `rewind` and goes on from there.
+  kvfreeze::StepReport step(int token);
+
+  /// @brief Appends one token of a given text. A rewind is answered with the same tokens again.
+  kvfreeze::StepReport step_forced(int token);
+
+  /// @brief Forgets the tokens from `length` on and makes the logits of the last one left anew.
+  void rewind(int length);
+
+  /// @brief Takes the cache and the text back to `length`, between two measurements.
+  void truncate(int length);
+
+  /// @brief Forgets the text; the measurements stay.
+  void restart();
+
+  /// @brief From now on no logits reach the triggers, so that none can ask for a rewind.
+  void quieten_triggers() { triggers_see_logits_ = false; }
+
+  /// @brief For the token after the last one.
+  [[nodiscard]] std::span<float const> logits() const { return logits_; }
+
+  [[nodiscard]] std::vector<int> const& tokens() const { return tokens_; }
+
+  [[nodiscard]] std::vector<Step> const& steps() const { return steps_; }
+
+  [[nodiscard]] AttentionCache& cache() { return *cache_; }
+
+ private:
+  void cut(int length);
+  void feed_chunks(std::span<int const> tokens, StepKind kind);
+  kvfreeze::StepReport feed(std::span<int const> tokens, StepKind kind);
+
+  Decoder* decoder_;
+  std::unique_ptr<AttentionCache> cache_;
+  std::vector<int> tokens_;
+  std::vector<float> logits_;
+  std::vector<Step> steps_;
+  int accounted_ = 0;  // length of the text that the steps so far add up to
+  bool triggers_see_logits_ = true;
+};
+
+}  // namespace llama

@@ -1,0 +1,123 @@
+#include "statistics.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+namespace llama {
+
+namespace {
+
+double ratio(double part, double whole) { return whole > 0.0 ? part / whole : 0.0; }
+
+double ratio(std::uint64_t part, std::uint64_t whole) {
+  return ratio(static_cast<double>(part), static_cast<double>(whole));
+}
+
+}  // namespace
+
+RunSummary summarise(std::span<Step const> steps) {
+  RunSummary s;
+  double prefill_tokens = 0.0;
+  double prefill_seconds = 0.0;
+  double decode_seconds = 0.0;
+  double attend_seconds = 0.0;
+  double advance_seconds = 0.0;
+  double decode_tokens = 0.0;
+  for (Step const& step : steps) {
+    kvfreeze::StepReport const& r = step.report;
+    s.resident_bytes_peak = std::max(s.resident_bytes_peak, r.ledger.resident());
+    s.recoveries[static_cast<std::size_t>(r.recovery)] += 1;
+    if (step.kind == StepKind::prefill) {
+      prefill_tokens += step.gained;
+      prefill_seconds += step.seconds;
+      continue;
+    }
+    // A rewind is part of the price of decoding; the tokens that it threw away are not counted.
+    decode_tokens += step.gained;
+    decode_seconds += step.seconds;
+    attend_seconds += step.attend_seconds;
+    advance_seconds += step.advance_seconds;
+    if (step.kind == StepKind::rewind) {
+      continue;
+    }
+    s.decode_steps += 1;
+    double const exact = ratio(r.rows.exact, r.rows.total());
+    double const resident = ratio(r.ledger.resident(), r.full_bytes);
+    s.exact_fraction_mean += exact;
+    s.exact_fraction_peak = std::max(s.exact_fraction_peak, exact);
+    s.resident_fraction_mean += resident;
+    s.resident_fraction_peak = std::max(s.resident_fraction_peak, resident);
+    s.touched_fraction_mean += ratio(r.touched_bytes, r.full_bytes);
+    s.moved_bytes_per_step_mean += static_cast<double>(r.moved_in_bytes + r.moved_out_bytes);
+    s.thawed_rows_per_step_mean += static_cast<double>(r.thawed_rows);
+    s.frozen_rows_per_step_mean += static_cast<double>(r.frozen_rows);
+    s.deferred_rows_per_step_mean += static_cast<double>(r.deferred_rows);
+    s.missed_mass_mean += static_cast<double>(r.missed_mass);
+  }
+  auto const n = static_cast<double>(std::max<std::size_t>(s.decode_steps, 1));
+  for (double* const mean :
+       {&s.exact_fraction_mean, &s.resident_fraction_mean, &s.touched_fraction_mean,
+        &s.moved_bytes_per_step_mean, &s.thawed_rows_per_step_mean, &s.frozen_rows_per_step_mean,
+        &s.deferred_rows_per_step_mean, &s.missed_mass_mean}) {
+    *mean /= n;
+  }
+  if (!steps.empty()) {
+    kvfreeze::StepReport const& last = steps.back().report;
+    s.rows = last.rows;
+    s.ledger = last.ledger;
+    s.full_bytes = last.full_bytes;
+  }
+  s.prefill_tokens_per_second = ratio(prefill_tokens, prefill_seconds);
+  s.decode_tokens_per_second = ratio(decode_tokens, decode_seconds);
+  s.attend_seconds_per_token = attend_seconds / n;
+  s.advance_seconds_per_token = advance_seconds / n;
+  return s;
+}
+
+void put_figures(nlohmann::ordered_json& json, RunSummary const& s) {
+  json["prefill_tokens_per_second"] = s.prefill_tokens_per_second;
+  json["decode_tokens_per_second"] = s.decode_tokens_per_second;
+  json["decode_steps"] = s.decode_steps;
+  json["rows_exact"] = s.rows.exact;
+  json["rows_compact"] = s.rows.compact;
+  json["rows_frozen"] = s.rows.frozen;
+  json["rows_asleep"] = s.rows.asleep;
+  json["rows_evicted"] = s.rows.evicted;
+  json["exact_fraction_mean"] = s.exact_fraction_mean;
+  json["exact_fraction_peak"] = s.exact_fraction_peak;
+  json["resident_fraction_mean"] = s.resident_fraction_mean;
+  json["resident_fraction_peak"] = s.resident_fraction_peak;
+  json["touched_fraction_mean"] = s.touched_fraction_mean;
+  json["resident_bytes_peak"] = s.resident_bytes_peak;
+  json["resident_bytes_end"] = s.ledger.resident();
+  json["row_bytes_end"] = s.ledger.rows;
+  json["digest_bytes_end"] = s.ledger.digests;
+  json["code_bytes_end"] = s.ledger.codes;
+  json["metadata_bytes_end"] = s.ledger.metadata;
+  json["scratch_bytes_end"] = s.ledger.scratch;
+  json["tier_bytes_end"] = s.ledger.tier;
+  json["full_bytes_end"] = s.full_bytes;
+  json["moved_bytes_per_step_mean"] = s.moved_bytes_per_step_mean;
+  json["thawed_rows_per_step_mean"] = s.thawed_rows_per_step_mean;
+  json["frozen_rows_per_step_mean"] = s.frozen_rows_per_step_mean;
+  json["deferred_rows_per_step_mean"] = s.deferred_rows_per_step_mean;
+  json["missed_mass_mean"] = s.missed_mass_mean;
+  json["recoveries_sr"] = s.recoveries[static_cast<std::size_t>(kvfreeze::Recovery::soft)];
+  json["recoveries_wr"] = s.recoveries[static_cast<std::size_t>(kvfreeze::Recovery::window)];
+  json["recoveries_fr"] = s.recoveries[static_cast<std::size_t>(kvfreeze::Recovery::full)];
+  json["recoveries_rr"] = s.recoveries[static_cast<std::size_t>(kvfreeze::Recovery::rewalk)];
+  json["attend_seconds_per_token"] = s.attend_seconds_per_token;
+  json["advance_seconds_per_token"] = s.advance_seconds_per_token;
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) {
+    return 0.0;
+  }
+  std::sort(values.begin(), values.end());
+  std::size_t const middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : 0.5 * (values[middle - 1] + values[middle]);
+}
+
+}  // namespace llama

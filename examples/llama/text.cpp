@@ -1,0 +1,174 @@
+#include "text.hpp"
+
+#include "user_error.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+namespace llama {
+
+namespace {
+
+/// Length of a UTF-8 character by its first byte; 0 for a byte that cannot be first.
+std::size_t utf8_length(unsigned char lead) {
+  if (lead < 0x80) {
+    return 1;
+  }
+  if (lead >= 0xC2 && lead <= 0xDF) {
+    return 2;
+  }
+  if (lead >= 0xE0 && lead <= 0xEF) {
+    return 3;
+  }
+  return lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
+}
+
+bool is_continuation(char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; }
+
+}  // namespace
+
+std::string format_count(std::uint64_t n) {
+  std::string digits = std::to_string(n);
+  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > 0; at -= 3) {
+    digits.insert(static_cast<std::size_t>(at), ",");
+  }
+  return digits;
+}
+
+std::string format_number(double x, int decimals) {
+  std::array<char, 64> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), "%.*f", decimals, x);
+  return buffer.data();
+}
+
+std::string format_bytes(double bytes) {
+  static constexpr std::array units{"B", "kB", "MB", "GB", "TB"};
+  std::size_t unit = 0;
+  while (bytes >= 999.5 && unit + 1 < units.size()) {
+    bytes /= 1000.0;
+    ++unit;
+  }
+  int const decimals = unit == 0 || bytes >= 99.95 ? 0 : bytes >= 9.995 ? 1 : 2;
+  return format_number(bytes, decimals) + " " + units[unit];
+}
+
+std::string format_percent(double fraction) { return format_number(100.0 * fraction, 1) + " %"; }
+
+std::string format_duration(double seconds) {
+  auto const whole = static_cast<long>(std::lround(std::max(seconds, 0.0)));
+  std::array<char, 64> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), "%ld:%02ld", whole / 60, whole % 60);
+  return buffer.data();
+}
+
+std::string format_small(double x) {
+  std::array<char, 64> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), "%.3g", x);
+  return buffer.data();
+}
+
+std::string read_text_file(std::string const& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file || std::filesystem::is_directory(path)) {
+    throw UserError("cannot read the file '" + path + "'");
+  }
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void write_text_file(std::string const& path, std::string_view text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text;
+  if (!file.flush()) {
+    throw UserError("cannot write the file '" + path + "'");
+  }
+}
+
+void check_writable(std::string const& path) {
+  bool const was_there = std::filesystem::exists(path);
+  std::ofstream const file(path, std::ios::app);
+  if (!file) {
+    throw UserError("cannot write the file '" + path + "'");
+  }
+  if (!was_there) {
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+  }
+}
+
+std::vector<int> parse_list(std::string_view text, std::string_view option, int least, int most) {
+  std::vector<int> values;
+  while (true) {
+    std::size_t const comma = text.find(',');
+    std::string_view const item = text.substr(0, comma);
+    int value = 0;
+    auto const [end, status] = std::from_chars(item.data(), item.data() + item.size(), value);
+    if (status != std::errc{} || end != item.data() + item.size() || value < least ||
+        value > most) {
+      throw UserError(std::string(option) + ": '" + std::string(item) +
+                      "' is not a whole number in [" + std::to_string(least) + ", " +
+                      std::to_string(most) + "]");
+    }
+    values.push_back(value);
+    if (comma == std::string_view::npos) {
+      return values;
+    }
+    text.remove_prefix(comma + 1);
+  }
+}
+
+void print_table(std::vector<std::vector<std::string>> const& rows) {
+  // Columns are as wide as their longest cell, counted in characters.
+  auto const width = [](std::string const& cell) {
+    return static_cast<std::size_t>(
+        std::count_if(cell.begin(), cell.end(), [](char c) { return !is_continuation(c); }));
+  };
+  std::vector<std::size_t> widths;
+  for (auto const& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      widths[i] = std::max(widths[i], width(row[i]));
+    }
+  }
+  for (auto const& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      std::string const padding(widths[i] - width(row[i]), ' ');
+      line += i == 0 ? row[i] + padding : "  " + padding + row[i];
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    std::printf("%s\n", line.c_str());
+  }
+  std::fflush(stdout);
+}
+
+std::string Utf8Stream::push(std::string_view bytes) {
+  static constexpr std::string_view replacement = "\xEF\xBF\xBD";
+  pending_ += bytes;
+  std::string out;
+  std::size_t i = 0;
+  while (i < pending_.size()) {
+    std::size_t const length = utf8_length(static_cast<unsigned char>(pending_[i]));
+    std::size_t have = 1;
+    while (have < length && i + have < pending_.size() && is_continuation(pending_[i + have])) {
+      ++have;
+    }
+    if (have == length) {
+      out.append(pending_, i, length);
+    } else if (length > 0 && i + have == pending_.size()) {
+      break;  // the rest of this character is still to come
+    } else {
+      out += replacement;
+    }
+    i += have;
+  }
+  pending_.erase(0, i);
+  return out;
+}
+
+}  // namespace llama
