@@ -177,8 +177,8 @@ template <TierPolicy Tier>
 void a_failed_call_changes_nothing(Tier inner, TierGeometry const& geometry) {
   FaultInjecting<Tier> tier(std::move(inner), FaultPlan{.call = 2});
   detail::attach_tier(tier, geometry);
-  TierBatch const first{{{1, 2, 3}}, {filled_row(geometry.part_bytes, 1)}};
-  TierBatch const second{{{1, 2, 3}, {1, 2, 4}},
+  TierBatch const first{{{0, 1, 3}}, {filled_row(geometry.part_bytes, 1)}};
+  TierBatch const second{{{0, 1, 3}, {0, 1, 4}},
                          {filled_row(geometry.part_bytes, 2), filled_row(geometry.part_bytes, 3)}};
   tier.store(first.stores());
   std::size_t const bytes = tier.bytes();
