@@ -1,0 +1,39 @@
+#pragma once
+
+/// @file
+/// @brief Sixteen lanes of float, int32 or double: AVX-512, AVX2 or plain C++ behind one interface.
+///
+/// Equal inputs give equal bits in every version. Three rules keep it so: sums have one order,
+/// every multiply-add is an explicit `fma`, and the result of `mul` is never an operand of `add` or
+/// `sub`, where a compiler may fuse the two.
+///
+/// - `load`, `load8` (upper lanes zero), `load_first` (n of 16, the others filled): float, int32;
+///   `load` and `load8` also widen Half and BFloat16. `store`, `store8`, `store_first`;
+///   `store_rounded` narrows to Half; `store_bytes`, `store_words` keep the low bits.
+/// - `max(a, b)` is `a > b ? a : b`, `min` alike; integer lanes wrap; `shift_right` is logical.
+/// - `rounded` is to nearest even, `truncated` towards zero.
+/// - `dot_bytes<MaxCode>(sum, codes, weights)`: each lane adds four products of unsigned codes
+///   (at most MaxCode) and signed weights (at least -127).
+/// - `sum`, `largest`: the canonical tree, lanes i and i + 8, then i + 4, i + 2, i + 1.
+/// - `reduce_to_quads` and `reduce_quads` are its first and last two levels for four vectors at a
+///   time: with r[t] = reduce_to_quads(v[t], v[t+4], v[t+8], v[t+12]), lane i of
+///   reduce_quads(r[0], r[1], r[2], r[3]) is sum(v[i]).
+
+#include <kvfreeze/host/kernels/simd_avx2.hpp>
+#include <kvfreeze/host/kernels/simd_avx512.hpp>
+#include <kvfreeze/host/kernels/simd_portable.hpp>
+
+namespace kvfreeze::host::inline KVFREEZE_ISA {
+
+inline constexpr int lane_count = 16;
+
+/// Asks for the cache line of p. Never faults.
+inline void prefetch(void const* p) noexcept {
+#if defined(__GNUC__)
+  __builtin_prefetch(p);
+#else
+  (void)p;
+#endif
+}
+
+}  // namespace kvfreeze::host::inline KVFREEZE_ISA
