@@ -35,7 +35,7 @@ struct EntropyLadderSettings {
   int window_steps = 32;   ///< N of WR, in [1, 2^24]
   int rewind_tokens = 16;  ///< k of RR, in [1, 2^24]
   int max_rewalks = 2;     ///< RR at one place, in [0, 65536]
-  int rewalk_range = 64;   ///< tokens to either side that are the same place, in [0, 2^24]
+  int rewalk_range = 64;   ///< tokens from one RR to the next at the same place, in [0, 2^24]
 
   Recovery ceiling = Recovery::rewalk;  ///< the hardest level to ask for
 

@@ -21,8 +21,9 @@ namespace kvfreeze {
 ///   zone that counts for neither.
 /// - `up` highs in a row act, then the next action is one level harder; `down` lows in a row make
 ///   it one level milder. An action is followed by its level's cool-down.
-/// - RR happens `max_rewalks` times within `rewalk_range` tokens. When the whole ladder did not
-///   help, the text is taken for what it is: the statistics start again, warm-up included.
+/// - RR happens `max_rewalks` times at one place: each within `rewalk_range` tokens of where it
+///   was last due. When the whole ladder did not help, the text is taken for what it is: the
+///   statistics start again, warm-up included.
 ///
 /// Steps without logits or with a non-finite entropy are ignored. Deterministic.
 /// @complexity O(1)
@@ -83,7 +84,7 @@ class EntropyLadderTrigger {
     int collapsed = 0;  ///< in a row
     int wait = 0;       ///< steps left of the cool-down
     int rewalks = 0;    ///< near `rewalk_at`
-    int rewalk_at = 0;  ///< length at the first of them
+    int rewalk_at = 0;  ///< length when RR was last due
     Recovery next = Recovery::soft;
   };
 
@@ -130,13 +131,12 @@ class EntropyLadderTrigger {
     if ((distance < 0 ? -distance : distance) > settings_.rewalk_range) {
       memory_.rewalks = 0;
     }
+    memory_.rewalk_at = length;
     if (memory_.rewalks == settings_.max_rewalks) {
       start_again();
       return Recovery::none;
     }
-    if (memory_.rewalks++ == 0) {
-      memory_.rewalk_at = length;
-    }
+    ++memory_.rewalks;
     return action;
   }
 
