@@ -44,10 +44,10 @@ class LaneSlots {
     committed_ = 0;
   }
 
-  /// Is it a key of the geometry? The functions below ask for one.
+  /// Is it a key of the geometry? The functions below ask for one. After a move there is none.
   [[nodiscard]] bool contains(TierKey key) const noexcept {
-    return key.sequence < geometry_.sequences && key.lane < geometry_.lanes &&
-           key.granule < geometry_.granules;
+    return memory_.data() != nullptr && key.sequence < geometry_.sequences &&
+           key.lane < geometry_.lanes && key.granule < geometry_.granules;
   }
 
   /// The filled slot, or null.
@@ -135,7 +135,9 @@ class LaneSlots {
   }
 
   /// Bytes of committed pages. Not while another thread writes or erases.
-  [[nodiscard]] std::size_t bytes() const noexcept { return committed_; }
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return memory_.data() != nullptr ? committed_ : 0;
+  }
 
   [[nodiscard]] TierGeometry const& geometry() const noexcept { return geometry_; }
 

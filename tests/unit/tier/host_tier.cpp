@@ -6,6 +6,7 @@
 #include <fstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 using namespace kvfreeze;
@@ -162,6 +163,20 @@ TEST_CASE("attaching again forgets", "[tier]") {
   tier.attach(geometry);
   REQUIRE(tier.bytes() == 0);
   REQUIRE_THROWS_AS(load(tier, {0, 0, 0}, row), TierError);
+}
+
+TEST_CASE("what was moved from holds nothing and can be attached again", "[tier]") {
+  HostTier tier;
+  Row row(64);
+  TierGeometry const geometry{.sequences = 1, .lanes = 1, .granules = 3, .part_bytes = 64};
+  tier.attach(geometry);
+  store(tier, {0, 0, 0}, row);
+  HostTier const moved(std::move(tier));
+  REQUIRE(moved.bytes() > 0);
+  REQUIRE(tier.bytes() == 0);
+  REQUIRE_THROWS_AS(load(tier, {0, 0, 0}, row), TierError);
+  tier.attach(geometry);
+  store(tier, {0, 0, 0}, row);
 }
 
 TEST_CASE("lanes work at the same time", "[tier]") {
