@@ -29,7 +29,7 @@ int main() {
   auto const sequence = cache.open();
   float q[256]{}, k[128]{}, v[128]{}, out[256];
   for (int layer = 0; layer < 2; ++layer) cache.attend(sequence, layer, q, k, v, out);
-  return cache.advance(sequence).exact_rows == 0;
+  return cache.advance(sequence).rows.exact == 0;
 }
 PROGRAM
 

@@ -1,4 +1,6 @@
-int first();
-int second();
+#include <cstdint>
 
-int main() { return first() == second() ? 0 : 1; }
+std::uint64_t first();
+std::uint64_t second();
+
+int main() { return first() == 1 && second() == 1 ? 0 : 1; }

@@ -7,10 +7,7 @@ function(kvfreeze_add_text_test name label script)
 endfunction()
 
 kvfreeze_add_text_test("version" docs check_version.cmake "-DVERSION=${PROJECT_VERSION}")
-
-if(EXISTS "${PROJECT_SOURCE_DIR}/README.md")
-  kvfreeze_add_text_test("readme: quick start" docs check_quick_start.cmake)
-endif()
+kvfreeze_add_text_test("readme: quick start" docs check_quick_start.cmake)
 
 find_program(KVFREEZE_CLANG_FORMAT NAMES clang-format-19)
 if(KVFREEZE_CLANG_FORMAT)
