@@ -13,9 +13,10 @@
 using namespace kvfreeze;
 
 using Schedulers =
-    std::tuple<SublinearScheduler<Thaw::lazy>, SublinearScheduler<Thaw::eager>, MassLadderScheduler,
-               WaterLevelScheduler, FixedBudgetScheduler, OverCapacityScheduler, KeepAllScheduler,
-               archetypes::MinimalScheduler, archetypes::WholeScheduler>;
+    std::tuple<SublinearScheduler<Thaw::lazy>, SublinearScheduler<Thaw::eager>,
+               MassLadderScheduler<>, MassLadderScheduler<true>, WaterLevelScheduler<>,
+               WaterLevelScheduler<true>, FixedBudgetScheduler, OverCapacityScheduler,
+               KeepAllScheduler, archetypes::MinimalScheduler, archetypes::WholeScheduler>;
 
 TEMPLATE_LIST_TEST_CASE("scheduler laws", "[laws][scheduler]", Schedulers) {
   laws::scheduler(TestType{});
@@ -24,8 +25,8 @@ TEMPLATE_LIST_TEST_CASE("scheduler laws", "[laws][scheduler]", Schedulers) {
 TEST_CASE("scheduler laws away from the defaults", "[laws][scheduler]") {
   laws::scheduler(SublinearScheduler<>{.softness = 0.3F, .threshold = 1.5F, .forgive = 0.0F});
   laws::scheduler(SublinearScheduler<>{.softness = 1.7F, .forgive = 1.0F, .period_steps = 16});
-  laws::scheduler(MassLadderScheduler{.missed_mass = 0.5F, .softness = 1.0F});
-  laws::scheduler(WaterLevelScheduler{.missed_mass = 0.0F, .softness = 0.5F});
+  laws::scheduler(MassLadderScheduler<true>{.missed_mass = 0.5F, .softness = 1.0F});
+  laws::scheduler(WaterLevelScheduler<true>{.missed_mass = 0.0F, .softness = 0.5F});
   laws::scheduler(FixedBudgetScheduler{.granules = 7});
   laws::scheduler(OverCapacityScheduler{.capacity = 100, .shrink = 0.5F});
 }

@@ -12,24 +12,24 @@ using namespace kvfreeze;
 using Kind = Selection::Kind;
 
 TEST_CASE("the mass ladder misses its epsilon and keeps what was wanted", "[scheduler]") {
-  MassLadderScheduler const scheduler{.missed_mass = 0.05F, .stay = 3};
+  MassLadderScheduler<> const scheduler{.missed_mass = 0.05F, .stay = 3};
   LaneFacts const lane{.water_level = 0.5F};
   REQUIRE(scheduler.recall(lane).kind == Kind::mass);
   REQUIRE(scheduler.recall(lane).value == 0.05F);
   REQUIRE(scheduler.retain(lane).kind == Kind::recent);
   REQUIRE(scheduler.retain(lane).count == 3);
   REQUIRE(scheduler.sleep(65535) == 0);
-  REQUIRE(MassLadderScheduler{.softness = 2.0F}.sleep(16) == 2);
+  REQUIRE(MassLadderScheduler<true>{.softness = 2.0F}.sleep(16) == 2);
   REQUIRE(detail::base_level(scheduler) == 0.05F);
 }
 
 TEST_CASE("the water level rises above the own epsilon, never below", "[scheduler]") {
-  WaterLevelScheduler const scheduler{.missed_mass = 0.05F};
+  WaterLevelScheduler<> const scheduler{.missed_mass = 0.05F};
   REQUIRE(scheduler.recall({.water_level = 0.0F}).value == 0.05F);
   REQUIRE(scheduler.recall({.water_level = 0.3F}).value == 0.3F);
   REQUIRE(detail::base_level(scheduler) == 0.05F);
-  REQUIRE(detail::has_sleep<WaterLevelScheduler>());
-  REQUIRE_FALSE(detail::is_timed<WaterLevelScheduler>());
+  REQUIRE(detail::has_sleep<WaterLevelScheduler<true>>());
+  REQUIRE_FALSE(detail::is_timed<WaterLevelScheduler<true>>());
 }
 
 TEST_CASE("a fixed budget is a share or a number, within what is allowed", "[scheduler]") {
@@ -73,11 +73,15 @@ TEST_CASE("keep all keeps all", "[scheduler]") {
 }
 
 TEST_CASE("schedulers reject fields out of range", "[scheduler]") {
-  REQUIRE_THROWS_AS(MassLadderScheduler{.missed_mass = -0.1F}.validate(), InvalidArgument);
-  REQUIRE_THROWS_AS(MassLadderScheduler{.stay = 0}.validate(), InvalidArgument);
-  REQUIRE_THROWS_AS(MassLadderScheduler{.softness = -1.0F}.validate(), InvalidArgument);
-  REQUIRE_THROWS_AS(WaterLevelScheduler{.missed_mass = 2.0F}.validate(), InvalidArgument);
-  REQUIRE_THROWS_AS(WaterLevelScheduler{.softness = 1e6F}.validate(), InvalidArgument);
+  REQUIRE_THROWS_AS(MassLadderScheduler<>{.missed_mass = -0.1F}.validate(), InvalidArgument);
+  REQUIRE_THROWS_AS(MassLadderScheduler<>{.stay = 0}.validate(), InvalidArgument);
+  REQUIRE_THROWS_AS(MassLadderScheduler<true>{.softness = -1.0F}.validate(), InvalidArgument);
+  REQUIRE_THROWS_AS(WaterLevelScheduler<>{.missed_mass = 2.0F}.validate(), InvalidArgument);
+  REQUIRE_THROWS_AS(WaterLevelScheduler<true>{.softness = 1e6F}.validate(), InvalidArgument);
+  REQUIRE_THROWS_AS(MassLadderScheduler<>{.softness = 2.0F}.validate(), InvalidArgument);
+  REQUIRE_THROWS_AS(WaterLevelScheduler<>{.softness = 2.0F}.validate(), InvalidArgument);
+  REQUIRE_NOTHROW(WaterLevelScheduler<true>{.softness = 2.0F}.validate());
+  REQUIRE_FALSE(detail::has_sleep<WaterLevelScheduler<>>());
   REQUIRE_THROWS_AS(FixedBudgetScheduler{.fraction = 1.5F}.validate(), InvalidArgument);
   REQUIRE_THROWS_AS(FixedBudgetScheduler{.granules = -1}.validate(), InvalidArgument);
   REQUIRE_THROWS_AS(OverCapacityScheduler{.capacity = -1}.validate(), InvalidArgument);
