@@ -1,0 +1,110 @@
+#pragma once
+
+#include <kvfreeze/host/context.hpp>
+#include <kvfreeze/host/kernels/convert.hpp>
+#include <kvfreeze/host/kernels/dot.hpp>
+#include <kvfreeze/host/make_room.hpp>
+#include <kvfreeze/host/movers.hpp>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+
+namespace kvfreeze::host {
+
+/// K and V of one step as the caller gives them: [tokens][kv_heads][head_dim].
+struct NewRows {
+  float const* k = nullptr;
+  float const* v = nullptr;
+  int tokens = 0;
+  int stride = 0;  ///< floats from one token to the next
+};
+
+/// @brief Encodes the lane's newest full group of keys.
+template <class C>
+void encode_group(LaneJob<C> const& job) noexcept {
+  if constexpr (C::has_digest) {
+    LaneRef<C> const& ref = job.ref;
+    Geometry const& g = job.geometry();
+    int const dim = g.shape.head_dim;
+    int const group = ref.lane->groups;
+    float* const keys = job.scratch->group_keys();
+    std::array<std::uint32_t, static_cast<std::size_t>(C::tail_granules)> slots{};
+    for (int i = 0; i < C::tail_granules; ++i) {
+      slots[static_cast<std::size_t>(i)] =
+          tail_slot(ref, static_cast<std::uint32_t>(group * C::tail_granules + i));
+    }
+    // Committing moves the tail on: the slots were read before.
+    job.context->memory.resize_digests(ref, group + 1);
+    for (int head = 0; head < g.heads_per_lane; ++head) {
+      for (int i = 0; i < C::tail_granules; ++i) {
+        for (int row = 0; row < g.page; ++row) {
+          int const at = (i * g.page + row) * dim;
+          std::uint32_t const slot = slots[static_cast<std::size_t>(i)];
+          if (slot == no_slot) {  // evicted rows stand in as copies of the row before
+            std::copy_n(keys + std::max(at - dim, 0), dim, keys + at);
+            continue;
+          }
+          to_floats(ref.k(slot) + row * g.row_elements + head * dim, keys + at,
+                    static_cast<std::size_t>(dim));
+        }
+      }
+      C::Digest::encode(keys, dim, ref.digest(group, head));
+    }
+  }
+}
+
+/// @brief Appends rows [first, first + count) of `rows` to a lane. New rows are exact.
+template <class C>
+void append_rows(LaneJob<C> const& job, NewRows const& rows, int first, int count) {
+  LaneRef<C> const& ref = job.ref;
+  Geometry const& g = job.geometry();
+  auto const elements = static_cast<std::size_t>(g.row_elements);
+  for (int i = first; i < first + count; ++i) {
+    int const position = ref.lane->rows;
+    auto const granule = static_cast<std::uint32_t>(position / g.page);
+    int const row = position % g.page;
+    if (granule % tile_granules == 0 && row == 0) {
+      std::memset(static_cast<void*>(&ref.tile(granule)), 0, sizeof(GranuleTile<C>));
+    }
+    std::uint32_t slot = 0;
+    if (row == 0) {
+      ref.lane->rows = position + 1;
+      ref.state(granule) = static_cast<std::uint8_t>(Fidelity::exact);
+      ref.tile(granule).changed[granule % tile_granules] = 0;
+      if constexpr (C::has_state) {
+        ref.score(granule) = {};
+      }
+      if constexpr (C::sleeps) {
+        ref.timer(granule) = {};
+      }
+      slot = acquire_slot(job.context->memory, ref, granule, job.step(), 0);
+    } else {
+      slot = tail_slot(ref, granule);
+      ref.lane->rows = position + 1;
+    }
+    for (TokenRange const& pin : job.sequence->pins) {
+      if (position >= pin.begin && position < pin.end) {
+        ref.state(granule) |= GranuleState::pinned;
+      }
+    }
+    std::ptrdiff_t const from = static_cast<std::ptrdiff_t>(i) * rows.stride +
+                                static_cast<std::ptrdiff_t>(job.head) * g.row_elements;
+    std::ptrdiff_t const to = static_cast<std::ptrdiff_t>(row) * g.row_elements;
+    from_floats(rows.k + from, ref.k(slot) + to, elements);
+    from_floats(rows.v + from, ref.v(slot) + to, elements);
+    if constexpr (C::Scorer::evidence == Evidence::key) {
+      float const norm = std::sqrt(sum_of_squares(rows.k + from, g.row_elements));
+      float const old = to_float(BFloat16{ref.record(slot).value});
+      auto const seen = static_cast<float>(row);
+      ref.record(slot).value = from_float<BFloat16>((old * seen + norm) / (seen + 1.0F)).bits;
+    }
+    if constexpr (C::has_digest) {
+      if (ref.lane->rows % C::Digest::group_rows == 0) {
+        encode_group(job);
+      }
+    }
+  }
+}
+
+}  // namespace kvfreeze::host

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <kvfreeze/concepts.hpp>
+#include <kvfreeze/policy_traits.hpp>
+
+#include <type_traits>
+
+namespace kvfreeze::host {
+
+/// The five axes of a cache and what follows from them at compile time; every stage of the host
+/// backend is a template over one of these.
+template <LayoutPolicy L, ScorerPolicy S, SchedulerPolicy D, TierPolicy T, TriggerPolicy R>
+struct Composition {
+  using Layout = L;
+  using Scorer = S;
+  using Scheduler = D;
+  using Tier = T;
+  using Trigger = R;
+  using Digest = kvfreeze::detail::digest_t<S>;
+  using Value = typename L::element_type;
+
+  static constexpr int page = L::page_tokens;
+  static constexpr bool has_digest = Digest::group_rows > 0;
+  static constexpr bool has_state = !std::is_empty_v<typename S::State>;
+  static constexpr bool sleeps = kvfreeze::detail::has_sleep<D>();
+  static constexpr bool needs_mass = S::evidence == Evidence::mass;
+  static constexpr bool needs_queries = S::evidence == Evidence::queries;
+  static constexpr bool in_place = kvfreeze::detail::tier_kind<T>() == TierKind::in_place;
+  static constexpr bool discards = kvfreeze::detail::tier_kind<T>() == TierKind::discarding;
+  static constexpr bool needs_cosine = kvfreeze::detail::needs_query_cosine<R>();
+  static constexpr bool rewalks = kvfreeze::detail::highest_recovery<R>() == Recovery::rewalk;
+
+  /// Granules whose keys are not in the digest yet: they stay exact.
+  static constexpr int tail_granules = has_digest ? Digest::group_rows / page : 1;
+
+  static_assert(Digest::group_rows % page == 0,
+                "kvfreeze: the digest's group must be a multiple of PageTokens");
+};
+
+}  // namespace kvfreeze::host

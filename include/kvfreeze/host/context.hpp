@@ -1,0 +1,83 @@
+#pragma once
+
+#include <kvfreeze/host/memory.hpp>
+#include <kvfreeze/report.hpp>
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+namespace kvfreeze::host {
+
+/// What the cache keeps for one sequence beside its lanes.
+template <class C>
+struct SequenceRecord {
+  bool open = false;
+  std::uint32_t generation = 0;
+  int length = 0;                    ///< tokens of finished steps
+  int pending = 0;                   ///< tokens of the step in progress; 0 until its first append
+  std::uint32_t step = 0;            ///< finished steps
+  std::size_t share = unlimited;     ///< bytes that this sequence may hold resident
+  float water_level = 0.0F;          ///< epsilon that meets the share; 0: slack
+  float entropy_mean = 0.0F;         ///< running mean, nats
+  std::uint32_t entropies = 0;       ///< observations in it
+  std::array<int, 2> checkpoints{};  ///< lengths at which the counters were saved, newest first
+  std::vector<TokenRange> pins;
+  typename C::Trigger trigger;
+};
+
+/// Everything that the stages of a step work on.
+template <class C>
+struct Context {
+  Memory<C> memory;
+  typename C::Scorer scorer;
+  typename C::Scheduler scheduler;
+  typename C::Tier tier;
+  typename C::Trigger trigger;               ///< the original; each sequence has a copy
+  std::array<float, water_levels> levels{};  ///< ascending epsilons from the scheduler's own to 1
+  std::vector<SequenceRecord<C>> sequences{};
+
+  [[nodiscard]] Geometry const& geometry() const noexcept { return memory.geometry(); }
+};
+
+/// One lane's work in one call: what to do it with.
+template <class C>
+struct LaneJob {
+  Context<C>* context = nullptr;
+  SequenceRecord<C>* sequence = nullptr;
+  Scratch* scratch = nullptr;
+  LaneRef<C> ref;
+  int layer = 0;
+  int head = 0;  ///< lane within the layer
+
+  [[nodiscard]] Geometry const& geometry() const noexcept { return *ref.geometry; }
+
+  [[nodiscard]] Lane<C>& lane() const noexcept { return *ref.lane; }
+
+  [[nodiscard]] std::uint32_t step() const noexcept { return sequence->step; }
+};
+
+/// Exact granules that a lane of `rows` rows may hold within `budget` bytes.
+template <class C>
+int allowed_granules(Geometry const& g, std::size_t budget, int rows) noexcept {
+  if (budget == unlimited) {
+    return std::numeric_limits<int>::max();
+  }
+  std::size_t const fixed = g.digest_bytes(rows, C::Digest::group_rows) + g.lane_tiles_bytes(rows);
+  if (fixed >= budget) {
+    return 0;
+  }
+  std::size_t const pages = (budget - fixed) / page_bytes * page_bytes;
+  return static_cast<int>(pages / g.block_bytes) * g.slots_per_block;
+}
+
+/// Bytes that a lane of `rows` rows needs to hold `granules` exact ones.
+template <class C>
+std::size_t lane_bytes(Geometry const& g, int granules, int rows) noexcept {
+  return g.digest_bytes(rows, C::Digest::group_rows) + g.lane_tiles_bytes(rows) +
+         g.rows_bytes(granules);
+}
+
+}  // namespace kvfreeze::host

@@ -1,0 +1,189 @@
+#pragma once
+
+#include <kvfreeze/element.hpp>
+#include <kvfreeze/error.hpp>
+#include <kvfreeze/host/composition.hpp>
+#include <kvfreeze/types.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace kvfreeze::host {
+
+inline constexpr int block_rows = 16;     ///< rows of a block: one 4-KiB page at fp16, dim 64
+inline constexpr int tile_granules = 64;  ///< granules of a metadata tile
+inline constexpr std::size_t page_bytes = 4096;  ///< unit of commitment
+
+constexpr std::size_t round_up(std::size_t value, std::size_t unit) noexcept {
+  return (value + unit - 1) / unit * unit;
+}
+
+constexpr int ceil_div(int value, int unit) noexcept { return (value + unit - 1) / unit; }
+
+/// @brief Sizes that follow from the model's shape, the limits and the composition.
+///
+/// A lane's exact rows lie in blocks of 16: [K: 16 rows][V: 16 rows][slot records][query sums], so
+/// that attention streams a lane from end to end.
+struct Geometry {
+  Shape shape;
+  Limits limits;
+  int page = 1;  ///< rows of a granule
+  int lanes_per_layer = 0;
+  int lanes = 0;           ///< of a sequence
+  int heads_per_lane = 0;  ///< KV heads of a lane
+  int group = 0;           ///< query heads of a KV head
+  int lane_queries = 0;    ///< query heads of a lane
+  int row_elements = 0;    ///< elements of a row's K, and of its V
+  int slots_per_block = 0;
+  int max_granules = 0;
+  int max_tiles = 0;
+  int max_groups = 0;      ///< digest groups of a lane
+  int window_queries = 0;  ///< queries kept for Evidence::queries
+  float dot_limit = 0.0F;  ///< clamp of |q.k| in nats that keeps a window's sum in 32 bits
+  float octaves = 0.0F;    ///< scale * log2(e): q.k times this is a logit in octaves
+  std::size_t element_bytes = 0;
+  std::size_t part_bytes = 0;   ///< K of a granule; V is as large
+  std::size_t slot_offset = 0;  ///< slot records within a block
+  std::size_t sums_offset = 0;  ///< query sums within a block
+  std::size_t block_bytes = 0;
+  std::size_t rows_region = 0;         ///< address space of a lane's blocks
+  std::size_t digest_group_bytes = 0;  ///< one group, all KV heads of the lane
+  std::size_t digest_region = 0;
+  std::size_t tile_bytes = 0;  ///< metadata of 64 granules of one lane
+
+  /// Rows of a lane rounded so that digests may write whole groups.
+  [[nodiscard]] int max_tokens_rounded() const noexcept {
+    return (limits.max_tokens + 255) / 256 * 256;
+  }
+
+  [[nodiscard]] std::size_t granule_bytes() const noexcept { return 2 * part_bytes; }
+
+  [[nodiscard]] int granules(int rows) const noexcept { return ceil_div(rows, page); }
+
+  /// Committed bytes of a lane that holds `slots` exact granules.
+  [[nodiscard]] std::size_t rows_bytes(int slots) const noexcept {
+    return round_up(static_cast<std::size_t>(ceil_div(slots, slots_per_block)) * block_bytes,
+                    page_bytes);
+  }
+
+  /// Committed digest bytes of a lane that holds `rows` rows.
+  [[nodiscard]] std::size_t digest_bytes(int rows, int group_rows) const noexcept {
+    return group_rows == 0
+               ? 0
+               : round_up(static_cast<std::size_t>(rows / group_rows) * digest_group_bytes,
+                          page_bytes);
+  }
+
+  /// Metadata of one lane that holds `rows` rows, before the sequence's rounding to pages.
+  [[nodiscard]] std::size_t lane_tiles_bytes(int rows) const noexcept {
+    return static_cast<std::size_t>(ceil_div(granules(rows), tile_granules)) * tile_bytes;
+  }
+
+  /// What a plain cache holds for `rows` tokens of one sequence, in bytes.
+  [[nodiscard]] std::size_t full_bytes(int rows) const noexcept {
+    return static_cast<std::size_t>(rows) * static_cast<std::size_t>(shape.layers) *
+           static_cast<std::size_t>(shape.kv_heads) * static_cast<std::size_t>(shape.head_dim) *
+           2U * element_bytes;
+  }
+};
+
+/// @throws InvalidArgument naming the field and its value
+inline void check_shape(Shape const& shape) {
+  auto const reject = [](char const* name, long value, char const* rule) {
+    throw InvalidArgument(std::string("Shape::") + name + " is " + std::to_string(value) + ", " +
+                          rule);
+  };
+  if (shape.layers < 1) {
+    reject("layers", shape.layers, "must be at least 1");
+  }
+  if (shape.kv_heads < 1) {
+    reject("kv_heads", shape.kv_heads, "must be at least 1");
+  }
+  if (shape.query_heads < 1 || shape.query_heads % shape.kv_heads != 0) {
+    throw InvalidArgument(
+        "Shape::query_heads is " + std::to_string(shape.query_heads) +
+        ", must be a positive multiple of kv_heads = " + std::to_string(shape.kv_heads));
+  }
+  if (shape.query_heads / shape.kv_heads > 64) {
+    reject("query_heads / kv_heads", shape.query_heads / shape.kv_heads, "must be at most 64");
+  }
+  if (shape.head_dim < 8 || shape.head_dim > 512 || shape.head_dim % 8 != 0) {
+    reject("head_dim", shape.head_dim, "must be a multiple of 8 in [8, 512]");
+  }
+  if (!std::isfinite(shape.scale) || shape.scale < 0.0F) {
+    throw InvalidArgument("Shape::scale is " + std::to_string(shape.scale) +
+                          ", must be positive, or 0 for 1/sqrt(head_dim)");
+  }
+}
+
+/// @throws InvalidArgument naming the field and its value
+inline void check_limits(Limits const& limits) {
+  auto const reject = [](char const* name, long value, char const* rule) {
+    throw InvalidArgument(std::string("Limits::") + name + " is " + std::to_string(value) + ", " +
+                          rule);
+  };
+  if (limits.max_tokens < 1 || limits.max_tokens > (1 << 24)) {
+    reject("max_tokens", limits.max_tokens, "must be in [1, 16777216]");
+  }
+  if (limits.max_sequences < 1 || limits.max_sequences > 65536) {
+    reject("max_sequences", limits.max_sequences, "must be in [1, 65536]");
+  }
+  if (limits.sinks < 0 || limits.sinks > limits.max_tokens) {
+    reject("sinks", limits.sinks, "must be in [0, max_tokens]");
+  }
+  if (limits.window < 1) {
+    reject("window", limits.window, "must be at least 1");
+  }
+  if (limits.parts < 1 || limits.parts > 256) {
+    reject("parts", limits.parts, "must be in [1, 256]");
+  }
+}
+
+/// @brief All sizes of a cache.
+/// @throws InvalidArgument for a shape or limits out of range
+template <class C>
+Geometry make_geometry(Shape const& shape, Limits const& limits, typename C::Scorer const& scorer,
+                       std::size_t slot_bytes, std::size_t tile_bytes) {
+  check_shape(shape);
+  check_limits(limits);
+  bool const by_layer = C::Layout::grouping == Grouping::layer;
+  Geometry g;
+  g.shape = shape;
+  g.limits = limits;
+  g.page = C::page;
+  g.lanes_per_layer = by_layer ? 1 : shape.kv_heads;
+  g.lanes = shape.layers * g.lanes_per_layer;
+  g.heads_per_lane = by_layer ? shape.kv_heads : 1;
+  g.group = shape.query_heads / shape.kv_heads;
+  g.lane_queries = g.heads_per_lane * g.group;
+  g.row_elements = g.heads_per_lane * shape.head_dim;
+  g.slots_per_block = block_rows / C::page;
+  g.max_granules = ceil_div(limits.max_tokens, C::page);
+  g.max_tiles = ceil_div(g.max_granules, tile_granules);
+  g.window_queries = kvfreeze::detail::query_window(scorer);
+  float const scale =
+      shape.scale > 0.0F ? shape.scale : 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
+  g.octaves = scale * 1.44269504088896340736F;
+  g.dot_limit = 1048000.0F / static_cast<float>(std::max(g.window_queries, 1) * g.lane_queries);
+  g.element_bytes = sizeof(typename C::Value);
+  std::size_t const row_bytes = static_cast<std::size_t>(g.row_elements) * g.element_bytes;
+  g.part_bytes = row_bytes * static_cast<std::size_t>(C::page);
+  g.slot_offset = 2 * static_cast<std::size_t>(block_rows) * row_bytes;
+  g.sums_offset = g.slot_offset + slot_bytes * static_cast<std::size_t>(g.slots_per_block);
+  std::size_t const sums = C::needs_queries ? block_rows * sizeof(std::uint32_t) : 0;
+  g.block_bytes = round_up(g.sums_offset + sums, 64);
+  g.rows_region = g.rows_bytes(g.max_granules);
+  if constexpr (C::has_digest) {
+    g.max_groups = limits.max_tokens / C::Digest::group_rows;
+    g.digest_group_bytes =
+        C::Digest::bytes(shape.head_dim) * static_cast<std::size_t>(g.heads_per_lane);
+    g.digest_region = g.digest_bytes(limits.max_tokens, C::Digest::group_rows);
+  }
+  g.tile_bytes = tile_bytes;
+  return g;
+}
+
+}  // namespace kvfreeze::host

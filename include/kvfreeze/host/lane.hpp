@@ -1,0 +1,100 @@
+#pragma once
+
+#include <kvfreeze/evidence.hpp>
+#include <kvfreeze/host/geometry.hpp>
+#include <kvfreeze/types.hpp>
+
+#include <array>
+#include <cstdint>
+#include <limits>
+
+namespace kvfreeze::host {
+
+inline constexpr std::uint32_t no_slot = std::numeric_limits<std::uint32_t>::max();
+inline constexpr std::uint32_t no_granule = std::numeric_limits<std::uint32_t>::max();
+inline constexpr int wheel_slots = 64;   ///< wake steps further away go round again
+inline constexpr int water_levels = 32;  ///< epsilons at which lanes state their demand
+
+/// State byte of a granule: its fidelity and flags.
+struct GranuleState {
+  static constexpr std::uint8_t fidelity_mask = 0x07;
+  static constexpr std::uint8_t clean = 0x08;  ///< the tier holds the exact rows
+  static constexpr std::uint8_t pinned = 0x10;
+  static constexpr std::uint8_t forced = 0x20;   ///< thaw it at the next recall, wanted or not
+  static constexpr std::uint8_t carried = 0x40;  ///< was wanted and did not fit: first in line
+
+  static constexpr Fidelity fidelity(std::uint8_t state) noexcept {
+    return static_cast<Fidelity>(state & fidelity_mask);
+  }
+
+  static constexpr std::uint8_t with(std::uint8_t state, Fidelity fidelity) noexcept {
+    return static_cast<std::uint8_t>((state & ~fidelity_mask) |
+                                     static_cast<std::uint8_t>(fidelity));
+  }
+};
+
+/// What is known of an exact granule; lies beside its rows.
+struct SlotRecord {
+  std::uint32_t granule = no_granule;
+  std::uint16_t stamp = 0;  ///< low half of the step that wanted it last
+  std::uint16_t value = 0;  ///< its last evidence as bfloat16: mass, mean |q.k| or key norm
+};
+
+/// Counter and timer of a granule, for schedulers that sleep.
+struct Timer {
+  std::uint32_t next = no_granule;       ///< next of the wheel's bucket
+  std::uint32_t wake = 0;                ///< step at which the granule is due
+  std::uint16_t count = 0;               ///< detections, c of the papers
+  std::uint16_t last = 0;                ///< low half of the step of the last detection
+  std::array<std::uint16_t, 2> saved{};  ///< `count` at the last two checkpoints
+};
+
+struct NoTimer {};
+
+/// Metadata of 64 granules of one lane. Tiles of a token range lie side by side for all lanes, so
+/// that a sequence grows by whole pages.
+template <class C>
+struct GranuleTile {
+  using Score = typename C::Scorer::State;
+  static constexpr int scores = C::has_state ? tile_granules : 1;
+  static constexpr int timers = C::sleeps ? tile_granules : 1;
+
+  std::array<std::uint8_t, tile_granules> state;
+  std::array<std::uint16_t, tile_granules> changed;  ///< low half of the step of the last freeze
+  [[no_unique_address]] std::conditional_t<C::has_state, std::array<Score, scores>, NoState> score;
+  [[no_unique_address]] std::conditional_t<C::sleeps, std::array<Timer, timers>, NoTimer> timer;
+};
+
+/// One lane's own numbers. Only the part that owns the lane touches them between two `advance()`s.
+template <class C>
+struct Lane {
+  std::int32_t rows = 0;   ///< appended, this step's included
+  std::int32_t slots = 0;  ///< granule slots in use, dense (in place: granules)
+  std::int32_t exact = 0;  ///< exact granules
+  std::int32_t asleep = 0;
+  std::int32_t evicted = 0;
+  std::int32_t groups = 0;  ///< digest groups encoded
+  std::int32_t blocks = 0;  ///< committed
+  std::int32_t ready = -1;  ///< rows at the last recall; recall runs once per step
+  bool ordered = true;      ///< slot i holds the i-th granule
+  std::size_t budget =
+      unlimited;  ///< bytes for rows, digests and metadata until the next advance()
+  std::size_t allotment = unlimited;  ///< bytes that may move for each token of a step
+  std::size_t transfer_left = 0;      ///< bytes that may still move in this step
+  std::size_t touched = 0;            ///< bytes read in this step
+  std::size_t moved_in = 0;
+  std::size_t moved_out = 0;
+  std::uint32_t thawed = 0;    ///< granules
+  std::uint32_t frozen = 0;    ///< granules
+  std::uint32_t deferred = 0;  ///< granules wanted and not thawed
+  std::uint32_t forced = 0;    ///< granules flagged `forced`
+  float missed = 0.0F;         ///< mass that this step's attention does not see
+  float cosine = 1.0F;         ///< between this query and the previous one
+  bool over_cap = false;       ///< the cap decided what is exact
+  std::uint32_t queries = 0;   ///< pushed on the ring since `open`
+  std::array<std::uint32_t, water_levels> demand{};  ///< unprotected granules wanted at each level
+  std::array<std::uint32_t, C::sleeps ? wheel_slots : 1> wheel{};  ///< heads of the buckets
+  std::array<std::uint32_t, static_cast<std::size_t>(C::tail_granules)> tail{};  ///< slots
+};
+
+}  // namespace kvfreeze::host

@@ -1,0 +1,364 @@
+#pragma once
+
+#include <kvfreeze/host/geometry.hpp>
+#include <kvfreeze/host/kernels/attention.hpp>
+#include <kvfreeze/host/lane.hpp>
+#include <kvfreeze/host/scratch.hpp>
+#include <kvfreeze/host/virtual_memory.hpp>
+#include <kvfreeze/report.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace kvfreeze::host {
+
+/// @brief Everything that belongs to one lane, by address. Cheap to make; owns nothing.
+template <class C>
+struct LaneRef {
+  using Value = typename C::Value;
+  using Tile = GranuleTile<C>;
+
+  Geometry const* geometry = nullptr;
+  Lane<C>* lane = nullptr;
+  std::byte* rows = nullptr;     ///< blocks
+  std::byte* digests = nullptr;  ///< [group][KV head]
+  std::byte* tiles = nullptr;    ///< first tile; the next one is `tile_stride` further
+  float* ring = nullptr;         ///< [window_queries][lane_queries][head_dim]
+  float* previous = nullptr;     ///< [lane_queries][head_dim]
+  std::size_t tile_stride = 0;
+  std::uint32_t sequence = 0;
+  std::uint32_t index = 0;  ///< within the sequence
+
+  [[nodiscard]] Tile& tile(std::uint32_t granule) const noexcept {
+    return *reinterpret_cast<Tile*>(tiles + granule / tile_granules * tile_stride);
+  }
+
+  [[nodiscard]] std::uint8_t& state(std::uint32_t granule) const noexcept {
+    return tile(granule).state[granule % tile_granules];
+  }
+
+  [[nodiscard]] Fidelity fidelity(std::uint32_t granule) const noexcept {
+    return GranuleState::fidelity(state(granule));
+  }
+
+  [[nodiscard]] Timer& timer(std::uint32_t granule) const noexcept
+    requires C::sleeps
+  {
+    return tile(granule).timer[granule % tile_granules];
+  }
+
+  [[nodiscard]] typename C::Scorer::State& score(std::uint32_t granule) const noexcept {
+    if constexpr (C::has_state) {
+      return tile(granule).score[granule % tile_granules];
+    } else {
+      static typename C::Scorer::State none{};
+      return none;
+    }
+  }
+
+  [[nodiscard]] std::byte* block(std::uint32_t slot) const noexcept {
+    return rows +
+           slot / static_cast<std::uint32_t>(geometry->slots_per_block) * geometry->block_bytes;
+  }
+
+  [[nodiscard]] Value* k(std::uint32_t slot) const noexcept {
+    auto const within = slot % static_cast<std::uint32_t>(geometry->slots_per_block);
+    return reinterpret_cast<Value*>(block(slot) + within * geometry->part_bytes);
+  }
+
+  [[nodiscard]] Value* v(std::uint32_t slot) const noexcept {
+    return k(slot) + static_cast<std::ptrdiff_t>(block_rows) * geometry->row_elements;
+  }
+
+  [[nodiscard]] SlotRecord& record(std::uint32_t slot) const noexcept {
+    auto const within = slot % static_cast<std::uint32_t>(geometry->slots_per_block);
+    return reinterpret_cast<SlotRecord*>(block(slot) + geometry->slot_offset)[within];
+  }
+
+  /// Sums of |q.k| over the query window, one for each row of the slot, in units of 2^-12.
+  [[nodiscard]] std::uint32_t* sums(std::uint32_t slot) const noexcept {
+    auto const within = slot % static_cast<std::uint32_t>(geometry->slots_per_block);
+    return reinterpret_cast<std::uint32_t*>(block(slot) + geometry->sums_offset) +
+           within * static_cast<std::uint32_t>(geometry->page);
+  }
+
+  [[nodiscard]] RowBlocks<Value> row_blocks(int head) const noexcept {
+    return {rows, geometry->block_bytes, block_rows, geometry->row_elements,
+            head * geometry->shape.head_dim};
+  }
+
+  [[nodiscard]] std::byte* digest(int group, int head) const noexcept {
+    return digests + static_cast<std::size_t>(group) * geometry->digest_group_bytes +
+           static_cast<std::size_t>(head) * C::Digest::bytes(geometry->shape.head_dim);
+  }
+
+  [[nodiscard]] int granules() const noexcept { return geometry->granules(lane->rows); }
+
+  /// First granule whose keys are not in a digest.
+  [[nodiscard]] int tail_begin() const noexcept {
+    if constexpr (C::has_digest) {
+      return lane->groups * C::tail_granules;
+    } else {
+      return std::max(granules() - 1, 0);
+    }
+  }
+
+  /// Granules [low, high) may freeze unless they are pinned.
+  struct Open {
+    int low = 0;
+    int high = 0;
+  };
+
+  [[nodiscard]] Open open_range() const noexcept {
+    int const low = ceil_div(geometry->limits.sinks, geometry->page);
+    int const high =
+        std::min(std::max(lane->rows - geometry->limits.window, 0) / geometry->page, tail_begin());
+    return {std::min(low, high), high};
+  }
+
+  [[nodiscard]] bool is_open(std::uint32_t granule, Open const& open) const noexcept {
+    return static_cast<int>(granule) >= open.low && static_cast<int>(granule) < open.high &&
+           (state(granule) & GranuleState::pinned) == 0;
+  }
+
+  [[nodiscard]] int rows_of(std::uint32_t granule) const noexcept {
+    return std::min(geometry->page, lane->rows - static_cast<int>(granule) * geometry->page);
+  }
+
+  [[nodiscard]] TierKey key(std::uint32_t granule) const noexcept {
+    return {sequence, index, granule};
+  }
+
+  /// Calls f(slot, granule) for each exact granule, in slot order.
+  template <class F>
+  void for_each_exact(F&& f) const {
+    for (std::uint32_t slot = 0; slot < static_cast<std::uint32_t>(lane->slots); ++slot) {
+      if constexpr (C::in_place) {
+        if (fidelity(slot) == Fidelity::exact) {
+          f(slot, slot);
+        }
+      } else {
+        f(slot, record(slot).granule);
+      }
+    }
+  }
+
+  /// Granule -> slot of the exact granules of [first, last); the others get `no_slot`.
+  void map_slots(std::uint32_t first, std::uint32_t last, std::uint32_t* map) const {
+    std::fill(map, map + (last - first), no_slot);
+    for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
+      if (granule >= first && granule < last) {
+        map[granule - first] = slot;
+      }
+    });
+  }
+};
+
+/// @brief Address space of a cache: reserved once, committed by whole pages, counted to the byte.
+template <class C>
+class Memory {
+ public:
+  using Tile = GranuleTile<C>;
+
+  Memory(Shape const& shape, Limits const& limits, typename C::Scorer const& scorer)
+      : geometry_(make_geometry<C>(shape, limits, scorer, sizeof(SlotRecord), sizeof(Tile))) {
+    auto const sequences = static_cast<std::size_t>(limits.max_sequences);
+    auto const lanes = static_cast<std::size_t>(geometry_.lanes);
+    auto const floats = static_cast<std::size_t>(geometry_.lane_queries) *
+                        static_cast<std::size_t>(shape.head_dim) * sizeof(float);
+    lanes_region_ = round_up(lanes * sizeof(Lane<C>), page_bytes);
+    tiles_region_ =
+        round_up(lanes * static_cast<std::size_t>(geometry_.max_tiles) * sizeof(Tile), page_bytes);
+    ring_floats_ = floats / sizeof(float) * static_cast<std::size_t>(geometry_.window_queries);
+    previous_floats_ = C::needs_cosine ? floats / sizeof(float) : 0;
+    queries_region_ =
+        round_up(lanes * (ring_floats_ + previous_floats_) * sizeof(float), page_bytes);
+    headers_ = VirtualMemory::reserve(sequences * lanes_region_);
+    tiles_ = VirtualMemory::reserve(sequences * tiles_region_);
+    rows_ = VirtualMemory::reserve(sequences * lanes * geometry_.rows_region);
+    digests_ = VirtualMemory::reserve(sequences * lanes * geometry_.digest_region);
+    queries_ = VirtualMemory::reserve(sequences * queries_region_);
+    scratch_.reserve(static_cast<std::size_t>(limits.parts));
+    for (int i = 0; i < limits.parts; ++i) {
+      scratch_.emplace_back(geometry_);
+      scratch_.back().commit(1);
+    }
+  }
+
+  [[nodiscard]] Geometry const& geometry() const noexcept { return geometry_; }
+
+  [[nodiscard]] Scratch& scratch(int part) noexcept {
+    return scratch_[static_cast<std::size_t>(part)];
+  }
+
+  [[nodiscard]] Scratch const& scratch(int part) const noexcept {
+    return scratch_[static_cast<std::size_t>(part)];
+  }
+
+  [[nodiscard]] LaneRef<C> lane(std::uint32_t sequence, std::uint32_t index) const noexcept {
+    auto const lanes = static_cast<std::size_t>(geometry_.lanes);
+    std::size_t const number = sequence * lanes + index;
+    LaneRef<C> ref;
+    ref.geometry = &geometry_;
+    ref.lane = reinterpret_cast<Lane<C>*>(headers_.data() + sequence * lanes_region_) + index;
+    ref.rows = rows_.data() + number * geometry_.rows_region;
+    ref.digests = digests_.data() + number * geometry_.digest_region;
+    ref.tiles = tiles_.data() + sequence * tiles_region_ + index * sizeof(Tile);
+    auto* const queries = reinterpret_cast<float*>(queries_.data() + sequence * queries_region_) +
+                          index * (ring_floats_ + previous_floats_);
+    ref.ring = queries;
+    ref.previous = queries + ring_floats_;
+    ref.tile_stride = lanes * sizeof(Tile);
+    ref.sequence = sequence;
+    ref.index = index;
+    return ref;
+  }
+
+  /// Commits and initialises what a sequence holds before its first row.
+  void open(std::uint32_t sequence) noexcept {
+    touch(headers_, sequence * lanes_region_, lanes_region_);
+    touch(queries_, sequence * queries_region_, queries_region_);
+    for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(geometry_.lanes); ++i) {
+      auto* const lane = ::new (static_cast<void*>(this->lane(sequence, i).lane)) Lane<C>();
+      lane->wheel.fill(no_granule);
+      lane->tail.fill(no_slot);
+    }
+  }
+
+  /// Gives everything of a sequence back.
+  void close(std::uint32_t sequence) noexcept {
+    auto const lanes = static_cast<std::size_t>(geometry_.lanes);
+    headers_.release(sequence * lanes_region_, lanes_region_);
+    tiles_.release(sequence * tiles_region_, tiles_region_);
+    queries_.release(sequence * queries_region_, queries_region_);
+    rows_.release(sequence * lanes * geometry_.rows_region, lanes * geometry_.rows_region);
+    digests_.release(sequence * lanes * geometry_.digest_region, lanes * geometry_.digest_region);
+  }
+
+  /// Makes room for `slots` granules of a lane.
+  void grow_rows(LaneRef<C> const& ref, int slots) noexcept {
+    int const blocks = ceil_div(slots, geometry_.slots_per_block);
+    if (blocks > ref.lane->blocks) {
+      std::size_t const old = blocks_bytes(ref.lane->blocks);
+      touch_at(ref.rows + old, blocks_bytes(blocks) - old);
+      ref.lane->blocks = blocks;
+    }
+  }
+
+  /// Gives the blocks of a lane back that `slots` granules do not need.
+  void shrink_rows(LaneRef<C> const& ref, int slots) noexcept {
+    int const blocks = ceil_div(slots, geometry_.slots_per_block);
+    if (blocks < ref.lane->blocks) {
+      std::size_t const kept = blocks_bytes(blocks);
+      rows_.release(static_cast<std::size_t>(ref.rows - rows_.data()) + kept,
+                    blocks_bytes(ref.lane->blocks) - kept);
+      ref.lane->blocks = blocks;
+    }
+  }
+
+  /// Commits digest pages for `groups` groups; what is beyond goes back.
+  void resize_digests(LaneRef<C> const& ref, int groups) noexcept {
+    std::size_t const old = round_up(
+        static_cast<std::size_t>(ref.lane->groups) * geometry_.digest_group_bytes, page_bytes);
+    std::size_t const now =
+        round_up(static_cast<std::size_t>(groups) * geometry_.digest_group_bytes, page_bytes);
+    if (now > old) {
+      touch_at(ref.digests + old, now - old);
+    } else if (now < old) {
+      digests_.release(static_cast<std::size_t>(ref.digests - digests_.data()) + now, old - now);
+    }
+    ref.lane->groups = groups;
+  }
+
+  /// Metadata pages of a sequence whose lanes hold at most `rows` rows.
+  [[nodiscard]] std::size_t tiles_bytes(int rows) const noexcept {
+    return round_up(static_cast<std::size_t>(geometry_.lanes) * geometry_.lane_tiles_bytes(rows),
+                    page_bytes);
+  }
+
+  /// Gives the metadata pages of a sequence back that `rows` rows do not need.
+  void shrink_tiles(std::uint32_t sequence, int old_rows, int rows) noexcept {
+    std::size_t const kept = tiles_bytes(rows);
+    std::size_t const held = tiles_bytes(old_rows);
+    if (kept < held) {
+      tiles_.release(sequence * tiles_region_ + kept, held - kept);
+    }
+  }
+
+  /// Bytes of an open sequence that do not depend on its length.
+  [[nodiscard]] std::size_t fixed_bytes() const noexcept { return lanes_region_; }
+
+  [[nodiscard]] std::size_t query_bytes() const noexcept { return queries_region_; }
+
+  /// Work space of all parts, at this moment or for lanes of `rows` rows.
+  [[nodiscard]] std::size_t scratch_bytes() const noexcept {
+    std::size_t bytes = 0;
+    for (Scratch const& scratch : scratch_) {
+      bytes += scratch.bytes();
+    }
+    return bytes;
+  }
+
+  [[nodiscard]] std::size_t scratch_bytes(int rows) const noexcept {
+    std::size_t bytes = 0;
+    for (Scratch const& scratch : scratch_) {
+      bytes += scratch.bytes(rows);
+    }
+    return bytes;
+  }
+
+  /// Adds an open sequence's committed bytes to a ledger.
+  void count(std::uint32_t sequence, Ledger& ledger) const noexcept {
+    int rows = 0;
+    for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(geometry_.lanes); ++i) {
+      LaneRef<C> const ref = lane(sequence, i);
+      rows = std::max(rows, ref.lane->rows);
+      ledger.rows += blocks_bytes(ref.lane->blocks);
+      ledger.digests += round_up(
+          static_cast<std::size_t>(ref.lane->groups) * geometry_.digest_group_bytes, page_bytes);
+    }
+    ledger.metadata += tiles_bytes(rows) + lanes_region_;
+    ledger.scratch += queries_region_;
+  }
+
+  /// The regions, for tests that ask the system what is committed.
+  struct Regions {
+    VirtualMemory const* rows;
+    VirtualMemory const* digests;
+    VirtualMemory const* tiles;
+    VirtualMemory const* headers;
+    VirtualMemory const* queries;
+  };
+
+  [[nodiscard]] Regions regions() const noexcept {
+    return {&rows_, &digests_, &tiles_, &headers_, &queries_};
+  }
+
+ private:
+  [[nodiscard]] std::size_t blocks_bytes(int blocks) const noexcept {
+    return round_up(static_cast<std::size_t>(blocks) * geometry_.block_bytes, page_bytes);
+  }
+
+  // A write commits the page now, so that the ledger is what the system charges.
+  static void touch_at(std::byte* begin, std::size_t bytes) noexcept {
+    for (std::size_t i = 0; i < bytes; i += page_bytes) {
+      begin[i] = std::byte{0};
+    }
+  }
+
+  static void touch(VirtualMemory const& memory, std::size_t offset, std::size_t bytes) noexcept {
+    touch_at(memory.data() + offset, bytes);
+  }
+
+  Geometry geometry_;
+  VirtualMemory headers_, tiles_, rows_, digests_, queries_;
+  std::vector<Scratch> scratch_;
+  std::size_t lanes_region_ = 0;
+  std::size_t tiles_region_ = 0;
+  std::size_t queries_region_ = 0;
+  std::size_t ring_floats_ = 0;
+  std::size_t previous_floats_ = 0;
+};
+
+}  // namespace kvfreeze::host

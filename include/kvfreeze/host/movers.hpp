@@ -1,0 +1,215 @@
+#pragma once
+
+#include <kvfreeze/host/memory.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <new>
+
+namespace kvfreeze::host {
+
+/// Remembers where the keys that are not in a digest yet lie.
+template <class C>
+void note_tail(LaneRef<C> const& ref, std::uint32_t granule, std::uint32_t slot) noexcept {
+  auto const begin = static_cast<std::uint32_t>(ref.tail_begin());
+  if (granule >= begin && granule - begin < ref.lane->tail.size()) {
+    ref.lane->tail[granule - begin] = slot;
+  }
+}
+
+/// @brief Slot of the newest granule, or of another one of the tail.
+template <class C>
+std::uint32_t tail_slot(LaneRef<C> const& ref, std::uint32_t granule) noexcept {
+  if constexpr (C::in_place) {
+    return granule;
+  } else {
+    return ref.lane->tail[granule - static_cast<std::uint32_t>(ref.tail_begin())];
+  }
+}
+
+/// Gives a granule of rows up to now unknown a slot at the end of the lane.
+template <class C>
+std::uint32_t acquire_slot(Memory<C>& memory, LaneRef<C> const& ref, std::uint32_t granule,
+                           std::uint32_t step, std::uint16_t value) noexcept {
+  auto const slot = C::in_place ? granule : static_cast<std::uint32_t>(ref.lane->slots);
+  memory.grow_rows(ref, static_cast<int>(slot) + 1);
+  ref.lane->slots = std::max(ref.lane->slots, static_cast<int>(slot) + 1);
+  ref.record(slot) = {granule, static_cast<std::uint16_t>(step), value};
+  if constexpr (C::needs_queries) {
+    std::fill_n(ref.sums(slot), ref.geometry->page, 0U);
+  }
+  ref.lane->exact += 1;
+  ref.lane->ordered = ref.lane->ordered && slot == granule;
+  note_tail(ref, granule, slot);
+  return slot;
+}
+
+/// @brief Takes a slot out of the lane: the last one moves into its place, so that exact rows stay
+/// contiguous. O(1) rows.
+template <class C>
+void release_slot(LaneRef<C> const& ref, std::uint32_t slot) noexcept {
+  ref.lane->exact -= 1;
+  if constexpr (!C::in_place) {
+    auto const last = static_cast<std::uint32_t>(--ref.lane->slots);
+    if (slot == last) {
+      return;
+    }
+    std::memcpy(ref.k(slot), ref.k(last), ref.geometry->part_bytes);
+    std::memcpy(ref.v(slot), ref.v(last), ref.geometry->part_bytes);
+    ref.record(slot) = ref.record(last);
+    if constexpr (C::needs_queries) {
+      std::copy_n(ref.sums(last), ref.geometry->page, ref.sums(slot));
+    }
+    ref.lane->ordered = false;
+    note_tail(ref, ref.record(slot).granule, slot);
+  }
+}
+
+/// @brief Lowers exact granules to frozen. Dirty ones are stored first, in batches.
+///
+/// @param slots the granules' slots, sorted downwards; overwritten
+/// @param asleep_until called as f(granule) after each: puts it to sleep if it has a timer
+/// @throws TierError whatever the tier throws; granules not yet stored stay exact
+template <class C, class Sleep>
+void freeze_slots(LaneRef<C> const& ref, typename C::Tier& tier, Scratch& scratch,
+                  std::uint32_t const* slots, int count, std::uint32_t step, Sleep&& sleep) {
+  Geometry const& g = *ref.geometry;
+  for (int done = 0; done < count;) {
+    int const batch = std::min(count - done, transfer_batch);
+    if constexpr (!C::in_place && !C::discards) {
+      std::size_t dirty = 0;
+      for (int i = 0; i < batch; ++i) {
+        std::uint32_t const slot = slots[done + i];
+        std::uint32_t const granule = ref.record(slot).granule;
+        if ((ref.state(granule) & GranuleState::clean) == 0) {
+          ::new (scratch.stores() + dirty++)
+              StoreRequest{ref.key(granule),
+                           {reinterpret_cast<std::byte const*>(ref.k(slot)), g.part_bytes},
+                           {reinterpret_cast<std::byte const*>(ref.v(slot)), g.part_bytes}};
+        }
+      }
+      if (dirty > 0) {
+        tier.store({scratch.stores(), dirty});
+        std::size_t const bytes = dirty * g.granule_bytes();
+        ref.lane->moved_out += bytes;
+        ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
+      }
+    }
+    for (int i = 0; i < batch; ++i) {
+      std::uint32_t const slot = slots[done + i];
+      std::uint32_t const granule = C::in_place ? slot : ref.record(slot).granule;
+      auto& state = ref.state(granule);
+      state = static_cast<std::uint8_t>(state & ~GranuleState::forced);
+      if constexpr (C::discards) {
+        state = GranuleState::with(state, Fidelity::evicted);
+        ref.lane->evicted += 1;
+      } else {
+        state = static_cast<std::uint8_t>(GranuleState::with(state, Fidelity::frozen) |
+                                          GranuleState::clean);
+      }
+      ref.tile(granule).changed[granule % tile_granules] = static_cast<std::uint16_t>(step);
+      release_slot(ref, slot);
+      ref.lane->frozen += 1;
+      if constexpr (!C::discards) {
+        sleep(granule);
+      }
+    }
+    done += batch;
+  }
+}
+
+/// @brief Brings frozen granules back, bit for bit, into slots at the end of the lane.
+///
+/// The caller made sure that the budget holds them.
+/// @throws TierError whatever the tier throws; granules not yet loaded stay frozen
+template <class C>
+void thaw_granules(Memory<C>& memory, LaneRef<C> const& ref, typename C::Tier& tier,
+                   Scratch& scratch, std::uint32_t const* granules, int count, std::uint32_t step) {
+  Geometry const& g = *ref.geometry;
+  for (int done = 0; done < count;) {
+    int const batch = std::min(count - done, transfer_batch);
+    if constexpr (!C::in_place) {
+      memory.grow_rows(ref, ref.lane->slots + batch);
+      for (int i = 0; i < batch; ++i) {
+        auto const slot = static_cast<std::uint32_t>(ref.lane->slots + i);
+        ::new (scratch.loads() + i)
+            LoadRequest{ref.key(granules[done + i]),
+                        {reinterpret_cast<std::byte*>(ref.k(slot)), g.part_bytes},
+                        {reinterpret_cast<std::byte*>(ref.v(slot)), g.part_bytes}};
+      }
+      tier.load({scratch.loads(), static_cast<std::size_t>(batch)});
+      std::size_t const bytes = static_cast<std::size_t>(batch) * g.granule_bytes();
+      ref.lane->moved_in += bytes;
+      ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
+    }
+    for (int i = 0; i < batch; ++i) {
+      std::uint32_t const granule = granules[done + i];
+      auto& state = ref.state(granule);
+      if ((state & GranuleState::forced) != 0) {
+        ref.lane->forced -= 1;
+      }
+      KVFREEZE_ASSERT(GranuleState::fidelity(state) == Fidelity::frozen);  // sleepers wake first
+      state = static_cast<std::uint8_t>(GranuleState::with(state, Fidelity::exact) &
+                                        ~GranuleState::forced);
+      acquire_slot(memory, ref, granule, step, 0);
+      ref.lane->thawed += 1;
+    }
+    done += batch;
+  }
+}
+
+/// @brief Puts a lane whose granules are all exact into position order: then its attention is
+/// bit-identical to a plain cache's. O(rows), only after a full thaw.
+template <class C>
+void restore_order(LaneRef<C> const& ref, Scratch& scratch) noexcept {
+  if constexpr (!C::in_place) {
+    auto const slots = static_cast<std::uint32_t>(ref.lane->slots);
+    Geometry const& g = *ref.geometry;
+    std::byte* const held = scratch.loaded();
+    auto const copy = [&](std::uint32_t from, std::uint32_t to) {
+      std::memcpy(ref.k(to), ref.k(from), g.part_bytes);
+      std::memcpy(ref.v(to), ref.v(from), g.part_bytes);
+      ref.record(to) = ref.record(from);
+      if constexpr (C::needs_queries) {
+        std::copy_n(ref.sums(from), g.page, ref.sums(to));
+      }
+    };
+    ref.map_slots(0, slots, scratch.slots());  // granule -> slot
+    for (std::uint32_t start = 0; start < slots; ++start) {
+      if (ref.record(start).granule == start) {
+        continue;
+      }
+      // Follow the cycle: hold one granule, fill each place with the granule that belongs there.
+      std::array<std::uint32_t, block_rows> sums{};
+      std::memcpy(held, ref.k(start), g.part_bytes);
+      std::memcpy(held + g.part_bytes, ref.v(start), g.part_bytes);
+      SlotRecord const record = ref.record(start);
+      if constexpr (C::needs_queries) {
+        std::copy_n(ref.sums(start), g.page, sums.data());
+      }
+      std::uint32_t hole = start;
+      for (;;) {
+        std::uint32_t const from = scratch.slots()[hole];
+        if (from == start) {
+          break;
+        }
+        copy(from, hole);
+        hole = from;
+      }
+      std::memcpy(ref.k(hole), held, g.part_bytes);
+      std::memcpy(ref.v(hole), held + g.part_bytes, g.part_bytes);
+      ref.record(hole) = record;
+      if constexpr (C::needs_queries) {
+        std::copy_n(sums.data(), g.page, ref.sums(hole));
+      }
+    }
+    ref.lane->ordered = true;
+    auto const begin = static_cast<std::uint32_t>(ref.tail_begin());
+    for (std::uint32_t granule = begin; granule < slots; ++granule) {
+      note_tail(ref, granule, granule);
+    }
+  }
+}
+
+}  // namespace kvfreeze::host

@@ -1,0 +1,173 @@
+#pragma once
+
+#include <kvfreeze/host/make_room.hpp>
+#include <kvfreeze/host/recall.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+namespace kvfreeze::host {
+
+/// Lane `index` of a sequence, ready for work outside of a caller's part.
+template <class C>
+LaneJob<C> lane_job(Context<C>& context, std::uint32_t sequence, std::uint32_t index,
+                    int part = 0) noexcept {
+  auto const per_layer = static_cast<std::uint32_t>(context.geometry().lanes_per_layer);
+  LaneJob<C> job;
+  job.context = &context;
+  job.sequence = &context.sequences[sequence];
+  job.scratch = &context.memory.scratch(part);
+  job.ref = context.memory.lane(sequence, index);
+  job.layer = static_cast<int>(index / per_layer);
+  job.head = static_cast<int>(index % per_layer);
+  return job;
+}
+
+/// Granules of a lane that must be exact once it has `rows` rows.
+template <class C>
+int least_exact(LaneRef<C> const& ref, int rows) noexcept {
+  Geometry const& g = *ref.geometry;
+  int const tail = C::has_digest
+                       ? (rows - 1) / std::max(C::Digest::group_rows, 1) * C::tail_granules
+                       : std::max(g.granules(rows) - 1, 0);
+  int const low = ceil_div(g.limits.sinks, g.page);
+  int const high = std::min(std::max(rows - 1 - g.limits.window, 0) / g.page, tail);
+  return g.granules(rows) - std::max(high - low, 0);
+}
+
+/// @brief Least bytes that one sequence of `rows` tokens needs, work space included.
+template <class C>
+std::size_t least_bytes(Context<C> const& context, int rows) noexcept {
+  Geometry const& g = context.geometry();
+  LaneRef<C> const ref = context.memory.lane(0, 0);
+  std::size_t least = 0;  // the tail is fullest just before its group is encoded
+  for (int r = std::max(rows - std::max(C::Digest::group_rows, 1), 1); r <= rows; ++r) {
+    int const granules = C::in_place ? g.granules(r) : least_exact(ref, r);
+    least = std::max(least, lane_bytes<C>(g, granules, r));
+  }
+  return least * static_cast<std::size_t>(g.lanes) + page_bytes + context.memory.fixed_bytes() +
+         context.memory.query_bytes() + context.memory.scratch_bytes(g.limits.max_tokens);
+}
+
+/// @brief Deals the byte cap to the open sequences in equal shares.
+template <class C>
+void deal_shares(Context<C>& context) noexcept {
+  Geometry const& g = context.geometry();
+  if (C::in_place || g.limits.resident_bytes == unlimited) {
+    return;
+  }
+  std::size_t open = 0;
+  for (auto const& sequence : context.sequences) {
+    open += sequence.open ? 1 : 0;
+  }
+  std::size_t const scratch = context.memory.scratch_bytes(g.limits.max_tokens);
+  std::size_t const bytes =
+      g.limits.resident_bytes > scratch ? g.limits.resident_bytes - scratch : 0;
+  for (auto& sequence : context.sequences) {
+    if (sequence.open) {
+      sequence.share = bytes / open;
+    }
+  }
+}
+
+/// @brief Gives each lane its bytes for the next step: the lowest water level at which what all
+/// lanes want fits the sequence's share, then what is left over in equal parts.
+///
+/// Lanes over their new budget freeze at once. O(lanes * levels).
+/// @throws TierError whatever the tier throws
+template <class C>
+void plan_bytes(Context<C>& context, std::uint32_t index) {
+  if constexpr (C::in_place) {
+    return;
+  } else {
+    Geometry const& g = context.geometry();
+    SequenceRecord<C>& sequence = context.sequences[index];
+    sequence.water_level = 0.0F;
+    if (sequence.share == unlimited) {
+      return;
+    }
+    auto const lanes = static_cast<std::uint32_t>(g.lanes);
+    std::size_t const fixed =
+        context.memory.fixed_bytes() + context.memory.query_bytes() + page_bytes;
+    std::size_t const bytes = sequence.share > fixed ? sequence.share - fixed : 0;
+    int const rows = sequence.length + 1;
+    bool const by_demand = kvfreeze::detail::base_level(context.scheduler) > 0.0F;
+    auto const need = [&](std::uint32_t lane, std::size_t level) {
+      LaneRef<C> const ref = context.memory.lane(index, lane);
+      auto const wanted = by_demand ? static_cast<int>(ref.lane->demand[level]) : 0;
+      int const least = least_exact(ref, rows);
+      return lane_bytes<C>(g, std::min(least + wanted + g.slots_per_block, g.granules(rows)), rows);
+    };
+    std::size_t level = 0;
+    std::size_t total = 0;
+    for (; level < water_levels; ++level) {
+      total = 0;
+      for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+        total += need(lane, level);
+      }
+      if (total <= bytes || !by_demand) {
+        break;
+      }
+    }
+    level = std::min<std::size_t>(level, water_levels - 1);
+    if (by_demand && level > 0) {
+      sequence.water_level = context.levels[level];
+    }
+    std::size_t const spare = total <= bytes ? (bytes - total) / lanes : 0;
+    for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+      LaneJob<C> const job = lane_job(context, index, lane);
+      job.lane().budget =
+          total <= bytes ? need(lane, level) + spare / page_bytes * page_bytes : bytes / lanes;
+    }
+    for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+      LaneJob<C> const job = lane_job(context, index, lane);
+      int const allowed = allowed_granules<C>(g, job.lane().budget, rows);
+      make_room(job, job.lane().exact + 1 - allowed, Victims::any);
+    }
+  }
+}
+
+/// @brief Gives memory back that a lane does not use. With a cap every block counts; without one a
+/// margin saves the page faults.
+template <class C>
+void release_blocks(Context<C>& context, std::uint32_t index) noexcept {
+  if constexpr (!C::in_place) {
+    bool const capped = context.sequences[index].share != unlimited;
+    for (std::uint32_t lane = 0; lane < static_cast<std::uint32_t>(context.geometry().lanes);
+         ++lane) {
+      LaneRef<C> const ref = context.memory.lane(index, lane);
+      int const used = ceil_div(ref.lane->slots, context.geometry().slots_per_block);
+      int const margin = capped ? 0 : 2 + used / 16;
+      if (ref.lane->blocks > used + margin) {
+        context.memory.shrink_rows(ref, ref.lane->slots);
+      }
+    }
+  }
+}
+
+/// @brief Deals the transfer budget of the next step: equal parts, the rest one granule each to the
+/// lanes that had to defer, then round the others, from another lane each step.
+template <class C>
+void plan_transfers(Context<C>& context, std::uint32_t index) noexcept {
+  Geometry const& g = context.geometry();
+  if (g.limits.transfer_bytes == unlimited) {
+    return;
+  }
+  auto const lanes = static_cast<std::uint32_t>(g.lanes);
+  std::size_t const granules = g.limits.transfer_bytes / g.granule_bytes();
+  std::size_t const each = granules / lanes;
+  auto rest = static_cast<std::uint32_t>(granules % lanes);
+  std::uint32_t const start = context.sequences[index].step % lanes;
+  for (bool const deferred : {true, false}) {
+    for (std::uint32_t i = 0; i < lanes; ++i) {
+      Lane<C>& lane = *context.memory.lane(index, (start + i) % lanes).lane;
+      if ((lane.deferred > 0) == deferred) {
+        std::size_t const extra = rest > 0 ? 1 : 0;
+        rest -= rest > 0 ? 1U : 0U;
+        lane.allotment = (each + extra) * g.granule_bytes();
+      }
+    }
+  }
+}
+
+}  // namespace kvfreeze::host

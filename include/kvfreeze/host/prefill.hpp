@@ -1,0 +1,267 @@
+#pragma once
+
+#include <kvfreeze/host/kernels/prefill.hpp>
+#include <kvfreeze/host/observe.hpp>
+#include <kvfreeze/host/truncate.hpp>
+
+#include <algorithm>
+#include <array>
+#include <new>
+
+namespace kvfreeze::host {
+
+inline constexpr int votes = 4;  ///< last queries of a chunk that say what stays exact
+
+/// A chunk as the caller gives it; strides in floats from one token to the next.
+struct Chunk {
+  NewRows rows;
+  float const* q = nullptr;  ///< the lane's queries of the first token
+  float* out = nullptr;
+  int query_stride = 0;
+};
+
+/// @brief Picks the frozen granules that this chunk reads from the tier: all, or as many as the
+/// transfer budget pays for, those with the most mass under the chunk's last query first.
+///
+/// On return `flags[g] & Pick::taken` for those that are read.
+template <class C>
+void pick_reads(LaneJob<C> const& job, float const* last_query) noexcept {
+  LaneRef<C> const& ref = job.ref;
+  Scratch& scratch = *job.scratch;
+  std::uint8_t* const flags = scratch.flags();
+  int const granules = ref.granules();
+  std::fill_n(flags, granules, std::uint8_t{0});
+  std::size_t absent = 0;
+  for (int granule = 0; granule < granules; ++granule) {
+    Fidelity const f = ref.fidelity(static_cast<std::uint32_t>(granule));
+    if (f == Fidelity::frozen || f == Fidelity::asleep) {
+      flags[granule] = Pick::candidate;
+      absent += 1;
+    }
+  }
+  std::size_t const affordable =
+      C::in_place || ref.lane->transfer_left == unlimited
+          ? absent
+          : std::min(absent, ref.lane->transfer_left / job.geometry().granule_bytes());
+  if (absent == affordable) {
+    for (int granule = 0; granule < granules; ++granule) {
+      flags[granule] |= flags[granule] != 0 ? Pick::taken : 0;
+    }
+    return;
+  }
+  ScoreHistogram histogram;
+  float* const scores = scratch.scores();
+  if constexpr (C::has_digest) {
+    load_queries(job, last_query);
+    estimate_logits(job);
+    estimate_scores(job);
+  } else {
+    for (int granule = 0; granule < granules; ++granule) {
+      scores[granule] = static_cast<float>(granule);
+    }
+  }
+  for (int granule = 0; granule < granules; ++granule) {
+    if (flags[granule] != 0) {
+      histogram.add(scores[granule]);
+    }
+  }
+  mark_wanted(Selection::highest(static_cast<int>(affordable)), histogram, scores, flags, granules,
+              Pick::candidate, Pick::taken);
+  ref.lane->deferred += static_cast<std::uint32_t>(absent - affordable);
+  if constexpr (C::has_digest) {
+    std::uint64_t missed = 0;
+    for (int granule = 0; granule < granules; ++granule) {
+      missed += flags[granule] == Pick::candidate ? scratch.masses()[granule] : 0U;
+    }
+    ref.lane->missed = static_cast<float>(missed) * mass_unit;
+  }
+}
+
+/// @brief Fills the scratch's tile with the rows at positions [first, first + 64) of one head,
+/// frozen ones read through the tier. Returns the rows that are there.
+///
+/// @param map granule -> slot, for the whole lane
+/// @throws TierError whatever the tier throws
+template <class C>
+int fill_tile(LaneJob<C> const& job, int first, int head, std::uint32_t const* map) {
+  LaneRef<C> const& ref = job.ref;
+  Geometry const& g = job.geometry();
+  Scratch& scratch = *job.scratch;
+  auto const dim = static_cast<std::size_t>(g.shape.head_dim);
+  int const last = std::min(first + prefill_rows, ref.lane->rows);
+  auto const begin = static_cast<std::uint32_t>(first / C::page);
+  auto const end = static_cast<std::uint32_t>(ceil_div(last, C::page));
+  std::array<typename C::Value const*, prefill_rows> keys{};
+  std::array<typename C::Value const*, prefill_rows> values{};
+  std::size_t reads = 0;
+  for (std::uint32_t granule = begin; granule < end; ++granule) {
+    auto const i = granule - begin;
+    if (map[granule] != no_slot) {
+      keys[i] = ref.k(map[granule]);
+      values[i] = ref.v(map[granule]);
+    } else if ((scratch.flags()[granule] & Pick::taken) != 0) {
+      if constexpr (C::in_place) {
+        keys[i] = ref.k(granule);
+        values[i] = ref.v(granule);
+      } else {
+        std::byte* const k = scratch.loaded() + reads * g.granule_bytes();
+        std::byte* const v = k + g.part_bytes;
+        ::new (scratch.loads() + reads++)
+            LoadRequest{ref.key(granule), {k, g.part_bytes}, {v, g.part_bytes}};
+        keys[i] = reinterpret_cast<typename C::Value const*>(k);
+        values[i] = reinterpret_cast<typename C::Value const*>(v);
+      }
+    }
+  }
+  if (reads > 0) {
+    job.context->tier.load({scratch.loads(), reads});
+    if (head == 0) {
+      std::size_t const bytes = reads * g.granule_bytes();
+      ref.lane->moved_in += bytes;
+      ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
+    }
+  }
+  int count = 0;
+  for (int position = first; position < last; ++position) {
+    auto const i = static_cast<std::uint32_t>(position / C::page) - begin;
+    if (keys[i] == nullptr) {
+      continue;
+    }
+    std::ptrdiff_t const at = static_cast<std::ptrdiff_t>(position % C::page) * g.row_elements +
+                              static_cast<std::ptrdiff_t>(head) * g.shape.head_dim;
+    to_floats(keys[i] + at, scratch.tile_k() + static_cast<std::size_t>(count) * dim, dim);
+    to_floats(values[i] + at, scratch.tile_v() + static_cast<std::size_t>(count) * dim, dim);
+    scratch.tile_positions()[count++] = position;
+  }
+  return count;
+}
+
+/// @brief Attention of the chunk's tokens [first, first + count), which are the lane's newest rows.
+/// Causal; every row takes part, frozen ones through the tier.
+template <class C>
+void attend_chunk(LaneJob<C> const& job, Chunk const& chunk, int first, int count) {
+  LaneRef<C> const& ref = job.ref;
+  Geometry const& g = job.geometry();
+  Scratch& scratch = *job.scratch;
+  int const dim = g.shape.head_dim;
+  int const base = ref.lane->rows - count;
+  pick_reads(job, chunk.q + static_cast<std::ptrdiff_t>(first + count - 1) * chunk.query_stride);
+  std::uint32_t* const map = scratch.slots();
+  ref.map_slots(0, static_cast<std::uint32_t>(ref.granules()), map);
+  std::array<OnlineSoftmax, prefill_queries> states{};
+  int const width = g.group * dim;
+  for (int block = 0; block < count; block += prefill_queries) {
+    int const queries = std::min(prefill_queries, count - block);
+    for (int head = 0; head < g.heads_per_lane; ++head) {
+      std::ptrdiff_t const column = static_cast<std::ptrdiff_t>(head) * width;
+      for (int i = 0; i < queries; ++i) {
+        float const* const q =
+            chunk.q + static_cast<std::ptrdiff_t>(first + block + i) * chunk.query_stride + column;
+        float* const scaled = scratch.prefill_query() + static_cast<std::ptrdiff_t>(i) * width;
+        for (int d = 0; d < width; ++d) {
+          scaled[d] = q[d] * g.octaves;
+        }
+        auto& state = states[static_cast<std::size_t>(i)];
+        state = {g.group, dim, scratch.prefill_max() + static_cast<std::ptrdiff_t>(i) * g.group,
+                 scratch.prefill_sum() + static_cast<std::ptrdiff_t>(i) * g.group,
+                 scratch.prefill_out() + static_cast<std::ptrdiff_t>(i) * width};
+        state.reset();
+      }
+      for (int tile = 0; tile < base + block + queries; tile += prefill_rows) {
+        int const rows = fill_tile(job, tile, head, map);
+        PrefillTile const rows_here{scratch.tile_k(), scratch.tile_v(), rows,
+                                    scratch.tile_positions()};
+        attend_tile(rows_here, scratch.prefill_query(), width, queries, base + block,
+                    states.data());
+        ref.lane->touched +=
+            static_cast<std::size_t>(rows) * 2U * static_cast<std::size_t>(dim) * g.element_bytes;
+      }
+      for (int i = 0; i < queries; ++i) {
+        states[static_cast<std::size_t>(i)].finish(
+            chunk.out + static_cast<std::ptrdiff_t>(first + block + i) * chunk.query_stride +
+                column,
+            nullptr);
+      }
+    }
+  }
+}
+
+/// @brief What the chunk's last queries say about the exact rows.
+template <class C>
+void vote(LaneJob<C> const& job, Chunk const& chunk) noexcept {
+  LaneRef<C> const& ref = job.ref;
+  Geometry const& g = job.geometry();
+  int const tokens = chunk.rows.tokens;
+  auto const query = [&](int token) {
+    return chunk.q + static_cast<std::ptrdiff_t>(token) * chunk.query_stride;
+  };
+  if constexpr (C::needs_queries) {
+    int const pushes = std::min(tokens, g.window_queries);
+    for (int i = tokens - pushes; i < tokens; ++i) {
+      load_queries(job, query(i));
+      ref.lane->queries += 1;
+      std::copy_n(job.scratch->query(), g.lane_queries * g.shape.head_dim, ring_entry(job, 0));
+    }
+    ref.for_each_exact([&](std::uint32_t slot, std::uint32_t) { rebuild_sums(job, slot, 0); });
+    note_means(job);
+  } else if constexpr (C::has_digest) {
+    auto const stamp = static_cast<std::uint16_t>(job.step());
+    for (int i = std::max(tokens - votes, 0); i < tokens; ++i) {
+      load_queries(job, query(i));
+      estimate_logits(job);
+      estimate_scores(job);
+      mark_for_recall(job, lane_facts(job));
+      std::uint8_t const* const flags = job.scratch->flags();
+      ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
+        SlotRecord& record = ref.record(slot);
+        record.stamp = (flags[granule] & Pick::wanted) != 0 ? stamp : record.stamp;
+        record.value = from_float<BFloat16>(job.scratch->scores()[granule]).bits;
+        if constexpr (C::has_state) {
+          job.context->scorer.update(ref.score(granule), recall_evidence(job, granule));
+        }
+      });
+    }
+  } else {
+    load_queries(job, query(tokens - 1));
+    RowList const list = list_rows(job, false);
+    if constexpr (wants_logits<C>) {
+      exact_logits(job, list);
+    }
+    observe_logits(job, list, job.scratch->logits(), job.scratch->stride());
+  }
+  ref.lane->ready = ref.lane->rows;
+}
+
+/// @brief Many tokens at once: append, attend to everything, let the last queries vote.
+///
+/// The chunk is taken in pieces that the lane's budget holds; what a piece needs from the tier is
+/// read for it and dropped, so that prefill is exact and its memory bounded.
+/// @throws CapacityError, TierError
+template <class C>
+void prefill_lane(LaneJob<C> const& job, Chunk const& chunk) {
+  LaneRef<C> const& ref = job.ref;
+  Geometry const& g = job.geometry();
+  wake_due(ref, job.step());
+  for (int first = 0; first < chunk.rows.tokens;) {
+    int count = chunk.rows.tokens - first;
+    if constexpr (!C::in_place) {
+      if (ref.lane->budget != unlimited) {
+        auto const open = ref.open_range();
+        int kept = 0;
+        ref.for_each_exact([&](std::uint32_t, std::uint32_t granule) {
+          kept += ref.is_open(granule, open) ? 0 : 1;
+        });
+        int const allowed = allowed_granules<C>(g, ref.lane->budget, ref.lane->rows + count);
+        count = std::clamp((allowed - kept - 1) * C::page, 1, count);
+      }
+      require_room(job, g.granules(ref.lane->rows + count) - ref.granules(),
+                   ref.lane->rows + count);
+    }
+    append_rows(job, chunk.rows, first, count);
+    attend_chunk(job, chunk, first, count);
+    first += count;
+  }
+  vote(job, chunk);
+}
+
+}  // namespace kvfreeze::host

@@ -1,0 +1,157 @@
+#pragma once
+
+#include <kvfreeze/host/plan.hpp>
+#include <kvfreeze/host/truncate.hpp>
+
+#include <algorithm>
+
+namespace kvfreeze::host {
+
+/// @brief Puts frozen granules first in line: the next recall brings them back, wanted or not,
+/// within the transfer budget and the cap. `pick(granule)` says which. O(rows).
+template <class C, class Pick_>
+void force_where(LaneRef<C> const& ref, Pick_&& pick) noexcept {
+  if constexpr (!C::discards) {
+    wake_where(ref, [&](std::uint32_t granule, Timer const&) { return pick(granule); });
+    auto const granules = static_cast<std::uint32_t>(ref.granules());
+    for (std::uint32_t granule = 0; granule < granules; ++granule) {
+      auto& state = ref.state(granule);
+      if (GranuleState::fidelity(state) == Fidelity::frozen &&
+          (state & GranuleState::forced) == 0 && pick(granule)) {
+        state |= GranuleState::forced;
+        ref.lane->forced += 1;
+      }
+    }
+  }
+}
+
+/// @brief Thaws everything that the tier holds, at once, and restores the order of positions.
+/// @throws TierError whatever the tier throws
+template <class C>
+void thaw_lane(LaneJob<C> const& job) {
+  LaneRef<C> const& ref = job.ref;
+  job.scratch->commit(ref.lane->rows);
+  wake_where(ref, [](std::uint32_t, Timer const&) { return true; });
+  std::uint32_t* const list = job.scratch->list();
+  int count = 0;
+  for (std::uint32_t granule = 0; granule < static_cast<std::uint32_t>(ref.granules()); ++granule) {
+    if (ref.fidelity(granule) == Fidelity::frozen) {
+      list[count++] = granule;
+    }
+    if constexpr (C::sleeps) {
+      ref.timer(granule).count = 0;
+    }
+  }
+  int const first = ref.lane->slots;
+  thaw_granules(job.context->memory, ref, job.context->tier, *job.scratch, list, count, job.step());
+  if constexpr (C::needs_queries) {
+    for (int i = 0; i < count; ++i) {
+      rebuild_sums(job, C::in_place ? list[i] : static_cast<std::uint32_t>(first + i), 0);
+    }
+  }
+  if (ref.lane->exact == ref.granules() && !ref.lane->ordered) {
+    restore_order(ref, *job.scratch);
+  }
+}
+
+/// @brief The ladder of ASR-KF-EGR, section 3.6, over all lanes of a sequence.
+template <class C>
+void recover(Context<C>& context, std::uint32_t index, Recovery level, int window_steps) noexcept {
+  if (level == Recovery::none) {
+    return;
+  }
+  int const period = kvfreeze::detail::slow_period(context.scheduler);
+  for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(context.geometry().lanes); ++i) {
+    LaneJob<C> const job = lane_job(context, index, i);
+    LaneRef<C> const& ref = job.ref;
+    auto const now = static_cast<std::uint16_t>(job.step());
+    auto const since = [&](std::uint32_t granule) {
+      return static_cast<int>(
+          static_cast<std::uint16_t>(now - ref.tile(granule).changed[granule % tile_granules]));
+    };
+    force_where(ref, [&](std::uint32_t granule) {
+      switch (level) {
+        case Recovery::soft:
+          // SR: sleeps of more than one period; without timers, absences of more than one.
+          if constexpr (C::sleeps) {
+            return context.scheduler.sleep(ref.timer(granule).count) > 1;
+          } else {
+            return since(granule) > period;
+          }
+        case Recovery::window:
+          return since(granule) < window_steps;
+        default:
+          return true;
+      }
+    });
+    if constexpr (C::sleeps) {
+      if (level >= Recovery::full) {
+        for (std::uint32_t granule = 0; granule < static_cast<std::uint32_t>(ref.granules());
+             ++granule) {
+          ref.timer(granule).count = 0;
+        }
+      }
+    }
+  }
+}
+
+/// @brief Saves each granule's counter; a rewalk goes back to one of the last two checkpoints.
+template <class C>
+void save_checkpoint(Context<C>& context, std::uint32_t index) noexcept {
+  SequenceRecord<C>& sequence = context.sequences[index];
+  sequence.checkpoints = {sequence.length, sequence.checkpoints[0]};
+  if constexpr (C::sleeps) {
+    for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(context.geometry().lanes); ++i) {
+      LaneRef<C> const ref = context.memory.lane(index, i);
+      for (std::uint32_t granule = 0; granule < static_cast<std::uint32_t>(ref.granules());
+           ++granule) {
+        Timer& timer = ref.timer(granule);
+        timer.saved = {timer.count, timer.saved[0]};
+      }
+    }
+  }
+}
+
+/// @brief Length to which a rewalk of at least `tokens` goes back: a checkpoint if there is one.
+template <class C>
+int rewalk_length(SequenceRecord<C> const& sequence, int tokens) noexcept {
+  int const latest = sequence.length - tokens;
+  for (int const checkpoint : sequence.checkpoints) {
+    if (checkpoint > 0 && checkpoint <= latest) {
+      return checkpoint;
+    }
+  }
+  return std::max(latest, std::min(sequence.length, 1));
+}
+
+/// @brief Rolls tokens, positions, timers and counters back to `length`.
+/// @throws TierError whatever the tier throws
+template <class C>
+void rewalk(Context<C>& context, std::uint32_t index, int length) {
+  SequenceRecord<C>& sequence = context.sequences[index];
+  int const old = sequence.length;
+  for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(context.geometry().lanes); ++i) {
+    truncate_lane(lane_job(context, index, i), length);
+  }
+  context.memory.shrink_tiles(index, old, length);
+  sequence.length = length;
+  if constexpr (C::sleeps) {
+    std::size_t const which = sequence.checkpoints[0] == length   ? 0
+                              : sequence.checkpoints[1] == length ? 1
+                                                                  : 2;
+    for (std::uint32_t i = 0; which < 2 && i < static_cast<std::uint32_t>(context.geometry().lanes);
+         ++i) {
+      LaneRef<C> const ref = context.memory.lane(index, i);
+      for (std::uint32_t granule = 0; granule < static_cast<std::uint32_t>(ref.granules());
+           ++granule) {
+        Timer& timer = ref.timer(granule);
+        timer.count = timer.saved[which];
+      }
+    }
+  }
+  for (int& checkpoint : sequence.checkpoints) {
+    checkpoint = checkpoint > length ? 0 : checkpoint;
+  }
+}
+
+}  // namespace kvfreeze::host

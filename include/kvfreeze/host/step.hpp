@@ -1,0 +1,213 @@
+#pragma once
+
+#include <kvfreeze/host/entropy.hpp>
+#include <kvfreeze/host/plan.hpp>
+#include <kvfreeze/host/prefill.hpp>
+#include <kvfreeze/host/recover.hpp>
+#include <kvfreeze/host/slow_clock.hpp>
+
+#include <algorithm>
+#include <exception>
+#include <span>
+#include <string>
+
+namespace kvfreeze::host {
+
+/// @brief Begins a lane's step: a repeated call of the same step takes its rows back first.
+template <class C>
+void begin_lane_step(LaneJob<C> const& job, int tokens) {
+  Lane<C>& lane = job.lane();
+  if (lane.rows > job.sequence->length) {
+    truncate_lane(job, job.sequence->length);
+  }
+  job.scratch->commit(lane.rows + tokens);
+  lane.ready = -1;
+  lane.touched = lane.moved_in = lane.moved_out = 0;
+  lane.thawed = lane.frozen = lane.deferred = 0;
+  lane.missed = 0.0F;
+  lane.over_cap = false;
+  bool const limited = lane.allotment != unlimited;
+  lane.transfer_left = limited ? lane.allotment * static_cast<std::size_t>(tokens) : lane.allotment;
+}
+
+/// Rows by fidelity of one lane.
+template <class C>
+RowCounts lane_counts(LaneRef<C> const& ref) noexcept {
+  Lane<C> const& lane = *ref.lane;
+  auto const page = static_cast<std::uint64_t>(C::page);
+  RowCounts counts;
+  counts.asleep = static_cast<std::uint64_t>(lane.asleep) * page;
+  counts.evicted = static_cast<std::uint64_t>(lane.evicted) * page;
+  auto const absent = static_cast<std::uint64_t>(ref.granules() - lane.exact) * page;
+  counts.frozen = absent - counts.asleep - counts.evicted;
+  counts.exact = static_cast<std::uint64_t>(lane.rows) - absent;
+  return counts;
+}
+
+inline RowCounts operator+(RowCounts a, RowCounts const& b) noexcept {
+  a.exact += b.exact;
+  a.compact += b.compact;
+  a.frozen += b.frozen;
+  a.asleep += b.asleep;
+  a.evicted += b.evicted;
+  return a;
+}
+
+/// @brief Checks that every lane has this step's rows. @return their number
+template <class C>
+int pending_tokens(Context<C> const& context, std::uint32_t index) {
+  int const rows = context.memory.lane(index, 0).lane->rows;
+  for (std::uint32_t i = 1; i < static_cast<std::uint32_t>(context.geometry().lanes); ++i) {
+    int const other = context.memory.lane(index, i).lane->rows;
+    if (other != rows) {
+      auto const per_layer = static_cast<std::uint32_t>(context.geometry().lanes_per_layer);
+      throw InvalidArgument("advance(): layer " + std::to_string(i / per_layer) + " lane " +
+                            std::to_string(i % per_layer) + " holds " + std::to_string(other) +
+                            " rows, layer 0 lane 0 holds " + std::to_string(rows) +
+                            ": every layer must append before advance()");
+    }
+  }
+  return rows - context.sequences[index].length;
+}
+
+/// Sums up what the lanes did in this step.
+template <class C>
+void sum_lanes(Context<C> const& context, std::uint32_t index, StepReport& report,
+               StepSignals& signals) noexcept {
+  Geometry const& g = context.geometry();
+  float missed = 0.0F;
+  float cosine = 0.0F;
+  bool over_cap = false;
+  bool carried = false;
+  for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(g.lanes); ++i) {
+    LaneRef<C> const ref = context.memory.lane(index, i);
+    Lane<C> const& lane = *ref.lane;
+    report.rows = report.rows + lane_counts(ref);
+    report.touched_bytes += lane.touched;
+    report.moved_in_bytes += lane.moved_in;
+    report.moved_out_bytes += lane.moved_out;
+    report.thawed_rows += static_cast<std::uint64_t>(lane.thawed) * C::page;
+    report.frozen_rows += static_cast<std::uint64_t>(lane.frozen) * C::page;
+    report.deferred_rows += static_cast<std::uint64_t>(lane.deferred) * C::page;
+    missed += lane.missed;
+    report.missed_mass_max = std::max(report.missed_mass_max, lane.missed);
+    cosine += lane.cosine;
+    over_cap = over_cap || lane.over_cap;
+    carried = carried || (lane.deferred > 0 && !lane.over_cap);
+  }
+  auto const lanes = static_cast<float>(g.lanes);
+  report.missed_mass = missed / lanes;
+  float const own = kvfreeze::detail::base_level(context.scheduler);
+  report.water_level = std::max(context.sequences[index].water_level, own);
+  if (over_cap || context.sequences[index].water_level > own) {
+    report.binding = Binding::resident_bytes;
+  } else if (carried) {
+    report.binding = Binding::transfer_bytes;
+  } else if (own > 0.0F) {
+    report.binding = Binding::missed_mass;
+  }
+  signals.missed_mass = report.missed_mass;
+  signals.missed_mass_max = report.missed_mass_max;
+  signals.query_cosine = cosine / lanes;
+}
+
+/// Entropy of the logits and its change against the running mean.
+template <class C>
+void observe_logits_of_step(SequenceRecord<C>& sequence, std::span<float const> logits,
+                            StepReport& report, StepSignals& signals) {
+  if (logits.empty()) {
+    return;
+  }
+  auto const result = entropy(logits);
+  report.has_logits = true;
+  report.entropy = static_cast<float>(result.entropy_nats);
+  report.top_probability = static_cast<float>(result.top_probability);
+  report.entropy_change = sequence.entropies == 0 ? 0.0F : report.entropy - sequence.entropy_mean;
+  // The plain mean of the first twenty, then exponential.
+  sequence.entropies = std::min(sequence.entropies + 1, 20U);
+  sequence.entropy_mean +=
+      (report.entropy - sequence.entropy_mean) / static_cast<float>(sequence.entropies);
+  signals.has_logits = true;
+  signals.entropy = report.entropy;
+  signals.entropy_change = report.entropy_change;
+  signals.top_probability = report.top_probability;
+}
+
+/// The cache's ledger.
+template <class C>
+Ledger count_bytes(Context<C> const& context) noexcept {
+  Ledger ledger;
+  ledger.scratch = context.memory.scratch_bytes();
+  for (std::uint32_t i = 0; i < context.sequences.size(); ++i) {
+    if (context.sequences[i].open) {
+      context.memory.count(i, ledger);
+    }
+  }
+  ledger.tier = context.tier.bytes();
+  return ledger;
+}
+
+/// @brief Ends a step: slow clock, budgets, trigger, recovery, report.
+///
+/// A tier that fails while rows freeze leaves them exact; the step is finished all the same and
+/// the error thrown at its end.
+template <class C>
+StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float const> logits) {
+  SequenceRecord<C>& sequence = context.sequences[index];
+  int const tokens = pending_tokens(context, index);
+  if (tokens <= 0) {
+    throw InvalidArgument("advance(): nothing was appended since the last step");
+  }
+  StepReport report;
+  StepSignals signals;
+  observe_logits_of_step(sequence, logits, report, signals);  // throws before anything changes
+  std::exception_ptr failure;
+  auto const guarded = [&failure](auto&& work) {
+    try {
+      work();
+    } catch (TierError const&) {
+      failure = failure ? failure : std::current_exception();
+    }
+  };
+  auto const lanes = static_cast<std::uint32_t>(context.geometry().lanes);
+  auto const period =
+      static_cast<std::uint32_t>(std::max(kvfreeze::detail::slow_period(context.scheduler), 1));
+  if (sequence.step % period == 0) {
+    for (std::uint32_t i = 0; i < lanes; ++i) {
+      guarded([&] { retain_lane(lane_job(context, index, i)); });
+    }
+  }
+  sequence.length += tokens;
+  guarded([&] { plan_bytes(context, index); });
+  sum_lanes(context, index, report, signals);
+  plan_transfers(context, index);
+  release_blocks(context, index);
+
+  signals.step = report.step = sequence.step + 1;
+  signals.length = sequence.length;
+  report.recovery = sequence.trigger.observe(signals);
+  recover(context, index, report.recovery, kvfreeze::detail::window_steps(sequence.trigger));
+  if constexpr (C::rewalks) {
+    auto const rewind =
+        static_cast<std::uint32_t>(kvfreeze::detail::rewind_tokens(sequence.trigger));
+    if (report.recovery == Recovery::rewalk) {
+      int const length = rewalk_length(sequence, static_cast<int>(rewind));
+      guarded([&] {
+        rewalk(context, index, length);
+        report.rewind_to = length;
+      });
+    } else if (sequence.step % std::max(rewind, 1U) == 0) {
+      save_checkpoint(context, index);
+    }
+  }
+  sequence.step += 1;
+  report.length = sequence.length;
+  report.ledger = count_bytes(context);
+  report.full_bytes = context.geometry().full_bytes(sequence.length);
+  if (failure) {
+    std::rethrow_exception(failure);
+  }
+  return report;
+}
+
+}  // namespace kvfreeze::host

@@ -1,0 +1,612 @@
+#pragma once
+
+#include <kvfreeze/digest/key_codes.hpp>
+#include <kvfreeze/host/attend.hpp>
+#include <kvfreeze/host/step.hpp>
+#include <kvfreeze/host/view.hpp>
+#include <kvfreeze/scheduler/water_level_scheduler.hpp>
+#include <kvfreeze/scorer/instant_mass_scorer.hpp>
+#include <kvfreeze/tier/host_tier.hpp>
+#include <kvfreeze/trigger/missed_mass_trigger.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <string>
+#include <utility>
+
+namespace kvfreeze {
+
+/// @brief A KV cache whose resident part stays small.
+///
+/// The engine owns model, sampler and threads; the cache owns K and V. Per layer and token:
+/// `attend()` (or `append()`, `recall()`, an attention of the engine's own over `view()` or
+/// `gather()`, and `observe()`); per token, after all layers: `advance()`.
+///
+/// Spans hold whole tokens, densely: q and out [tokens][query_heads][head_dim], k and v
+/// [tokens][kv_heads][head_dim]. More than one token is a prefill chunk.
+///
+/// Threads: calls for one layer may run at the same time with different `Part`s of one count;
+/// everything else is one call at a time. After construction nothing allocates, except `pin()`.
+///
+/// Guarantee: a call that throws loses no row. Repeating `attend()` or `append()` for a layer
+/// before `advance()` replaces that layer's rows of the step.
+///
+/// @tparam L how rows lie, @see Layout
+/// @tparam Scorer how much a row matters, @see ScorerPolicy
+/// @tparam Scheduler who freezes and who comes back, @see SchedulerPolicy
+/// @tparam Tier where frozen rows live, @see TierPolicy
+/// @tparam Trigger when to thaw against the scheduler's will, @see TriggerPolicy
+template <LayoutPolicy L = Layout<>, ScorerPolicy Scorer = InstantMassScorer<KeyCodes<4>>,
+          SchedulerPolicy Scheduler = WaterLevelScheduler<>, TierPolicy Tier = HostTier,
+          TriggerPolicy Trigger = MissedMassTrigger>
+class KvFreezeCache {
+  using C = host::Composition<L, Scorer, Scheduler, Tier, Trigger>;
+
+ public:
+  using layout_type = L;
+  using element_type = typename L::element_type;
+  using scorer_type = Scorer;
+  using scheduler_type = Scheduler;
+  using tier_type = Tier;
+  using trigger_type = Trigger;
+
+  /// @brief Reserves address space for everything; commits only work space.
+  /// @throws InvalidArgument for a shape, limit or policy parameter out of range
+  /// @throws CapacityError if `limits.resident_bytes` cannot hold one sequence of `max_tokens`
+  /// @throws OutOfMemory if the system refuses the address space
+  explicit KvFreezeCache(Shape shape, Limits limits = {}, Scorer scorer = {},
+                         Scheduler scheduler = {}, Tier tier = Tier(), Trigger trigger = {})
+      : context_{host::Memory<C>(shape, limits, validated(scorer)), scorer, validated(scheduler),
+                 std::move(tier), validated(trigger)} {
+    std::size_t const least = host::least_bytes(context_, limits.max_tokens);
+    if (!C::in_place && limits.resident_bytes < least) {
+      throw CapacityError("Limits::resident_bytes is " + std::to_string(limits.resident_bytes) +
+                              ", a sequence of max_tokens = " + std::to_string(limits.max_tokens) +
+                              " with sinks = " + std::to_string(limits.sinks) +
+                              " and window = " + std::to_string(limits.window) +
+                              " needs at least " + std::to_string(least),
+                          least, limits.resident_bytes);
+    }
+    auto const& g = context_.geometry();
+    std::size_t const least_moved = static_cast<std::size_t>(g.lanes) * g.granule_bytes();
+    if (!C::in_place && !C::discards && limits.transfer_bytes < least_moved) {
+      throw InvalidArgument("Limits::transfer_bytes is " + std::to_string(limits.transfer_bytes) +
+                            ", must be at least " + std::to_string(least_moved) +
+                            ": one granule for each lane and token");
+    }
+    detail::attach_tier(context_.tier, {static_cast<std::uint32_t>(limits.max_sequences),
+                                        static_cast<std::uint32_t>(g.lanes),
+                                        static_cast<std::uint32_t>(g.max_granules), g.part_bytes});
+    double const base = static_cast<double>(detail::base_level(scheduler));
+    for (std::size_t i = 0; i < host::water_levels; ++i) {
+      double const share = static_cast<double>(i) / (host::water_levels - 1);
+      context_.levels[i] = base > 0.0 ? static_cast<float>(std::pow(base, 1.0 - share)) : 0.0F;
+    }
+    context_.sequences.assign(static_cast<std::size_t>(limits.max_sequences),
+                              host::SequenceRecord<C>{.pins = {}, .trigger = context_.trigger});
+  }
+
+  /// @brief Begins an empty sequence.
+  /// @throws CapacityError if `max_sequences` are open, or the byte cap cannot hold another one
+  [[nodiscard]] Sequence open() {
+    auto const found = std::find_if(context_.sequences.begin(), context_.sequences.end(),
+                                    [](auto const& sequence) { return !sequence.open; });
+    auto const& limits = context_.geometry().limits;
+    std::size_t const open_now = open_sequences();
+    if (found == context_.sequences.end()) {
+      throw CapacityError(
+          "open(): Limits::max_sequences = " + std::to_string(limits.max_sequences) + " are open",
+          open_now + 1, open_now);
+    }
+    require_shares(open_now + 1);
+    auto const index = static_cast<std::uint32_t>(found - context_.sequences.begin());
+    context_.memory.open(index);
+    found->open = true;
+    found->generation += 1;
+    found->length = 0;
+    found->step = 0;
+    found->share = unlimited;
+    found->water_level = 0.0F;
+    found->entropies = 0;
+    found->entropy_mean = 0.0F;
+    found->checkpoints = {};
+    found->pins.clear();
+    found->trigger = context_.trigger;
+    found->trigger.reset();
+    try {
+      replan();
+    } catch (...) {  // a tier failed while the others made room
+      close({index, found->generation});
+      throw;
+    }
+    return {index, found->generation};
+  }
+
+  /// @brief Forgets a sequence and gives its memory back.
+  /// @throws UnknownSequence
+  void close(Sequence handle) {
+    auto& sequence = record(handle);
+    auto const& g = context_.geometry();
+    for (std::uint32_t lane = 0; lane < static_cast<std::uint32_t>(g.lanes); ++lane) {
+      auto const granules = context_.memory.lane(handle.index, lane).granules();
+      if (granules > 0) {
+        context_.tier.erase({handle.index, lane, 0}, static_cast<std::uint32_t>(granules));
+      }
+    }
+    context_.memory.close(handle.index);
+    sequence.open = false;
+    host::deal_shares(context_);
+  }
+
+  /// @brief Tokens of the sequence, finished steps only.
+  /// @throws UnknownSequence
+  [[nodiscard]] int length(Sequence handle) const { return record(handle).length; }
+
+  /// @brief Forgets the tokens from `length` on (speculative decoding, Rewalk Regeneration).
+  /// @throws InvalidArgument if `length` is negative or beyond the end
+  /// @throws TierError if rows that must be exact again cannot be loaded; nothing is forgotten then
+  void truncate(Sequence handle, int length) {
+    auto& sequence = record(handle);
+    if (length < 0 || length > sequence.length) {
+      throw InvalidArgument("truncate(): length " + std::to_string(length) + " is outside [0, " +
+                            std::to_string(sequence.length) + "]");
+    }
+    host::rewalk(context_, handle.index, length);
+  }
+
+  /// @brief Keeps ranges of tokens exact from now on; replaces earlier pins. Ranges may lie in the
+  /// future. Frozen rows in them come back with the next recall.
+  /// @throws InvalidArgument if the ranges are not sorted, overlap, are empty or out of range
+  void pin(Sequence handle, std::span<TokenRange const> ranges) {
+    auto& sequence = record(handle);
+    check_pins(ranges);
+    sequence.pins.assign(ranges.begin(), ranges.end());
+    auto const lanes = static_cast<std::uint32_t>(context_.geometry().lanes);
+    for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+      auto const ref = context_.memory.lane(handle.index, lane);
+      auto const granules = static_cast<std::uint32_t>(ref.granules());
+      for (std::uint32_t granule = 0; granule < granules; ++granule) {
+        ref.state(granule) &= static_cast<std::uint8_t>(~host::GranuleState::pinned);
+      }
+      for (TokenRange const& range : ranges) {
+        int const end = std::min(range.end, ref.lane->rows);
+        for (int position = range.begin; position < end; position += 1) {
+          ref.state(static_cast<std::uint32_t>(position / C::page)) |= host::GranuleState::pinned;
+        }
+      }
+      host::force_where(ref, [&](std::uint32_t granule) {
+        return (ref.state(granule) & host::GranuleState::pinned) != 0;
+      });
+    }
+  }
+
+  /// @brief Appends K and V of the step's tokens to one layer.
+  /// @throws InvalidArgument for wrong sizes, a layer out of range or values that are not finite
+  /// @throws CapacityError past `max_tokens`, or if the byte cap cannot hold what must be exact
+  void append(Sequence handle, int layer, std::span<float const> k, std::span<float const> v,
+              Part part = {}) {
+    auto& sequence = record(handle);
+    int const tokens = check_rows(sequence, "append", layer, k, v, part);
+    for_lanes(handle, layer, part, [&](host::LaneJob<C> const& job) {
+      host::begin_lane_step(job, tokens);
+      if constexpr (!C::in_place) {
+        auto const& g = job.geometry();
+        host::require_room(job, g.granules(job.lane().rows + tokens) - job.ref.granules(),
+                           job.lane().rows + tokens);
+      }
+      host::append_rows(job, new_rows(k, v, tokens), 0, tokens);
+    });
+  }
+
+  /// @brief Thaws what the current queries need, within the budgets. One token: the step's last.
+  /// @param q [query_heads][head_dim]
+  /// @throws TierError if the tier fails; nothing is lost, the call may be repeated
+  void recall(Sequence handle, int layer, std::span<float const> q, Part part = {}) {
+    check_queries(record(handle), "recall", layer, q, 1, part);
+    for_lanes(handle, layer, part, [&](host::LaneJob<C> const& job) {
+      host::recall_lane(job, lane_queries(job, q.data()));
+    });
+  }
+
+  /// @brief Append, recall, attention and evidence of one layer in one call.
+  ///
+  /// One token: attention over the exact rows, after recall. More: causal attention of the chunk
+  /// over every row, frozen ones read through the tier.
+  /// @throws as append() and recall()
+  void attend(Sequence handle, int layer, std::span<float const> q, std::span<float const> k,
+              std::span<float const> v, std::span<float> out, Part part = {}) {
+    auto& sequence = record(handle);
+    int const tokens = check_rows(sequence, "attend", layer, k, v, part);
+    check_queries(sequence, "attend", layer, q, tokens, part);
+    if (out.size() != q.size()) {
+      throw InvalidArgument("attend(): out has " + std::to_string(out.size()) +
+                            " elements, q has " + std::to_string(q.size()));
+    }
+    auto const& shape = context_.geometry().shape;
+    int const stride = shape.query_heads * shape.head_dim;
+    for_lanes(handle, layer, part, [&](host::LaneJob<C> const& job) {
+      host::begin_lane_step(job, tokens);
+      float const* const lane_q = lane_queries(job, q.data());
+      float* const lane_out = out.data() + (lane_q - q.data());
+      if (tokens > 1) {
+        host::prefill_lane(job, {new_rows(k, v, tokens), lane_q, lane_out, stride});
+        return;
+      }
+      if constexpr (!C::in_place) {
+        auto const& g = job.geometry();
+        host::require_room(job, g.granules(job.lane().rows + 1) - job.ref.granules(),
+                           job.lane().rows + 1);
+      }
+      host::append_rows(job, new_rows(k, v, 1), 0, 1);
+      host::recall_lane(job, lane_q);
+      host::attend_lane(job, lane_out);
+    });
+  }
+
+  /// @brief The exact rows of a lane in position order, where they lie. @see host::PagedView
+  [[nodiscard]] host::PagedView<element_type> view(Sequence handle, int layer, int lane,
+                                                   Part part = {}) {
+    static_cast<void>(record(handle));
+    check_lane("view", layer, lane);
+    check_part("view", part);
+    auto const job = lane_job(handle, layer, lane, part);
+    auto const& g = job.geometry();
+    job.scratch->commit(job.lane().rows);
+    host::RowList const list = host::list_rows(job, true);
+    std::uint32_t* const slots = job.scratch->list();
+    auto* const positions = reinterpret_cast<std::int32_t*>(job.scratch->slots());
+    for (int i = 0; i < list.count; ++i) {
+      slots[i] = list.slots != nullptr ? list.slots[i] : static_cast<std::uint32_t>(i);
+    }
+    for (int i = 0; i < list.count; ++i) {
+      positions[i] = host::position_of(job.ref, slots[i]);
+    }
+    auto const rows = static_cast<std::size_t>(list.count);
+    return {job.ref.rows,     g.block_bytes, host::block_rows, g.heads_per_lane,
+            g.shape.head_dim, {slots, rows}, {positions, rows}};
+  }
+
+  /// @brief Dense copy of the exact rows of a lane in position order.
+  /// @param k, v [rows][heads of the lane][head_dim], room for `exact_rows()` rows
+  /// @return rows written
+  /// @throws InvalidArgument if a span is too small
+  int gather(Sequence handle, int layer, int lane, std::span<element_type> k,
+             std::span<element_type> v, std::span<std::int32_t> positions, Part part = {}) {
+    auto const rows = view(handle, layer, lane, part);
+    auto const width = static_cast<std::size_t>(rows.heads * rows.head_dim);
+    auto const count = static_cast<std::size_t>(rows.rows());
+    if (k.size() < count * width || v.size() < count * width || positions.size() < count) {
+      throw InvalidArgument("gather(): " + std::to_string(count) + " rows of " +
+                            std::to_string(width) + " elements do not fit k (" +
+                            std::to_string(k.size()) + "), v (" + std::to_string(v.size()) +
+                            ") or positions (" + std::to_string(positions.size()) + ")");
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      std::copy_n(rows.k(static_cast<int>(i)), width, k.data() + i * width);
+      std::copy_n(rows.v(static_cast<int>(i)), width, v.data() + i * width);
+      positions[i] = rows.positions[i];
+    }
+    return rows.rows();
+  }
+
+  /// @brief Evidence of a foreign attention: from the queries alone, or with what it exports.
+  /// @param q [query_heads][head_dim]
+  /// @param lse [query_heads], natural log-sum-exp over the rows of view(), or empty
+  /// @param weights for each lane of the layer, one after the other: [its query heads][rows of its
+  /// view()], or empty
+  void observe(Sequence handle, int layer, std::span<float const> q,
+               std::span<float const> lse = {}, std::span<float const> weights = {},
+               Part part = {}) {
+    check_queries(record(handle), "observe", layer, q, 1, part);
+    auto const& g = context_.geometry();
+    if (!lse.empty() && lse.size() != static_cast<std::size_t>(g.shape.query_heads)) {
+      throw InvalidArgument("observe(): lse has " + std::to_string(lse.size()) +
+                            " elements, query_heads is " + std::to_string(g.shape.query_heads));
+    }
+    std::size_t expected = 0;
+    for (int lane = 0; lane < g.lanes_per_layer; ++lane) {
+      expected += weights_of(handle, layer, lane);
+    }
+    if (!weights.empty() && weights.size() != expected) {
+      throw InvalidArgument("observe(): weights has " + std::to_string(weights.size()) +
+                            " elements, the layer's views need " + std::to_string(expected));
+    }
+    for_lanes(handle, layer, part, [&](host::LaneJob<C> const& job) {
+      std::size_t first = 0;
+      for (int lane = 0; lane < job.head; ++lane) {
+        first += weights_of(handle, layer, lane);
+      }
+      host::observe_lane(job, lane_queries(job, q.data()),
+                         lse.empty() ? nullptr : lse.data() + job.head * g.lane_queries,
+                         weights.empty() ? nullptr : weights.data() + first);
+    });
+  }
+
+  /// @brief Ends the step: freezes, budgets, watches for trouble, reports. After all layers.
+  /// @param logits of the step's last token; empty if the trigger needs none
+  /// @throws InvalidArgument if a layer is missing or a logit is NaN or +infinity
+  /// @throws TierError if a row could not be stored; it stays exact and the step is finished
+  StepReport advance(Sequence handle, std::span<float const> logits = {}) {
+    static_cast<void>(record(handle));
+    return host::end_step(context_, handle.index, logits);
+  }
+
+  /// @brief Full Reset, now: every row that the tier holds is exact when this returns.
+  /// @throws CapacityError if the byte cap does not hold them; nothing is thawed then
+  void thaw(Sequence handle) {
+    static_cast<void>(record(handle));
+    auto const& g = context_.geometry();
+    for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(g.lanes); ++i) {
+      auto const job = host::lane_job(context_, handle.index, i);
+      int const wanted = job.ref.granules() - job.lane().evicted;
+      int const allowed = host::allowed_granules<C>(g, job.lane().budget, job.lane().rows);
+      if (!C::in_place && wanted > allowed) {
+        std::size_t const needed =
+            host::lane_bytes<C>(g, wanted, job.lane().rows) * static_cast<std::size_t>(g.lanes);
+        throw CapacityError("thaw(): Limits::resident_bytes is " +
+                                std::to_string(g.limits.resident_bytes) + ", all rows need " +
+                                std::to_string(needed),
+                            needed, g.limits.resident_bytes);
+      }
+    }
+    for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(g.lanes); ++i) {
+      host::thaw_lane(host::lane_job(context_, handle.index, i));
+    }
+  }
+
+  /// Where every byte is.
+  [[nodiscard]] Ledger ledger() const noexcept { return host::count_bytes(context_); }
+
+  /// @brief Rows of a sequence by fidelity, summed over lanes.
+  [[nodiscard]] RowCounts rows(Sequence handle) const {
+    static_cast<void>(record(handle));
+    RowCounts counts;
+    for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(context_.geometry().lanes); ++i) {
+      using host::operator+;
+      counts = counts + host::lane_counts(context_.memory.lane(handle.index, i));
+    }
+    return counts;
+  }
+
+  /// Lanes of a layer: kv_heads, or 1 with Grouping::layer.
+  [[nodiscard]] int lanes_per_layer() const noexcept { return context_.geometry().lanes_per_layer; }
+
+  /// @brief Exact rows of one lane: what view() and gather() will hold.
+  [[nodiscard]] int exact_rows(Sequence handle, int layer, int lane) const {
+    static_cast<void>(record(handle));
+    check_lane("exact_rows", layer, lane);
+    return static_cast<int>(host::lane_counts(lane_ref(handle, layer, lane)).exact);
+  }
+
+  /// @brief Fidelity of each row of a lane, by position.
+  /// @param out length(handle) elements
+  void fidelities(Sequence handle, int layer, int lane, std::span<Fidelity> out) const {
+    auto const& sequence = record(handle);
+    check_lane("fidelities", layer, lane);
+    if (out.size() != static_cast<std::size_t>(sequence.length)) {
+      throw InvalidArgument("fidelities(): out has " + std::to_string(out.size()) +
+                            " elements, the sequence has " + std::to_string(sequence.length) +
+                            " tokens");
+    }
+    auto const ref = lane_ref(handle, layer, lane);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      out[i] = ref.fidelity(static_cast<std::uint32_t>(i) / C::page);
+    }
+  }
+
+  [[nodiscard]] Shape const& shape() const noexcept { return context_.geometry().shape; }
+
+  [[nodiscard]] Limits const& limits() const noexcept { return context_.geometry().limits; }
+
+  [[nodiscard]] Scheduler const& scheduler() const noexcept { return context_.scheduler; }
+
+  [[nodiscard]] Tier& tier() noexcept { return context_.tier; }
+
+  [[nodiscard]] Tier const& tier() const noexcept { return context_.tier; }
+
+  /// The regions behind the ledger, for tests that ask the system what is committed.
+  [[nodiscard]] host::Memory<C> const& memory() const noexcept { return context_.memory; }
+
+ private:
+  template <class P>
+  static P const& validated(P const& policy) {
+    if constexpr (requires { policy.validate(); }) {
+      policy.validate();
+    }
+    return policy;
+  }
+
+  [[nodiscard]] host::SequenceRecord<C> const& record(Sequence handle) const {
+    if (handle.index >= context_.sequences.size() || !context_.sequences[handle.index].open ||
+        context_.sequences[handle.index].generation != handle.generation) {
+      throw UnknownSequence("sequence {" + std::to_string(handle.index) + ", " +
+                            std::to_string(handle.generation) + "} is not open");
+    }
+    return context_.sequences[handle.index];
+  }
+
+  [[nodiscard]] host::SequenceRecord<C>& record(Sequence handle) {
+    return const_cast<host::SequenceRecord<C>&>(std::as_const(*this).record(handle));
+  }
+
+  [[nodiscard]] std::size_t open_sequences() const noexcept {
+    return static_cast<std::size_t>(std::count_if(context_.sequences.begin(),
+                                                  context_.sequences.end(),
+                                                  [](auto const& s) { return s.open; }));
+  }
+
+  // Would equal shares hold what each open sequence and a new one must keep?
+  void require_shares(std::size_t count) const {
+    auto const& limits = context_.geometry().limits;
+    if (C::in_place || limits.resident_bytes == unlimited) {
+      return;
+    }
+    std::size_t const scratch = context_.memory.scratch_bytes(limits.max_tokens);
+    int longest = 1;
+    for (auto const& sequence : context_.sequences) {
+      longest = std::max(longest, sequence.open ? sequence.length + 1 : 1);
+    }
+    std::size_t const each = host::least_bytes(context_, longest) - scratch;
+    if ((limits.resident_bytes - scratch) / count < each) {
+      throw CapacityError("open(): " + std::to_string(count) + " sequences need " +
+                              std::to_string(each * count + scratch) +
+                              " bytes, Limits::resident_bytes is " +
+                              std::to_string(limits.resident_bytes),
+                          each * count + scratch, limits.resident_bytes);
+    }
+  }
+
+  void replan() {
+    host::deal_shares(context_);
+    for (std::uint32_t i = 0; i < context_.sequences.size(); ++i) {
+      if (context_.sequences[i].open) {
+        host::plan_bytes(context_, i);
+        host::plan_transfers(context_, i);
+        host::release_blocks(context_, i);
+      }
+    }
+  }
+
+  void check_part(char const* call, Part part) const {
+    if (part.count < 1 || part.count > context_.geometry().limits.parts || part.index < 0 ||
+        part.index >= part.count) {
+      throw InvalidArgument(std::string(call) + "(): part " + std::to_string(part.index) + " of " +
+                            std::to_string(part.count) + ", Limits::parts is " +
+                            std::to_string(context_.geometry().limits.parts));
+    }
+  }
+
+  void check_layer(char const* call, int layer) const {
+    if (layer < 0 || layer >= context_.geometry().shape.layers) {
+      throw InvalidArgument(std::string(call) + "(): layer " + std::to_string(layer) +
+                            " is outside [0, " + std::to_string(context_.geometry().shape.layers) +
+                            ")");
+    }
+  }
+
+  void check_lane(char const* call, int layer, int lane) const {
+    check_layer(call, layer);
+    if (lane < 0 || lane >= context_.geometry().lanes_per_layer) {
+      throw InvalidArgument(std::string(call) + "(): lane " + std::to_string(lane) +
+                            " is outside [0, " +
+                            std::to_string(context_.geometry().lanes_per_layer) + ")");
+    }
+  }
+
+  // The largest magnitude that the element type holds; beyond it a row would become infinite.
+  static constexpr float largest_element() noexcept {
+    return std::is_same_v<element_type, Half> ? 65504.0F : 3.3895314e38F;
+  }
+
+  static void check_finite(char const* call, char const* name, std::span<float const> values,
+                           float largest) {
+    if (host::all_finite(values.data(), values.size()) &&
+        (largest > 1e38F || std::all_of(values.begin(), values.end(),
+                                        [largest](float x) { return std::fabs(x) <= largest; }))) {
+      return;
+    }
+    auto const bad = std::find_if(values.begin(), values.end(),
+                                  [largest](float x) { return !(std::fabs(x) <= largest); });
+    if (bad != values.end()) {
+      throw InvalidArgument(std::string(call) + "(): " + name + "[" +
+                            std::to_string(bad - values.begin()) + "] is " + std::to_string(*bad) +
+                            ", must be finite and representable");
+    }
+  }
+
+  int check_rows(host::SequenceRecord<C> const& sequence, char const* call, int layer,
+                 std::span<float const> k, std::span<float const> v, Part part) const {
+    check_layer(call, layer);
+    check_part(call, part);
+    auto const& shape = context_.geometry().shape;
+    auto const width = static_cast<std::size_t>(shape.kv_heads * shape.head_dim);
+    if (k.empty() || k.size() % width != 0 || v.size() != k.size()) {
+      throw InvalidArgument(std::string(call) + "(): k has " + std::to_string(k.size()) +
+                            " and v " + std::to_string(v.size()) +
+                            " elements, both must be the same multiple of kv_heads * head_dim = " +
+                            std::to_string(width));
+    }
+    std::size_t const tokens = k.size() / width;
+    std::size_t const wanted = static_cast<std::size_t>(sequence.length) + tokens;
+    auto const most = static_cast<std::size_t>(context_.geometry().limits.max_tokens);
+    if (wanted > most) {
+      throw CapacityError(std::string(call) + "(): " + std::to_string(sequence.length) + " + " +
+                              std::to_string(tokens) +
+                              " tokens exceed Limits::max_tokens = " + std::to_string(most),
+                          wanted, most);
+    }
+    check_finite(call, "k", k, largest_element());
+    check_finite(call, "v", v, largest_element());
+    return static_cast<int>(tokens);
+  }
+
+  void check_queries(host::SequenceRecord<C> const&, char const* call, int layer,
+                     std::span<float const> q, int tokens, Part part) const {
+    check_layer(call, layer);
+    check_part(call, part);
+    auto const& shape = context_.geometry().shape;
+    std::size_t const wanted = static_cast<std::size_t>(tokens) *
+                               static_cast<std::size_t>(shape.query_heads * shape.head_dim);
+    if (q.size() != wanted) {
+      throw InvalidArgument(std::string(call) + "(): q has " + std::to_string(q.size()) +
+                            " elements, " + std::to_string(tokens) +
+                            " * query_heads * head_dim is " + std::to_string(wanted));
+    }
+    check_finite(call, "q", q, 3.3895314e38F);
+  }
+
+  void check_pins(std::span<TokenRange const> ranges) const {
+    int last = 0;
+    int const most = context_.geometry().limits.max_tokens;
+    for (TokenRange const& range : ranges) {
+      if (range.begin < last || range.end <= range.begin || range.end > most) {
+        throw InvalidArgument("pin(): range [" + std::to_string(range.begin) + ", " +
+                              std::to_string(range.end) + ") must be non-empty, begin at " +
+                              std::to_string(last) + " or later and end at " +
+                              std::to_string(most) + " or before");
+      }
+      last = range.end;
+    }
+  }
+
+  [[nodiscard]] host::LaneRef<C> lane_ref(Sequence handle, int layer, int lane) const noexcept {
+    return context_.memory.lane(
+        handle.index,
+        static_cast<std::uint32_t>(layer * context_.geometry().lanes_per_layer + lane));
+  }
+
+  [[nodiscard]] host::LaneJob<C> lane_job(Sequence handle, int layer, int lane,
+                                          Part part) noexcept {
+    return host::lane_job(
+        context_, handle.index,
+        static_cast<std::uint32_t>(layer * context_.geometry().lanes_per_layer + lane), part.index);
+  }
+
+  template <class F>
+  void for_lanes(Sequence handle, int layer, Part part, F&& f) {
+    for (int lane = part.index; lane < context_.geometry().lanes_per_layer; lane += part.count) {
+      f(lane_job(handle, layer, lane, part));
+    }
+  }
+
+  [[nodiscard]] std::size_t weights_of(Sequence handle, int layer, int lane) const noexcept {
+    return static_cast<std::size_t>(context_.geometry().lane_queries) *
+           host::lane_counts(lane_ref(handle, layer, lane)).exact;
+  }
+
+  [[nodiscard]] host::NewRows new_rows(std::span<float const> k, std::span<float const> v,
+                                       int tokens) const noexcept {
+    auto const& shape = context_.geometry().shape;
+    return {k.data(), v.data(), tokens, shape.kv_heads * shape.head_dim};
+  }
+
+  static float const* lane_queries(host::LaneJob<C> const& job, float const* q) noexcept {
+    return q + static_cast<std::ptrdiff_t>(job.head) * job.geometry().lane_queries *
+                   job.geometry().shape.head_dim;
+  }
+
+  host::Context<C> context_;
+};
+
+}  // namespace kvfreeze
