@@ -53,14 +53,14 @@ struct KeyCodes {
     auto const* const minima = reinterpret_cast<Half const*>(group + code_bytes(dim));
     for (int begin = 0; begin < Group; begin += 64) {
       std::byte const* const plane =
-          group + host::detail::plane_bytes<Bits>(dim) * static_cast<std::size_t>(begin / 64);
+          group + host::kernels::plane_bytes<Bits>(dim) * static_cast<std::size_t>(begin / 64);
       for (int quad = 0; quad < dim / 4; ++quad) {
         std::uint32_t rows[64] = {};
         if constexpr (Bits == 3) {
-          host::detail::get_plane<2>(plane, quad, 1, rows);
-          host::detail::get_plane<1>(plane + host::detail::plane_bytes<2>(dim), quad, 0, rows);
+          host::kernels::get_plane<2>(plane, quad, 1, rows);
+          host::kernels::get_plane<1>(plane + host::kernels::plane_bytes<2>(dim), quad, 0, rows);
         } else {
-          host::detail::get_plane<Bits>(plane, quad, 0, rows);
+          host::kernels::get_plane<Bits>(plane, quad, 0, rows);
         }
         for (int r = 0; r < 64; ++r) {
           for (int i = 0; i < 4; ++i) {
@@ -76,7 +76,7 @@ struct KeyCodes {
 
  private:
   static constexpr std::size_t code_bytes(int dim) noexcept {
-    return host::detail::plane_bytes<Bits>(dim) * (Group / 64U);
+    return host::kernels::plane_bytes<Bits>(dim) * (Group / 64U);
   }
 };
 

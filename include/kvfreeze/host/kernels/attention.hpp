@@ -37,7 +37,7 @@ struct RowBlocks {
   }
 };
 
-namespace detail {
+namespace kernels {
 
 template <Element T>
 void prefetch_row(T const* row, int dim) noexcept {
@@ -90,7 +90,7 @@ void attend_rows(TileRows<T> const& tile, int rows, float const* q, OnlineSoftma
   accumulate<Heads, Dim>(tile.v, 0, rows, weights[0], factors, out, state.dim);
 }
 
-}  // namespace detail
+}  // namespace kernels
 
 /// @brief Takes `count` rows into `state`, in list order, tiles of 64 from the first.
 ///
@@ -104,7 +104,7 @@ template <Element T>
 void attend(RowBlocks<T> const& rows, std::uint32_t const* slots, int count, float const* q,
             OnlineSoftmax const& state, float* logits, std::ptrdiff_t stride) noexcept {
   KVFREEZE_ASSERT(std::has_single_bit(static_cast<std::uint32_t>(rows.block_rows)));
-  detail::TileRows<T> tile;
+  kernels::TileRows<T> tile;
   for (int first = 0; first < count; first += tile_rows) {
     int const n = std::min(tile_rows, count - first);
     tile.gather(rows, slots, first, n);
@@ -113,24 +113,24 @@ void attend(RowBlocks<T> const& rows, std::uint32_t const* slots, int count, flo
     auto const ahead = [&](int i) {
       int const last = std::min(i + 16, n);
       for (int j = i; j < last; ++j) {
-        detail::prefetch_row(tile.v[j], state.dim);
+        kernels::prefetch_row(tile.v[j], state.dim);
       }
       int const next = std::min(first + i + 32, count);
       for (int j = first + i + 16; j < next; ++j) {
-        detail::prefetch_row(rows.k(slots != nullptr ? slots[j] : static_cast<std::uint32_t>(j)),
-                             state.dim);
+        kernels::prefetch_row(rows.k(slots != nullptr ? slots[j] : static_cast<std::uint32_t>(j)),
+                              state.dim);
       }
     };
     for (int h = 0; h < state.heads; h += head_group) {
       int const heads = std::min(head_group, state.heads - h);
       float* const tile_logits = logits == nullptr ? nullptr : logits + first;
-      detail::with_constants(heads, state.dim, [&](auto heads_c, auto dim_c) {
-        detail::attend_rows<heads_c(), dim_c()>(tile, n, q, state, h, tile_logits, stride,
-                                                [&](int i) {
-                                                  if (h == 0) {
-                                                    ahead(i);
-                                                  }
-                                                });
+      kernels::with_constants(heads, state.dim, [&](auto heads_c, auto dim_c) {
+        kernels::attend_rows<heads_c(), dim_c()>(tile, n, q, state, h, tile_logits, stride,
+                                                 [&](int i) {
+                                                   if (h == 0) {
+                                                     ahead(i);
+                                                   }
+                                                 });
       });
     }
   }

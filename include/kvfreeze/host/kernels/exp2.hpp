@@ -9,7 +9,7 @@
 
 namespace kvfreeze::host::inline KVFREEZE_ISA {
 
-namespace detail {
+namespace kernels {
 
 using kvfreeze::detail::fused;
 
@@ -20,15 +20,15 @@ inline constexpr float exp2_coefficients[6] = {0x1.62e430p-1F, 0x1.ebfbe0p-3F,  
 // Adding 1.5 * 2^23 leaves the nearest integer in the low bits.
 inline constexpr float round_shift = 0x1.8p23F;
 
-}  // namespace detail
+}  // namespace kernels
 
 /// @brief 2^x for x <= 0, in each lane. Within 2 units in the last place; 0 below -126.
 /// @pre x is not NaN; -infinity gives 0
 inline F32x16 exp2(F32x16 x) noexcept {
-  auto const& c = detail::exp2_coefficients;
+  auto const& c = kernels::exp2_coefficients;
   F32x16 const bounded = max(x, splat(-127.0F));
-  F32x16 const shifted = add(bounded, splat(detail::round_shift));
-  F32x16 const f = sub(bounded, sub(shifted, splat(detail::round_shift)));
+  F32x16 const shifted = add(bounded, splat(kernels::round_shift));
+  F32x16 const f = sub(bounded, sub(shifted, splat(kernels::round_shift)));
   F32x16 y = splat(c[5]);
   for (int i = 4; i >= 0; --i) {
     y = fma(y, f, splat(c[i]));
@@ -40,15 +40,15 @@ inline F32x16 exp2(F32x16 x) noexcept {
 
 /// @brief The same for one number: the same bits as a lane.
 inline float exp2(float x) noexcept {
-  auto const& c = detail::exp2_coefficients;
+  auto const& c = kernels::exp2_coefficients;
   float const bounded = x > -127.0F ? x : -127.0F;
-  float const shifted = bounded + detail::round_shift;
-  float const f = bounded - (shifted - detail::round_shift);
+  float const shifted = bounded + kernels::round_shift;
+  float const f = bounded - (shifted - kernels::round_shift);
   float y = c[5];
   for (int i = 4; i >= 0; --i) {
-    y = detail::fused(y, f, c[i]);
+    y = kernels::fused(y, f, c[i]);
   }
-  y = detail::fused(y, f, 1.0F);
+  y = kernels::fused(y, f, 1.0F);
   if (x < -126.0F) {
     return 0.0F;
   }

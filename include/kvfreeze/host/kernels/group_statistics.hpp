@@ -12,14 +12,14 @@
 
 namespace kvfreeze::host::inline KVFREEZE_ISA {
 
-namespace detail {
+namespace kernels {
 
 /// The nearest Half in the range of finite ones.
 inline Half clamped_half(float x) noexcept {
   return from_float<Half>(std::clamp(x, -65504.0F, 65504.0F));
 }
 
-/// The next Half below, or above, a finite one; infinities at the ends.
+/// The next Half below, or above, one that is not the last finite one.
 inline Half next_half(Half x, bool up) noexcept {
   if ((x.bits & 0x7FFFU) == 0) {
     return {static_cast<std::uint16_t>(up ? 0x0001U : 0x8001U)};
@@ -30,17 +30,18 @@ inline Half next_half(Half x, bool up) noexcept {
 
 inline Half half_at_most(float x) noexcept {
   Half const near = clamped_half(x);
-  return to_float(near) > x ? next_half(near, false) : near;
+  return to_float(near) > x && x > -65504.0F ? next_half(near, false) : near;
 }
 
 inline Half half_at_least(float x) noexcept {
   Half const near = clamped_half(x);
-  return to_float(near) < x ? next_half(near, true) : near;
+  return to_float(near) < x && x < 65504.0F ? next_half(near, true) : near;
 }
 
-}  // namespace detail
+}  // namespace kernels
 
-/// @brief Per channel, the smallest and largest of keys [rows][dim], rounded outwards.
+/// @brief Per channel, the smallest and largest of keys [rows][dim], rounded outwards
+/// and kept within the range of Half.
 inline void encode_bounds(float const* keys, int rows, int dim, Half* low, Half* high) noexcept {
   for (int c = 0; c < dim; ++c) {
     float least = keys[c];
@@ -50,8 +51,8 @@ inline void encode_bounds(float const* keys, int rows, int dim, Half* low, Half*
       least = std::min(least, k);
       most = std::max(most, k);
     }
-    low[c] = detail::half_at_most(least);
-    high[c] = detail::half_at_least(most);
+    low[c] = kernels::half_at_most(least);
+    high[c] = kernels::half_at_least(most);
   }
 }
 
@@ -62,7 +63,7 @@ inline void encode_mean(float const* keys, int rows, int dim, Half* mean) noexce
     for (int r = 0; r < rows; ++r) {
       total += keys[static_cast<std::ptrdiff_t>(r) * dim + c];
     }
-    mean[c] = detail::clamped_half(total / static_cast<float>(rows));
+    mean[c] = kernels::clamped_half(total / static_cast<float>(rows));
   }
 }
 

@@ -14,7 +14,7 @@
 
 namespace kvfreeze::host::inline KVFREEZE_ISA {
 
-namespace detail {
+namespace kernels {
 
 inline constexpr int max_head_dim = 512;
 
@@ -136,7 +136,7 @@ struct FoldedQuery {
   }
 };
 
-}  // namespace detail
+}  // namespace kernels
 
 /// @brief Encodes keys [group_rows][dim]; the format of KeyCodes<Bits, group_rows>.
 /// @complexity O(group_rows * dim)
@@ -146,7 +146,7 @@ void encode_key_codes(float const* keys, int group_rows, int dim, std::byte* pla
   constexpr float highest_code = static_cast<float>((1 << Bits) - 1);
   constexpr float largest_half = 65504.0F;
   std::memset(planes, 0,
-              detail::plane_bytes<Bits>(dim) * static_cast<std::size_t>(group_rows / 64));
+              kernels::plane_bytes<Bits>(dim) * static_cast<std::size_t>(group_rows / 64));
   for (int c = 0; c < dim; c += 16) {
     int const channels = std::min(16, dim - c);
     auto const get = [&](int row) {
@@ -188,18 +188,18 @@ void encode_key_codes(float const* keys, int group_rows, int dim, std::byte* pla
         store_bytes(codes + r * 16, truncated(code));
       }
       std::byte* const plane =
-          planes + detail::plane_bytes<Bits>(dim) * static_cast<std::size_t>(begin / 64);
+          planes + kernels::plane_bytes<Bits>(dim) * static_cast<std::size_t>(begin / 64);
       if constexpr (Bits == 3) {
-        detail::put_plane<2>(codes, c, channels, 1, plane);
-        detail::put_plane<1>(codes, c, channels, 0, plane + detail::plane_bytes<2>(dim));
+        kernels::put_plane<2>(codes, c, channels, 1, plane);
+        kernels::put_plane<1>(codes, c, channels, 0, plane + kernels::plane_bytes<2>(dim));
       } else {
-        detail::put_plane<Bits>(codes, c, channels, 0, plane);
+        kernels::put_plane<Bits>(codes, c, channels, 0, plane);
       }
     }
   }
 }
 
-namespace detail {
+namespace kernels {
 
 template <int Bits, int Heads>
 void scan_heads(FoldedQuery const* folded, std::byte const* planes, int group_rows, int dim,
@@ -237,7 +237,7 @@ void scan_heads(FoldedQuery const* folded, std::byte const* planes, int group_ro
   }
 }
 
-}  // namespace detail
+}  // namespace kernels
 
 /// @brief logits[h * stride + row] of one group, estimated; `q` is [heads][dim].
 ///
@@ -246,7 +246,7 @@ template <int Bits>
 void scan_key_codes(float const* q, int heads, int dim, std::byte const* planes, Half const* minima,
                     Half const* steps, int group_rows, float* logits,
                     std::ptrdiff_t stride) noexcept {
-  detail::FoldedQuery folded[head_group];
+  kernels::FoldedQuery folded[head_group];
   for (int first = 0; first < heads; first += head_group) {
     int const count = std::min(head_group, heads - first);
     for (int h = 0; h < count; ++h) {
@@ -255,16 +255,16 @@ void scan_key_codes(float const* q, int heads, int dim, std::byte const* planes,
     float* const out = logits + first * stride;
     switch (count) {
       case 1:
-        detail::scan_heads<Bits, 1>(folded, planes, group_rows, dim, out, stride);
+        kernels::scan_heads<Bits, 1>(folded, planes, group_rows, dim, out, stride);
         break;
       case 2:
-        detail::scan_heads<Bits, 2>(folded, planes, group_rows, dim, out, stride);
+        kernels::scan_heads<Bits, 2>(folded, planes, group_rows, dim, out, stride);
         break;
       case 3:
-        detail::scan_heads<Bits, 3>(folded, planes, group_rows, dim, out, stride);
+        kernels::scan_heads<Bits, 3>(folded, planes, group_rows, dim, out, stride);
         break;
       default:
-        detail::scan_heads<Bits, 4>(folded, planes, group_rows, dim, out, stride);
+        kernels::scan_heads<Bits, 4>(folded, planes, group_rows, dim, out, stride);
         break;
     }
   }

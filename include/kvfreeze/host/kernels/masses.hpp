@@ -24,7 +24,7 @@ inline float mass_to_float(std::uint64_t mass) noexcept {
   return static_cast<float>(mass) * mass_unit;
 }
 
-namespace detail {
+namespace kernels {
 
 inline constexpr float weight_scale = 0x1p24F;  // unit of the weights that are summed as integers
 
@@ -70,7 +70,7 @@ inline std::uint64_t integer_weights(float* logits, int n, float highest) noexce
   return total;
 }
 
-}  // namespace detail
+}  // namespace kernels
 
 /// @brief mass[i] = mean over heads of the softmax weight of row i.
 ///
@@ -92,9 +92,9 @@ inline void softmax_masses(float* logits, std::ptrdiff_t stride, int heads, int 
     float scale[heads_at_once];
     for (int h = first; h < last; ++h) {
       float* const row = logits + h * stride;
-      float const highest = detail::largest_of(row, n);
+      float const highest = kernels::largest_of(row, n);
       bool const some = highest > -std::numeric_limits<float>::infinity();
-      std::uint64_t const total = detail::integer_weights(row, n, some ? highest : 0.0F);
+      std::uint64_t const total = kernels::integer_weights(row, n, some ? highest : 0.0F);
       auto const weight = static_cast<float>(total);
       scale[h - first] = total != 0 ? share / weight : 0.0F;
       if (lse != nullptr) {

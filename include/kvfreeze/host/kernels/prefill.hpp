@@ -29,7 +29,7 @@ struct PrefillTile {
   }
 };
 
-namespace detail {
+namespace kernels {
 
 /// One query head and what it sees of the tile.
 struct PrefillItem {
@@ -75,7 +75,7 @@ void attend_items(PrefillRows const& tile, PrefillItem const* items, int dim) no
   }
 }
 
-}  // namespace detail
+}  // namespace kernels
 
 /// @brief Takes a tile into the states of consecutive queries; each sees the rows whose position is
 /// at most its own. The bits are those of `attend` over the same rows in the same tiles.
@@ -91,18 +91,18 @@ inline void attend_tile(PrefillTile const& tile, float const* q, std::ptrdiff_t 
   }
   int const heads = states[0].heads;
   int const dim = states[0].dim;
-  detail::PrefillRows rows;
+  kernels::PrefillRows rows;
   for (int r = 0; r < (tile.rows + 15) / 16 * 16; ++r) {
     int const row = std::min(r, tile.rows - 1);
     rows.k[r] = tile.k + static_cast<std::ptrdiff_t>(row) * dim;
     rows.v[r] = tile.v + static_cast<std::ptrdiff_t>(row) * dim;
   }
-  detail::PrefillItem group[head_group];
+  kernels::PrefillItem group[head_group];
   int filled = 0;
   auto const flush = [&]() noexcept {
     if (filled != 0) {
-      detail::with_constants(filled, dim, [&](auto items_c, auto dim_c) {
-        detail::attend_items<items_c(), dim_c()>(rows, group, dim);
+      kernels::with_constants(filled, dim, [&](auto items_c, auto dim_c) {
+        kernels::attend_items<items_c(), dim_c()>(rows, group, dim);
       });
       filled = 0;
     }

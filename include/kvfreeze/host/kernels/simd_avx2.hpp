@@ -292,8 +292,9 @@ struct F64x16 {
   __m256d v[4];
 };
 
-inline F64x16 zero_doubles() noexcept {
-  return {{_mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd()}};
+inline F64x16 splat(double x) noexcept {
+  __m256d const v = _mm256_set1_pd(x);
+  return {{v, v, v, v}};
 }
 
 inline F64x16 add(F64x16 a, F64x16 b) noexcept {

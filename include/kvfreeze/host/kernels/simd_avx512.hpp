@@ -232,7 +232,7 @@ struct F64x16 {
   __m512d lo, hi;
 };
 
-inline F64x16 zero_doubles() noexcept { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+inline F64x16 splat(double x) noexcept { return {_mm512_set1_pd(x), _mm512_set1_pd(x)}; }
 
 inline F64x16 add(F64x16 a, F64x16 b) noexcept {
   return {_mm512_add_pd(a.lo, b.lo), _mm512_add_pd(a.hi, b.hi)};

@@ -277,7 +277,9 @@ struct F64x16 {
   double v[16];
 };
 
-inline F64x16 zero_doubles() noexcept { return {}; }
+inline F64x16 splat(double x) noexcept {
+  return lanes<F64x16>([=](int) { return x; });
+}
 
 inline F64x16 add(F64x16 const& a, F64x16 const& b) noexcept {
   return lanes<F64x16>([&](int i) { return a.v[i] + b.v[i]; });

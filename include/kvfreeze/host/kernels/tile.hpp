@@ -13,7 +13,7 @@ namespace kvfreeze::host::inline KVFREEZE_ISA {
 /// Rows whose logits are known before one rescaling. Part of the canonical order.
 inline constexpr int tile_rows = 64;
 
-namespace detail {
+namespace kernels {
 
 inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 
@@ -178,6 +178,6 @@ void with_constants(int heads, int dim, F const& f) noexcept {
   }
 }
 
-}  // namespace detail
+}  // namespace kernels
 
 }  // namespace kvfreeze::host::inline KVFREEZE_ISA
