@@ -216,7 +216,14 @@ std::string lines(ChartText const& text, std::vector<Series> const& series,
     largest = std::max(largest, largest_of(s.values));
   }
   Plot const plot(step_count(series), largest);
-  std::string html = open_chart(text, series, Plot::height) + plot.axes(text);
+  std::vector<Series> legend = series;
+  for (Mark const& mark : marks) {
+    if (std::none_of(legend.begin(), legend.end(),
+                     [&](Series const& known) { return known.name == mark.name; })) {
+      legend.push_back({mark.name, mark.colour, {}});
+    }
+  }
+  std::string html = open_chart(text, legend, Plot::height) + plot.axes(text);
   for (Series const& s : series) {
     html += "<path class=\"line\" style=\"" + stroke_of(s.colour) + "\" d=\"M" +
             polyline(plot, s.values, false) + "\"/>\n";

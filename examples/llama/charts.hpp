@@ -22,6 +22,7 @@ struct Series {
 struct Mark {
   std::size_t step = 0;
   double value = 0.0;
+  std::string name;  ///< of its kind, for the legend
   std::string colour;
   std::string tip;
 };

@@ -58,7 +58,9 @@ CacheSettings Engine::settings() const {
   result.limits.sinks = options_.sinks.value_or(result.limits.sinks);
   result.limits.window = options_.window.value_or(result.limits.window);
   result.tier = options_.tier;
-  result.missed_mass = options_.missed_mass;
+  if (options_.missed_mass) {
+    result.missed_mass = static_cast<float>(*options_.missed_mass);
+  }
   return result;
 }
 

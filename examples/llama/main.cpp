@@ -4,7 +4,6 @@
 #include "user_error.hpp"
 
 #include <CLI/CLI.hpp>
-#include <ggml.h>
 
 #include <algorithm>
 #include <array>
@@ -185,7 +184,6 @@ int fail(std::exception const& error, int code) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  ggml_log_set([](ggml_log_level, char const*, void*) {}, nullptr);  // we say it ourselves
   try {
     return run({argv + 1, argv + argc});
   } catch (llama::UserError const& error) {

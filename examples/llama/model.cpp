@@ -44,6 +44,7 @@ Model::Model(std::string const& path) : path_(path), file_(path) {
   if (file_.size() < 4 || std::memcmp(file_.data(), "GGUF", 4) != 0) {
     reject("it is not a GGUF file");
   }
+  ggml_log_set([](ggml_log_level, char const*, void*) {}, nullptr);  // we say it ourselves
   ggml_context* tensors = nullptr;
   gguf_.reset(gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = &tensors}));
   tensors_.reset(tensors);

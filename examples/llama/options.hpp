@@ -16,7 +16,7 @@ struct CommonOptions {
   TierChoice tier = TierChoice::host;
   std::optional<double> resident;  ///< cap as a fraction of an ordinary cache's bytes
   std::optional<std::size_t> resident_bytes;
-  std::optional<float> missed_mass;
+  std::optional<double> missed_mass;
   std::optional<int> sinks;
   std::optional<int> window;
   int context = 2048;
@@ -32,10 +32,10 @@ struct GenerateOptions {
   bool stop_at_end = false;
   bool compare = false;
   int tokens = 500;
-  float temperature = 0.7F;
-  float top_p = 0.95F;
+  double temperature = 0.7;
+  double top_p = 0.95;
   std::uint64_t seed = 1;
-  std::optional<float> rewalk_temperature;  ///< half of the temperature where not given
+  std::optional<double> rewalk_temperature;  ///< half of the temperature where not given
   int max_rewalks = 32;
   std::string html;
 };

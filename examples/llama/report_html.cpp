@@ -159,14 +159,14 @@ std::string entropy_chart(std::vector<Step> const& steps) {
     std::string colour = name;
     std::transform(colour.begin(), colour.end(), colour.begin(),
                    [](char c) { return static_cast<char>(c - 'A' + 'a'); });
-    marks.push_back({i, entropy(r), colour,
+    marks.push_back({i, entropy(r), name, colour,
                      name + " at token " + std::to_string(i) + ", entropy " +
                          format_number(entropy(r), 2) + " nats"});
   }
-  std::string const counted = marks.empty() ? "No trigger fired."
-                                            : std::to_string(marks.size()) +
-                                                  " steps with a trigger are marked: SR yellow, "
-                                                  "WR orange, FR red, RR dark red.";
+  std::string const counted =
+      marks.empty()
+          ? "No trigger fired."
+          : std::to_string(marks.size()) + " steps on which a trigger thawed rows are marked.";
   return lines({.title = "Entropy of the next token",
                 .note = "How unsure the model is. " + counted,
                 .x_label = "generated token",

@@ -16,16 +16,16 @@ int Sampler::sample(std::span<float const> logits) {
       highest = logit;
     }
   }
-  if (temperature_ <= 0.0F) {
+  if (temperature_ <= 0.0) {
     return best;
   }
 
   // Tokens less likely than e^-16 times the likeliest are noise: not worth a place in the sort.
-  float const floor = highest - 16.0F * temperature_;
+  double const floor = static_cast<double>(highest) - 16.0 * temperature_;
   candidates_.clear();
   for (int token = 0; token < static_cast<int>(logits.size()); ++token) {
     float const logit = logits[static_cast<std::size_t>(token)];
-    if (logit >= floor && !is_banned(token)) {
+    if (static_cast<double>(logit) >= floor && !is_banned(token)) {
       candidates_.push_back({logit, token});
     }
   }
@@ -33,7 +33,7 @@ int Sampler::sample(std::span<float const> logits) {
     return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
   });
   auto const weight = [&](Candidate c) {
-    return std::exp(static_cast<double>(c.logit - highest) / static_cast<double>(temperature_));
+    return std::exp(static_cast<double>(c.logit - highest) / temperature_);
   };
   double total = 0.0;
   for (Candidate const c : candidates_) {
@@ -41,7 +41,7 @@ int Sampler::sample(std::span<float const> logits) {
   }
   double nucleus = 0.0;
   std::size_t kept = 0;
-  while (kept < candidates_.size() && nucleus < static_cast<double>(top_p_) * total) {
+  while (kept < candidates_.size() && nucleus < top_p_ * total) {
     nucleus += weight(candidates_[kept++]);
   }
   double left = next_uniform() * nucleus;

@@ -14,7 +14,7 @@ class Sampler {
  public:
   using State = std::uint64_t;
 
-  Sampler(float temperature, float top_p, std::uint64_t seed, std::vector<int> banned = {})
+  Sampler(double temperature, double top_p, std::uint64_t seed, std::vector<int> banned = {})
       : temperature_(temperature), top_p_(top_p), state_(seed), banned_(std::move(banned)) {}
 
   /// @pre logits are finite and there are more of them than banned tokens
@@ -24,9 +24,9 @@ class Sampler {
 
   void restore(State state) { state_ = state; }
 
-  [[nodiscard]] float temperature() const { return temperature_; }
+  [[nodiscard]] double temperature() const { return temperature_; }
 
-  void set_temperature(float temperature) { temperature_ = temperature; }
+  void set_temperature(double temperature) { temperature_ = temperature; }
 
  private:
   struct Candidate {
@@ -37,8 +37,8 @@ class Sampler {
   [[nodiscard]] bool is_banned(int token) const;
   double next_uniform();
 
-  float temperature_;
-  float top_p_;
+  double temperature_;
+  double top_p_;
   State state_;
   std::vector<int> banned_;
   std::vector<Candidate> candidates_;

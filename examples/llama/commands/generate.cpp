@@ -164,8 +164,8 @@ class Generation {
     return token;
   }
 
-  [[nodiscard]] float rewalk_temperature() const {
-    return options_.rewalk_temperature.value_or(0.5F * options_.temperature);
+  [[nodiscard]] double rewalk_temperature() const {
+    return options_.rewalk_temperature.value_or(0.5 * options_.temperature);
   }
 
   /// @brief Rewalk Regeneration: the text and the sampler go back; where they had been, the
