@@ -9,7 +9,6 @@
 #include <array>
 #include <cstdio>
 #include <exception>
-#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,8 +19,6 @@ constexpr int exit_bad_input = 2;
 constexpr std::array<std::string_view, 4> commands{"generate", "score", "passkey", "bench"};
 
 void add_common(CLI::App& app, llama::CommonOptions& o) {
-  static std::map<std::string, llama::TierChoice> const tiers{
-      {"host", llama::TierChoice::host}, {"in-place", llama::TierChoice::in_place}};
   app.add_option("--model", o.model, "GGUF file of a Llama-architecture model")
       ->envname("KVFREEZE_MODEL")
       ->required();
@@ -40,8 +37,13 @@ void add_common(CLI::App& app, llama::CommonOptions& o) {
   app.add_option("--missed-mass", o.missed_mass,
                  "attention mass that a lane may miss (water-level scheduler)")
       ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--tier", o.tier, "where frozen rows live: host, in-place")
-      ->transform(CLI::CheckedTransformer(tiers).description(""))
+  app.add_option_function<std::string>(
+         "--tier",
+         [&o](std::string const& name) {
+           o.tier = name == "host" ? llama::TierChoice::host : llama::TierChoice::in_place;
+         },
+         "where frozen rows live")
+      ->check(CLI::IsMember({"host", "in-place"}))
       ->default_str("host");
   app.add_option("--sinks", o.sinks, "first tokens, always exact")->check(CLI::Range(0, 1 << 20));
   app.add_option("--window", o.window, "last tokens, always exact")->check(CLI::Range(0, 1 << 20));
@@ -123,12 +125,19 @@ void list_presets() {
   }
 }
 
+bool is_command(std::string_view name) {
+  return std::find(commands.begin(), commands.end(), name) != commands.end();
+}
+
 int run(std::vector<std::string> arguments) {
-  // `generate` may be left out.
   bool const bare = arguments.empty();
-  if (bare || (std::find(commands.begin(), commands.end(), arguments[0]) == commands.end() &&
-               arguments[0].starts_with("-") && arguments[0] != "--help" && arguments[0] != "-h")) {
-    arguments.insert(arguments.begin(), "generate");
+  bool const names_command = !bare && !arguments[0].starts_with("-");
+  if (names_command && !is_command(arguments[0])) {
+    throw llama::UserError("unknown command '" + arguments[0] +
+                           "'; there are generate, score, passkey, bench");
+  }
+  if (bare || (!names_command && arguments[0] != "--help" && arguments[0] != "-h")) {
+    arguments.insert(arguments.begin(), "generate");  // it may be left out
   }
   if (std::find(arguments.begin(), arguments.end(), "--list-presets") != arguments.end()) {
     list_presets();
