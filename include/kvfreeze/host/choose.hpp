@@ -106,31 +106,82 @@ class ScoreHistogram {
   int total_ = 0;
 };
 
+/// @brief Exact score at which the `count` highest of one bin end, found by one more histogram over
+/// the float's next ten bits and one over the last ten.
+///
+/// @return the bits of the lowest score that is taken; `ties` of those that equal it are taken
+inline std::uint32_t split_bin(float const* scores, std::uint8_t const* flags, int n,
+                               std::uint8_t candidate, int bin, int& ties) noexcept {
+  std::uint32_t prefix = static_cast<std::uint32_t>(bin + 704) << 20;
+  for (int const shift : {10, 0}) {
+    std::array<std::uint32_t, 1024> count{};
+    std::uint32_t const mask = ~((1U << (shift + 10)) - 1U);
+    for (int i = 0; i < n; ++i) {
+      auto const bits = std::bit_cast<std::uint32_t>(scores[i]);
+      if ((flags[i] & candidate) != 0 && (bits & mask) == prefix) {
+        count[(bits >> shift) & 1023U] += 1;
+      }
+    }
+    int left = ties;
+    int digit = 1023;
+    while (digit > 0 && static_cast<int>(count[static_cast<std::size_t>(digit)]) < left) {
+      left -= static_cast<int>(count[static_cast<std::size_t>(digit)]);
+      digit -= 1;
+    }
+    prefix |= static_cast<std::uint32_t>(digit) << shift;
+    ties = left;
+  }
+  return prefix;
+}
+
 /// @brief Marks `flags[i] |= wanted` for the candidates that a selection picks.
 ///
+/// Counts and quantiles are exact: the bin in which they end is split by the scores' own bits, and
+/// equal scores by position, older first.
 /// @param candidate bit that says that i takes part
 /// @return how many were marked
+/// @complexity O(n)
 inline int mark_wanted(Selection const& selection, ScoreHistogram const& histogram,
                        float const* scores, std::uint8_t* flags, int n, std::uint8_t candidate,
                        std::uint8_t wanted) noexcept {
-  int marked = 0;
+  // What is wanted: bits above `edge`, and the first `ties` candidates at it.
+  std::uint32_t edge = 0;
+  int ties = std::numeric_limits<int>::max();
   if (selection.kind == Selection::Kind::above) {
-    for (int i = 0; i < n; ++i) {
-      bool const take = (flags[i] & candidate) != 0 && scores[i] >= selection.value;
-      flags[i] = static_cast<std::uint8_t>(flags[i] | (take ? wanted : 0));
-      marked += take ? 1 : 0;
+    edge = std::bit_cast<std::uint32_t>(std::max(selection.value, 0.0F));
+  } else {
+    ScoreHistogram::Cutoff const cutoff = histogram.cut(selection);
+    if (cutoff.bin >= ScoreHistogram::bins) {
+      return 0;
     }
-    return marked;
+    if (cutoff.bin >= 0) {
+      bool const outer = cutoff.bin == 0 || cutoff.bin == ScoreHistogram::bins - 1;
+      ties = cutoff.ties;
+      if (ties == 0 || outer) {
+        int marked = 0;
+        for (int i = 0; i < n; ++i) {
+          int const bin = ScoreHistogram::bin(scores[i]);
+          bool take = (flags[i] & candidate) != 0 && bin > cutoff.bin;
+          if ((flags[i] & candidate) != 0 && bin == cutoff.bin && ties > 0) {
+            take = true;  // scores beyond the histogram's range differ by position alone
+            ties -= 1;
+          }
+          flags[i] = static_cast<std::uint8_t>(flags[i] | (take ? wanted : 0));
+          marked += take ? 1 : 0;
+        }
+        return marked;
+      }
+      edge = split_bin(scores, flags, n, candidate, cutoff.bin, ties);
+    }
   }
-  ScoreHistogram::Cutoff const cutoff = histogram.cut(selection);
-  int ties = cutoff.ties;
+  int marked = 0;
   for (int i = 0; i < n; ++i) {
     if ((flags[i] & candidate) == 0) {
       continue;
     }
-    int const bin = ScoreHistogram::bin(scores[i]);
-    bool take = bin > cutoff.bin;
-    if (bin == cutoff.bin && ties > 0) {
+    auto const bits = std::bit_cast<std::uint32_t>(scores[i]);
+    bool take = bits > edge;
+    if (bits == edge && ties > 0) {
       take = true;
       ties -= 1;
     }

@@ -19,8 +19,11 @@ namespace kvfreeze {
 ///
 /// Meant for scorers whose scores are masses.
 /// @complexity O(1)
+/// @tparam Sleeps keep a counter and a timer for each granule (16 bytes); without them `softness`
+/// must be 0
+template <bool Sleeps = false>
 struct MassLadderScheduler {
-  static constexpr bool sleeps = true;
+  static constexpr bool sleeps = Sleeps;
 
   float missed_mass = 0.02F;  ///< ε: softmax mass that attention may miss, in [0, 1]
   int stay = 8;               ///< steps that a recall holds, in [1, 2^24]
@@ -46,6 +49,9 @@ struct MassLadderScheduler {
   void validate() const {
     detail::require_range("MassLadderScheduler::missed_mass", missed_mass, 0, 1);
     detail::require_range("MassLadderScheduler::stay", stay, 1, 1 << 24);
+    if (!Sleeps && softness != 0.0F) {
+      detail::require_range("MassLadderScheduler<false>::softness", softness, 0, 0);
+    }
     if (softness != 0.0F) {
       detail::require_range("MassLadderScheduler::softness", softness, detail::sqrt_divisor_min,
                             detail::sqrt_divisor_max);
@@ -53,6 +59,7 @@ struct MassLadderScheduler {
   }
 };
 
-static_assert(SchedulerPolicy<MassLadderScheduler>);
+static_assert(SchedulerPolicy<MassLadderScheduler<false>> &&
+              SchedulerPolicy<MassLadderScheduler<true>>);
 
 }  // namespace kvfreeze

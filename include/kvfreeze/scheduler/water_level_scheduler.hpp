@@ -17,8 +17,11 @@ namespace kvfreeze {
 ///
 /// Meant for scorers whose scores are masses.
 /// @complexity O(1)
+/// @tparam Sleeps keep a counter and a timer for each granule (16 bytes); without them `softness`
+/// must be 0
+template <bool Sleeps = false>
 struct WaterLevelScheduler {
-  static constexpr bool sleeps = true;
+  static constexpr bool sleeps = Sleeps;
 
   float missed_mass = 0.02F;  ///< ε where the cap is slack: mass that may be missed, in [0, 1]
   int stay = 8;               ///< steps that a recall holds, in [1, 2^24]
@@ -44,6 +47,9 @@ struct WaterLevelScheduler {
   void validate() const {
     detail::require_range("WaterLevelScheduler::missed_mass", missed_mass, 0, 1);
     detail::require_range("WaterLevelScheduler::stay", stay, 1, 1 << 24);
+    if (!Sleeps && softness != 0.0F) {
+      detail::require_range("WaterLevelScheduler<false>::softness", softness, 0, 0);
+    }
     if (softness != 0.0F) {
       detail::require_range("WaterLevelScheduler::softness", softness, detail::sqrt_divisor_min,
                             detail::sqrt_divisor_max);
@@ -51,6 +57,7 @@ struct WaterLevelScheduler {
   }
 };
 
-static_assert(SchedulerPolicy<WaterLevelScheduler>);
+static_assert(SchedulerPolicy<WaterLevelScheduler<false>> &&
+              SchedulerPolicy<WaterLevelScheduler<true>>);
 
 }  // namespace kvfreeze
