@@ -65,11 +65,16 @@ void add_generate(CLI::App& app, llama::GenerateOptions& o) {
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
   app.add_flag("--stop-at-end", o.stop_at_end, "stop where the model ends its text");
-  app.add_option("--temperature", o.temperature, "0 takes the likeliest token")
+  app.add_option("--temperature", o.sampler.temperature, "0 takes the likeliest token")
       ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
-  app.add_option("--top-p", o.top_p, "sample from the likeliest tokens of this total probability")
+  app.add_option("--top-p", o.sampler.top_p,
+                 "sample from the likeliest tokens of this total probability")
       ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--repeat-penalty", o.sampler.repeat_penalty,
+                 "makes recent tokens less likely; 1 is off")
+      ->check(CLI::Range(1.0, 10.0))
       ->capture_default_str();
   app.add_option("--seed", o.seed, "of the sampler")->capture_default_str();
   app.add_option("--rewalk-temperature", o.rewalk_temperature,

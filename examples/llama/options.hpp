@@ -1,6 +1,7 @@
 #pragma once
 
 #include "caches.hpp"
+#include "sampler.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -32,8 +33,7 @@ struct GenerateOptions {
   bool stop_at_end = false;
   bool compare = false;
   int tokens = 500;
-  double temperature = 0.7;
-  double top_p = 0.95;
+  SamplerOptions sampler{.temperature = 0.7, .top_p = 0.95, .repeat_penalty = 1.1};
   std::uint64_t seed = 1;
   std::optional<double> rewalk_temperature;  ///< half of the temperature where not given
   int max_rewalks = 32;

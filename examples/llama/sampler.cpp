@@ -6,34 +6,28 @@
 
 namespace llama {
 
-int Sampler::sample(std::span<float const> logits) {
-  int best = -1;
-  float highest = -std::numeric_limits<float>::infinity();
-  for (int token = 0; token < static_cast<int>(logits.size()); ++token) {
-    float const logit = logits[static_cast<std::size_t>(token)];
-    if (logit > highest && !is_banned(token)) {
-      best = token;
-      highest = logit;
-    }
-  }
-  if (temperature_ <= 0.0) {
+int Sampler::sample(std::span<float const> logits, std::span<int const> recent) {
+  adjust_logits(logits, recent);
+  auto const top = std::max_element(logits_.begin(), logits_.end());
+  int const best = static_cast<int>(top - logits_.begin());
+  if (options_.temperature <= 0.0) {
     return best;
   }
 
   // Tokens less likely than e^-16 times the likeliest are noise: not worth a place in the sort.
-  double const floor = static_cast<double>(highest) - 16.0 * temperature_;
+  auto const highest = static_cast<double>(*top);
+  auto const floor = static_cast<float>(highest - 16.0 * options_.temperature);
   candidates_.clear();
-  for (int token = 0; token < static_cast<int>(logits.size()); ++token) {
-    float const logit = logits[static_cast<std::size_t>(token)];
-    if (static_cast<double>(logit) >= floor && !is_banned(token)) {
-      candidates_.push_back({logit, token});
+  for (std::size_t token = 0; token < logits_.size(); ++token) {
+    if (logits_[token] >= floor) {
+      candidates_.push_back({logits_[token], static_cast<int>(token)});
     }
   }
   std::sort(candidates_.begin(), candidates_.end(), [](Candidate a, Candidate b) {
     return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
   });
   auto const weight = [&](Candidate c) {
-    return std::exp(static_cast<double>(c.logit - highest) / temperature_);
+    return std::exp((static_cast<double>(c.logit) - highest) / options_.temperature);
   };
   double total = 0.0;
   for (Candidate const c : candidates_) {
@@ -41,7 +35,7 @@ int Sampler::sample(std::span<float const> logits) {
   }
   double nucleus = 0.0;
   std::size_t kept = 0;
-  while (kept < candidates_.size() && nucleus < top_p_ * total) {
+  while (kept < candidates_.size() && nucleus < options_.top_p * total) {
     nucleus += weight(candidates_[kept++]);
   }
   double left = next_uniform() * nucleus;
@@ -54,8 +48,22 @@ int Sampler::sample(std::span<float const> logits) {
   return best;
 }
 
-bool Sampler::is_banned(int token) const {
-  return std::find(banned_.begin(), banned_.end(), token) != banned_.end();
+void Sampler::adjust_logits(std::span<float const> logits, std::span<int const> recent) {
+  logits_.assign(logits.begin(), logits.end());
+  for (int const token : banned_) {
+    logits_[static_cast<std::size_t>(token)] = -std::numeric_limits<float>::infinity();
+  }
+  if (options_.temperature <= 0.0) {
+    return;
+  }
+  auto const penalty = static_cast<float>(options_.repeat_penalty);
+  for (int const token : recent) {
+    auto const at = static_cast<std::size_t>(token);
+    float const logit = logits[at];  // the original: a token is punished once, however often it was
+    if (logits_[at] == logit) {
+      logits_[at] = logit > 0.0F ? logit / penalty : logit * penalty;
+    }
+  }
 }
 
 double Sampler::next_uniform() {

@@ -7,6 +7,13 @@
 
 namespace llama {
 
+/// How a token is drawn.
+struct SamplerOptions {
+  double temperature = 0.7;     ///< 0 takes the likeliest token, whatever the rest says
+  double top_p = 0.95;          ///< total probability of the tokens to draw from
+  double repeat_penalty = 1.0;  ///< divides the positive logits of recent tokens
+};
+
 /// @brief Picks the next token: temperature and nucleus (top-p) sampling, greedy at temperature 0.
 ///
 /// All of its memory is `State`, so that an engine can go back to where it was.
@@ -14,19 +21,18 @@ class Sampler {
  public:
   using State = std::uint64_t;
 
-  Sampler(double temperature, double top_p, std::uint64_t seed, std::vector<int> banned = {})
-      : temperature_(temperature), top_p_(top_p), state_(seed), banned_(std::move(banned)) {}
+  Sampler(SamplerOptions options, std::uint64_t seed, std::vector<int> banned = {})
+      : options_(options), state_(seed), banned_(std::move(banned)) {}
 
+  /// @param recent tokens that the repeat penalty holds for
   /// @pre logits are finite and there are more of them than banned tokens
-  int sample(std::span<float const> logits);
+  int sample(std::span<float const> logits, std::span<int const> recent = {});
 
   [[nodiscard]] State state() const { return state_; }
 
   void restore(State state) { state_ = state; }
 
-  [[nodiscard]] double temperature() const { return temperature_; }
-
-  void set_temperature(double temperature) { temperature_ = temperature; }
+  void set_temperature(double temperature) { options_.temperature = temperature; }
 
  private:
   struct Candidate {
@@ -34,13 +40,13 @@ class Sampler {
     int token;
   };
 
-  [[nodiscard]] bool is_banned(int token) const;
+  void adjust_logits(std::span<float const> logits, std::span<int const> recent);
   double next_uniform();
 
-  double temperature_;
-  double top_p_;
+  SamplerOptions options_;
   State state_;
   std::vector<int> banned_;
+  std::vector<float> logits_;
   std::vector<Candidate> candidates_;
 };
 

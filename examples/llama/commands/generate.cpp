@@ -24,6 +24,7 @@ namespace llama {
 
 namespace {
 
+constexpr std::size_t penalty_window = 256;  // recent tokens that the repeat penalty holds for
 constexpr std::string_view system_message =
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
 
@@ -86,8 +87,7 @@ class Generation {
         tokenizer_(engine.tokenizer()),
         prompt_(std::move(prompt)),
         ends_(end_tokens(tokenizer_)),
-        sampler_(options.temperature, options.top_p, options.seed,
-                 options.stop_at_end ? std::vector<int>() : ends_),
+        sampler_(options.sampler, options.seed, options.stop_at_end ? std::vector<int>() : ends_),
         run_(engine.make_run(preset)) {
     if (options.compare) {
       plain_ = engine.make_plain_run();
@@ -97,16 +97,13 @@ class Generation {
   void run() {
     Watch const watch;
     run_.prefill(prompt_);
+    seconds_to_first_token_ = watch.seconds();
     if (plain_) {
       plain_->prefill(prompt_);
     }
     LiveText live(options_.tokens);
-    decode_watch_seconds_ = 0.0;
     while (static_cast<int>(places_.size()) < options_.tokens) {
       int const token = sample();
-      if (seconds_to_first_token_ == 0.0) {
-        seconds_to_first_token_ = watch.seconds();
-      }
       if (std::find(ends_.begin(), ends_.end(), token) != ends_.end()) {
         break;
       }
@@ -154,9 +151,11 @@ class Generation {
 
   int sample() {
     bool const cool = static_cast<int>(run_.tokens().size()) < cool_until_;
-    sampler_.set_temperature(cool ? rewalk_temperature() : options_.temperature);
+    sampler_.set_temperature(cool ? rewalk_temperature() : options_.sampler.temperature);
     Place place{.before = sampler_.state(), .prediction = {}};
-    int const token = sampler_.sample(run_.logits());
+    std::span<int const> const text = run_.tokens();
+    int const token =
+        sampler_.sample(run_.logits(), text.last(std::min(text.size(), penalty_window)));
     if (plain_) {
       place.prediction = compare_logits(plain_->logits(), run_.logits(), token);
     }
@@ -165,7 +164,7 @@ class Generation {
   }
 
   [[nodiscard]] double rewalk_temperature() const {
-    return options_.rewalk_temperature.value_or(0.5 * options_.temperature);
+    return options_.rewalk_temperature.value_or(0.5 * options_.sampler.temperature);
   }
 
   /// @brief Rewalk Regeneration: the text and the sampler go back; where they had been, the
@@ -289,7 +288,9 @@ nlohmann::ordered_json figures(Engine const& engine, Preset const& preset, Gener
   engine.put_settings(json, preset);
   json["prompt_tokens"] = generation.prompt().size();
   json["generated_tokens"] = generation.generated().size();
-  json["temperature"] = o.temperature;
+  json["temperature"] = o.sampler.temperature;
+  json["top_p"] = o.sampler.top_p;
+  json["repeat_penalty"] = o.sampler.repeat_penalty;
   json["seed"] = o.seed;
   json["seconds_to_first_token"] = generation.seconds_to_first_token();
   put_figures(json, summary);
