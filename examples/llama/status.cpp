@@ -51,7 +51,7 @@ std::string status_text(kvfreeze::StepReport const& report, int generated, int t
     return format_number(100.0 * static_cast<double>(part) / whole, 0) + "%";
   };
   std::string line = std::to_string(generated) + "/" + std::to_string(total) + "  " +
-                     format_number(tokens_per_second, 1) + " tok/s  rows: " + share(rows.exact) +
+                     format_number(tokens_per_second, 1) + " tok/s  " + share(rows.exact) +
                      " exact";
   if (rows.compact > 0) {
     line += " " + share(rows.compact) + " compact";
@@ -60,7 +60,7 @@ std::string status_text(kvfreeze::StepReport const& report, int generated, int t
   if (rows.evicted > 0) {
     line += " " + share(rows.evicted) + " evicted";
   }
-  line += "  resident " + format_bytes(static_cast<double>(report.ledger.resident())) + " of " +
+  line += "  " + format_bytes(static_cast<double>(report.ledger.resident())) + " of " +
           format_bytes(static_cast<double>(report.full_bytes)) + "  moved " +
           format_bytes(static_cast<double>(report.moved_in_bytes + report.moved_out_bytes));
   if (report.has_logits) {
