@@ -50,7 +50,7 @@ std::vector<float> noise(std::size_t n, float sigma) {
 
 TEMPLATE_TEST_CASE("Entropy agrees with a reference", "", float, kvfreeze::Half,
                    kvfreeze::BFloat16) {
-  for (std::size_t const n : {1, 2, 15, 16, 17, 1023, 1024, 1025, 4099, 49152}) {
+  for (std::size_t const n : {1U, 2U, 15U, 16U, 17U, 1023U, 1024U, 1025U, 4099U, 49152U}) {
     for (float const sigma : {0.0F, 0.01F, 1.0F, 5.0F, 500.0F}) {
       auto const wide = noise(n, sigma);
       std::vector<TestType> logits(n);
@@ -90,7 +90,7 @@ TEST_CASE("Entropy stands huge and infinite magnitudes") {
 }
 
 TEST_CASE("Entropy of equal logits is ln n") {
-  for (std::size_t const n : {2, 100, 49152}) {
+  for (std::size_t const n : {2U, 100U, 49152U}) {
     std::vector<float> const logits(n, -1e5F);
     CHECK(host::entropy<float>(logits).entropy_nats ==
           Approx(std::log(static_cast<double>(n))).epsilon(1e-12));
@@ -99,7 +99,7 @@ TEST_CASE("Entropy of equal logits is ln n") {
 
 TEST_CASE("Entropy refuses what has none") {
   CHECK_THROWS_AS(host::entropy<float>({}), kvfreeze::InvalidArgument);
-  for (std::size_t const at : {0, 20, 1030}) {
+  for (std::size_t const at : {0U, 20U, 1030U}) {
     std::vector<float> logits(1031, 1.0F);
     logits[at] = infinity;
     CHECK_THROWS_AS(host::entropy<float>(logits), kvfreeze::InvalidArgument);

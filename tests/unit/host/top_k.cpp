@@ -21,8 +21,9 @@ std::vector<std::uint8_t> by_sorting(std::vector<float> const& scores,
   for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
     std::vector<std::uint32_t> order(offsets[s + 1] - offsets[s]);
     std::iota(order.begin(), order.end(), offsets[s]);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::uint32_t a, std::uint32_t b) { return scores[a] > scores[b]; });
+    std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+      return scores[a] > scores[b] || (scores[a] == scores[b] && a < b);
+    });
     for (std::size_t i = 0; i < std::min<std::size_t>(k, order.size()); ++i) {
       out[order[i]] = 1;
     }

@@ -20,8 +20,9 @@ std::vector<std::uint8_t> by_sorting(std::vector<std::uint32_t> const& masses,
   for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
     std::vector<std::uint32_t> order(offsets[s + 1] - offsets[s]);
     std::iota(order.begin(), order.end(), offsets[s]);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::uint32_t a, std::uint32_t b) { return masses[a] > masses[b]; });
+    std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+      return masses[a] > masses[b] || (masses[a] == masses[b] && a < b);
+    });
     std::uint64_t total = 0;
     for (std::uint32_t const i : order) {
       total += masses[i];

@@ -45,7 +45,7 @@ TEST_CASE("Bins are ordered, exact below 16 and eight to the octave") {
 }
 
 TEST_CASE("A histogram counts and sums its candidates") {
-  for (std::size_t const n : {0, 1, 3, 4, 5, 1000, 300000}) {
+  for (std::size_t const n : {0U, 1U, 3U, 4U, 5U, 1000U, 300000U}) {
     auto const values = spread_values(n, 1);
     std::vector<std::uint8_t> mask(n);
     for (std::size_t i = 0; i < n; ++i) {

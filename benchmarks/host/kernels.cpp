@@ -1,0 +1,260 @@
+// Host kernels against scalar loops on the same input in the same process: the ratio of the two is
+// the figure to quote. bytes/s counts the rows read once (compare with `read_roofline`); items are
+// rows, so that ns per row is time / rows. Shape: head_dim 64, three query heads.
+
+#include <kvfreeze/host/kernels/attention.hpp>
+#include <kvfreeze/host/kernels/convert.hpp>
+#include <kvfreeze/host/kernels/histogram.hpp>
+#include <kvfreeze/host/kernels/masses.hpp>
+#include <kvfreeze/host/kernels/prefill.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <vector>
+
+namespace {
+
+using namespace kvfreeze;
+
+constexpr int dim = 64;
+constexpr int heads = 3;
+constexpr std::size_t row_bytes = 2 * dim * sizeof(Half);
+
+std::vector<float> normal_numbers(std::size_t n, float sigma) {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal(0.0F, sigma);
+  std::vector<float> out(n);
+  for (float& x : out) {
+    x = normal(random);
+  }
+  return out;
+}
+
+std::size_t count_of(benchmark::State const& state) {
+  return static_cast<std::size_t>(state.range(0));
+}
+
+void report(benchmark::State& state, std::size_t bytes) {
+  state.SetItemsProcessed(state.iterations() * state.range(0));
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes));
+}
+
+/// Blocks of 16 rows, aligned to cache lines.
+struct Rows {
+  std::vector<Half> storage;
+  host::RowBlocks<Half> blocks;
+
+  explicit Rows(std::size_t n) : storage((n + 15) / 16 * 16 * 2 * dim + 32) {
+    auto const numbers = normal_numbers(1 << 16, 1.0F);
+    for (std::size_t i = 0; i < storage.size(); i += numbers.size()) {
+      host::from_floats(numbers.data(), storage.data() + i,
+                        std::min(numbers.size(), storage.size() - i));
+    }
+    auto const address = reinterpret_cast<std::uintptr_t>(storage.data());
+    blocks.base = reinterpret_cast<std::byte const*>(storage.data()) + (64 - address % 64) % 64;
+    blocks.row_elements = dim;
+    blocks.block_bytes = 16 * row_bytes;
+  }
+};
+
+void read_roofline(benchmark::State& state) {
+  std::vector<std::int32_t> const data(count_of(state) * row_bytes / 4, 1);
+  for (auto _ : state) {
+    host::I32x16 total[4] = {host::splat(0), host::splat(0), host::splat(0), host::splat(0)};
+    for (std::size_t i = 0; i + 64 <= data.size(); i += 64) {
+      for (std::size_t j = 0; j < 4; ++j) {
+        total[j] = host::add(total[j], host::load(data.data() + i + 16 * j));
+      }
+    }
+    std::int32_t lanes[16];
+    host::store(lanes, host::add(host::add(total[0], total[1]), host::add(total[2], total[3])));
+    benchmark::DoNotOptimize(lanes);
+  }
+  report(state, data.size() * 4);
+}
+
+template <bool Scattered>
+void attend(benchmark::State& state) {
+  Rows const rows(count_of(state));
+  auto const n = static_cast<int>(state.range(0));
+  std::vector<std::uint32_t> slots(count_of(state));
+  std::iota(slots.begin(), slots.end(), 0U);
+  std::shuffle(slots.begin(), slots.end(), std::mt19937(1));
+  auto const q = normal_numbers(heads * dim, 0.2F);
+  std::vector<float> max(heads);
+  std::vector<float> sum(heads);
+  std::vector<float> out(heads * dim);
+  host::OnlineSoftmax const softmax{heads, dim, max.data(), sum.data(), out.data()};
+  for (auto _ : state) {
+    softmax.reset();
+    host::attend(rows.blocks, Scattered ? slots.data() : nullptr, n, q.data(), softmax, nullptr, 0);
+    benchmark::DoNotOptimize(out.data());
+  }
+  report(state, count_of(state) * row_bytes);
+}
+
+void attend_scalar(benchmark::State& state) {
+  Rows const rows(count_of(state));
+  auto const n = static_cast<std::uint32_t>(state.range(0));
+  auto const q = normal_numbers(heads * dim, 0.2F);
+  std::vector<float> logits(n);
+  std::vector<float> out(heads * dim);
+  for (auto _ : state) {
+    for (std::size_t h = 0; h < heads; ++h) {
+      float highest = -std::numeric_limits<float>::infinity();
+      for (std::uint32_t r = 0; r < n; ++r) {
+        Half const* const k = rows.blocks.k(r);
+        float total = 0.0F;
+        for (std::size_t d = 0; d < dim; ++d) {
+          total += q[h * dim + d] * to_float(k[d]);
+        }
+        logits[r] = total;
+        highest = std::max(highest, total);
+      }
+      std::fill_n(out.data() + h * dim, dim, 0.0F);
+      for (std::uint32_t r = 0; r < n; ++r) {
+        Half const* const v = rows.blocks.v(r);
+        float const weight = std::exp2(logits[r] - highest);
+        for (std::size_t d = 0; d < dim; ++d) {
+          out[h * dim + d] += weight * to_float(v[d]);
+        }
+      }
+    }
+    benchmark::DoNotOptimize(out.data());
+  }
+  report(state, count_of(state) * row_bytes);
+}
+
+/// 64 queries over n rows, all visible: items are multiply-adds.
+void prefill(benchmark::State& state) {
+  constexpr int queries = 64;
+  auto const n = static_cast<int>(state.range(0));
+  auto const k = normal_numbers(count_of(state) * dim, 1.0F);
+  auto const v = normal_numbers(count_of(state) * dim, 1.0F);
+  auto const q = normal_numbers(queries * heads * dim, 0.2F);
+  std::vector<float> max(queries * heads);
+  std::vector<float> sum(max.size());
+  std::vector<float> out(q.size());
+  std::vector<host::OnlineSoftmax> states;
+  for (std::size_t i = 0; i < queries; ++i) {
+    states.push_back(
+        {heads, dim, max.data() + i * heads, sum.data() + i * heads, out.data() + i * heads * dim});
+  }
+  for (auto _ : state) {
+    for (auto const& softmax : states) {
+      softmax.reset();
+    }
+    for (int first = 0; first < n; first += 64) {
+      host::attend_tile({k.data() + first * dim, v.data() + first * dim, 64, nullptr, first},
+                        q.data(), heads * dim, queries, n, states.data());
+    }
+    benchmark::DoNotOptimize(out.data());
+  }
+  auto const operations = 4.0 * dim * heads * queries * static_cast<double>(n);
+  state.counters["FLOP/s"] =
+      benchmark::Counter(operations, benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void masses(benchmark::State& state) {
+  auto const logits = normal_numbers(heads * count_of(state), 4.0F);
+  auto const n = static_cast<int>(state.range(0));
+  std::vector<float> work(logits.size());
+  std::vector<host::Mass> mass(count_of(state));
+  for (auto _ : state) {
+    std::copy(logits.begin(), logits.end(), work.begin());
+    host::softmax_masses(work.data(), n, heads, n, mass.data(), nullptr);
+    benchmark::DoNotOptimize(mass.data());
+  }
+  report(state, logits.size() * sizeof(float));
+}
+
+void masses_scalar(benchmark::State& state) {
+  auto const logits = normal_numbers(heads * count_of(state), 4.0F);
+  std::vector<float> work(logits.size());
+  std::vector<float> mass(count_of(state));
+  for (auto _ : state) {
+    std::copy(logits.begin(), logits.end(), work.begin());
+    std::fill(mass.begin(), mass.end(), 0.0F);
+    for (std::size_t h = 0; h < heads; ++h) {
+      float* const row = work.data() + h * mass.size();
+      float const highest = *std::max_element(row, row + mass.size());
+      float sum = 0.0F;
+      for (std::size_t i = 0; i < mass.size(); ++i) {
+        row[i] = std::exp2(row[i] - highest);
+        sum += row[i];
+      }
+      for (std::size_t i = 0; i < mass.size(); ++i) {
+        mass[i] += row[i] / (sum * static_cast<float>(heads));
+      }
+    }
+    benchmark::DoNotOptimize(mass.data());
+  }
+  report(state, logits.size() * sizeof(float));
+}
+
+std::vector<host::Mass> some_masses(std::size_t n) {
+  auto logits = normal_numbers(n, 4.0F);
+  std::vector<host::Mass> mass(n);
+  host::softmax_masses(logits.data(), 0, 1, static_cast<int>(n), mass.data(), nullptr);
+  return mass;
+}
+
+/// Threshold that leaves out 2 % of the mass, then the flags.
+void histogram_cutoff(benchmark::State& state) {
+  auto const mass = some_masses(count_of(state));
+  std::vector<std::uint8_t> wanted(mass.size());
+  for (auto _ : state) {
+    host::LogHistogram histogram;
+    histogram.add(mass.data(), nullptr, mass.size());
+    host::apply_cutoff(histogram.all_but(host::to_mass(0.02F)), mass.data(), nullptr, mass.size(),
+                       wanted.data());
+    benchmark::DoNotOptimize(wanted.data());
+  }
+  report(state, mass.size() * sizeof(host::Mass));
+}
+
+void sorted_cutoff(benchmark::State& state) {  // the same by std::sort
+  auto const mass = some_masses(count_of(state));
+  std::vector<host::Mass> order(mass.size());
+  std::vector<std::uint8_t> wanted(mass.size());
+  for (auto _ : state) {
+    order = mass;
+    std::sort(order.begin(), order.end());
+    std::uint64_t sum = 0;
+    host::Mass threshold = 0;
+    for (host::Mass const m : order) {
+      sum += m;
+      threshold = m;
+      if (sum > host::to_mass(0.02F)) {
+        break;
+      }
+    }
+    std::transform(mass.begin(), mass.end(), wanted.begin(),
+                   [=](host::Mass m) { return static_cast<std::uint8_t>(m >= threshold ? 1 : 0); });
+    benchmark::DoNotOptimize(wanted.data());
+  }
+  report(state, mass.size() * sizeof(host::Mass));
+}
+
+void rows(benchmark::internal::Benchmark* b) { b->Arg(512)->Arg(8192)->Arg(1 << 19); }
+
+void lanes(benchmark::internal::Benchmark* b) { b->Arg(1024)->Arg(8192); }
+
+BENCHMARK(read_roofline)->Apply(rows);
+BENCHMARK(attend<false>)->Apply(rows);
+BENCHMARK(attend<true>)->Apply(rows);
+BENCHMARK(attend_scalar)->Arg(8192);
+BENCHMARK(prefill)->Arg(2048);
+BENCHMARK(masses)->Apply(lanes);
+BENCHMARK(masses_scalar)->Apply(lanes);
+BENCHMARK(histogram_cutoff)->Apply(lanes);
+BENCHMARK(sorted_cutoff)->Apply(lanes);
+
+}  // namespace
