@@ -37,7 +37,8 @@ std::vector<int> make_prompt(Tokenizer const& tokenizer, int length, int depth,
     return static_cast<int>(tokenizer.encode(text).size());
   };
   int const fixed = count(heading) + count(needle(key)) + count(question);
-  int const fillers = std::max((length - fixed) / count(filler), 1);
+  int const each = count(std::string(filler) + std::string(filler)) - count(filler);
+  int const fillers = std::max((length - fixed) / each, 1);
   std::string text(heading);
   for (int i = 0; i <= fillers; ++i) {
     if (i == (fillers * depth + 50) / 100) {
