@@ -25,10 +25,14 @@ inline std::size_t top_k(std::span<float const> scores, std::span<std::uint32_t 
                          std::uint32_t k, std::span<std::uint8_t> selected) {
   detail::check_segments("top_k", offsets, scores.size());
   detail::check_size("top_k", "selected", selected.size(), scores.size());
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    if (std::isnan(scores[i])) {
-      throw InvalidArgument("top_k: scores[" + std::to_string(i) + "] is NaN");
-    }
+  std::uint32_t nans = 0;
+  for (float const x : scores) {  // without an exit, so that the loop is vectorised
+    nans |= std::isnan(x) ? 1U : 0U;
+  }
+  if (nans != 0) {
+    auto const first =
+        std::find_if(scores.begin(), scores.end(), [](float x) { return std::isnan(x); });
+    throw InvalidArgument("top_k: scores[" + std::to_string(first - scores.begin()) + "] is NaN");
   }
   std::size_t total = 0;
   for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {

@@ -27,13 +27,17 @@ namespace kvfreeze::host::inline KVFREEZE_ISA {
 
 inline constexpr int lane_count = 16;
 
-/// Asks for the cache line of p. Never faults.
-inline void prefetch(void const* p) noexcept {
+/// Asks for the cache line of p. Never faults. Functions that only prefetch must end with
+/// `end_prefetch()`.
 #if defined(__GNUC__)
-  __builtin_prefetch(p);
+[[gnu::always_inline]] inline void prefetch(void const* p) noexcept { __builtin_prefetch(p); }
+
+/// GCC 12 takes a function that only prefetches for one without effect and drops its calls.
+[[gnu::always_inline]] inline void end_prefetch() noexcept { asm volatile(""); }
 #else
-  (void)p;
+inline void prefetch(void const*) noexcept {}
+
+inline void end_prefetch() noexcept {}
 #endif
-}
 
 }  // namespace kvfreeze::host::inline KVFREEZE_ISA
