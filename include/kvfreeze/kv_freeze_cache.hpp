@@ -144,8 +144,9 @@ class KvFreezeCache {
   [[nodiscard]] int length(Sequence handle) const { return record(handle).length; }
 
   /// @brief Forgets the tokens from `length` on (speculative decoding, Rewalk Regeneration).
-  /// @throws InvalidArgument if `length` is negative or beyond the end
-  /// @throws TierError if rows that must be exact again cannot be loaded; nothing is forgotten then
+  /// @throws InvalidArgument if `length` is negative or beyond the end, or cuts an evicted granule
+  /// @throws TierError if rows that must be exact again cannot be loaded: the tokens are forgotten
+  /// all the same, and the sequence's next call tries again
   void truncate(Sequence handle, int length) {
     auto& sequence = record(handle);
     if (length < 0 || length > sequence.length) {

@@ -6,7 +6,6 @@
 #include <kvfreeze/host/make_room.hpp>
 #include <kvfreeze/host/movers.hpp>
 
-#include <cmath>
 #include <cstring>
 #include <string>
 
@@ -60,6 +59,7 @@ void append_rows(LaneJob<C> const& job, NewRows const& rows, int first, int coun
   LaneRef<C> const& ref = job.ref;
   Geometry const& g = job.geometry();
   auto const elements = static_cast<std::size_t>(g.row_elements);
+  ref.lane->tile_rows = std::max(ref.lane->tile_rows, ref.lane->rows + count);
   for (int i = first; i < first + count; ++i) {
     int const position = ref.lane->rows;
     auto const granule = static_cast<std::uint32_t>(position / g.page);
@@ -93,11 +93,9 @@ void append_rows(LaneJob<C> const& job, NewRows const& rows, int first, int coun
     std::ptrdiff_t const to = static_cast<std::ptrdiff_t>(row) * g.row_elements;
     from_floats(rows.k + from, ref.k(slot) + to, elements);
     from_floats(rows.v + from, ref.v(slot) + to, elements);
-    if constexpr (C::Scorer::evidence == Evidence::key) {
-      float const norm = std::sqrt(sum_of_squares(rows.k + from, g.row_elements));
-      float const old = to_float(BFloat16{ref.record(slot).value});
-      auto const seen = static_cast<float>(row);
-      ref.record(slot).value = from_float<BFloat16>((old * seen + norm) / (seen + 1.0F)).bits;
+    note_key_norm(ref, slot);
+    if constexpr (C::needs_queries) {
+      ref.sums(slot)[row] = 0;
     }
     if constexpr (C::has_digest) {
       if (ref.lane->rows % C::Digest::group_rows == 0) {

@@ -73,10 +73,12 @@ struct Lane {
   std::int32_t exact = 0;  ///< exact granules
   std::int32_t asleep = 0;
   std::int32_t evicted = 0;
-  std::int32_t groups = 0;  ///< digest groups encoded
-  std::int32_t blocks = 0;  ///< committed
-  std::int32_t ready = -1;  ///< rows at the last recall; recall runs once per step
-  bool ordered = true;      ///< slot i holds the i-th granule
+  std::int32_t groups = 0;     ///< digest groups encoded
+  std::int32_t blocks = 0;     ///< committed
+  std::int32_t ready = -1;     ///< rows at the last recall; recall runs once per step
+  std::int32_t owed = 0;       ///< protected granules that truncation left frozen
+  std::int32_t tile_rows = 0;  ///< rows that the committed metadata covers
+  bool ordered = true;         ///< slot i holds the i-th granule
   std::size_t budget =
       unlimited;  ///< bytes for rows, digests and metadata until the next advance()
   std::size_t allotment = unlimited;  ///< bytes that may move for each token of a step
@@ -84,14 +86,16 @@ struct Lane {
   std::size_t touched = 0;            ///< bytes read in this step
   std::size_t moved_in = 0;
   std::size_t moved_out = 0;
-  std::uint32_t thawed = 0;    ///< granules
-  std::uint32_t frozen = 0;    ///< granules
-  std::uint32_t deferred = 0;  ///< granules wanted and not thawed
-  std::uint32_t forced = 0;    ///< granules flagged `forced`
-  float missed = 0.0F;         ///< mass that this step's attention does not see
-  float cosine = 1.0F;         ///< between this query and the previous one
-  bool over_cap = false;       ///< the cap decided what is exact
-  std::uint32_t queries = 0;   ///< pushed on the ring since `open`
+  std::uint32_t thawed = 0;     ///< granules
+  std::uint32_t frozen = 0;     ///< granules
+  std::uint32_t deferred = 0;   ///< granules wanted and not thawed
+  std::uint32_t forced = 0;     ///< granules flagged `forced`
+  float missed = 0.0F;          ///< mass that this step's attention does not see
+  float cosine = 1.0F;          ///< between this query and the previous one
+  bool over_cap = false;        ///< the cap decided what is exact
+  std::uint32_t queries = 0;    ///< ring entries pushed since `open`, less those taken back
+  std::int32_t held = 0;        ///< the newest entries of the ring that are valid
+  std::uint32_t next_wake = 0;  ///< first step whose sleepers were not woken yet
   std::array<std::uint32_t, water_levels> demand{};  ///< unprotected granules wanted at each level
   std::array<std::uint32_t, C::sleeps ? wheel_slots : 1> wheel{};  ///< heads of the buckets
   std::array<std::uint32_t, static_cast<std::size_t>(C::tail_granules)> tail{};  ///< slots

@@ -21,11 +21,12 @@ struct LaneRef {
 
   Geometry const* geometry = nullptr;
   Lane<C>* lane = nullptr;
-  std::byte* rows = nullptr;     ///< blocks
-  std::byte* digests = nullptr;  ///< [group][KV head]
-  std::byte* tiles = nullptr;    ///< first tile; the next one is `tile_stride` further
-  float* ring = nullptr;         ///< [window_queries][lane_queries][head_dim]
-  float* previous = nullptr;     ///< [lane_queries][head_dim]
+  std::byte* rows = nullptr;               ///< blocks
+  std::byte* digests = nullptr;            ///< [group][KV head]
+  std::byte* tiles = nullptr;              ///< first tile; the next one is `tile_stride` further
+  float* ring = nullptr;                   ///< [window_queries][lane_queries][head_dim]
+  std::int32_t* ring_positions = nullptr;  ///< [window_queries]
+  float* previous = nullptr;               ///< [lane_queries][head_dim]
   std::size_t tile_stride = 0;
   std::uint32_t sequence = 0;
   std::uint32_t index = 0;  ///< within the sequence
@@ -170,10 +171,12 @@ class Memory {
     lanes_region_ = round_up(lanes * sizeof(Lane<C>), page_bytes);
     tiles_region_ =
         round_up(lanes * static_cast<std::size_t>(geometry_.max_tiles) * sizeof(Tile), page_bytes);
-    ring_floats_ = floats / sizeof(float) * static_cast<std::size_t>(geometry_.window_queries);
+    auto const window = static_cast<std::size_t>(geometry_.window_queries);
+    ring_floats_ = floats / sizeof(float) * window;
+    ring_positions_ = window;
     previous_floats_ = C::needs_cosine ? floats / sizeof(float) : 0;
-    queries_region_ =
-        round_up(lanes * (ring_floats_ + previous_floats_) * sizeof(float), page_bytes);
+    queries_region_ = round_up(
+        lanes * (ring_floats_ + previous_floats_ + ring_positions_) * sizeof(float), page_bytes);
     headers_ = VirtualMemory::reserve(sequences * lanes_region_);
     tiles_ = VirtualMemory::reserve(sequences * tiles_region_);
     rows_ = VirtualMemory::reserve(sequences * lanes * geometry_.rows_region);
@@ -206,9 +209,10 @@ class Memory {
     ref.digests = digests_.data() + number * geometry_.digest_region;
     ref.tiles = tiles_.data() + sequence * tiles_region_ + index * sizeof(Tile);
     auto* const queries = reinterpret_cast<float*>(queries_.data() + sequence * queries_region_) +
-                          index * (ring_floats_ + previous_floats_);
+                          index * (ring_floats_ + previous_floats_ + ring_positions_);
     ref.ring = queries;
     ref.previous = queries + ring_floats_;
+    ref.ring_positions = reinterpret_cast<std::int32_t*>(queries + ring_floats_ + previous_floats_);
     ref.tile_stride = lanes * sizeof(Tile);
     ref.sequence = sequence;
     ref.index = index;
@@ -278,7 +282,13 @@ class Memory {
   }
 
   /// Gives the metadata pages of a sequence back that `rows` rows do not need.
-  void shrink_tiles(std::uint32_t sequence, int old_rows, int rows) noexcept {
+  void shrink_tiles(std::uint32_t sequence, int rows) noexcept {
+    int old_rows = 0;
+    for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(geometry_.lanes); ++i) {
+      std::int32_t& lane_rows = lane(sequence, i).lane->tile_rows;
+      old_rows = std::max(old_rows, lane_rows);
+      lane_rows = std::min(lane_rows, rows);
+    }
     std::size_t const kept = tiles_bytes(rows);
     std::size_t const held = tiles_bytes(old_rows);
     if (kept < held) {
@@ -313,7 +323,7 @@ class Memory {
     int rows = 0;
     for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(geometry_.lanes); ++i) {
       LaneRef<C> const ref = lane(sequence, i);
-      rows = std::max(rows, ref.lane->rows);
+      rows = std::max(rows, ref.lane->tile_rows);
       ledger.rows += blocks_bytes(ref.lane->blocks);
       ledger.digests += round_up(
           static_cast<std::size_t>(ref.lane->groups) * geometry_.digest_group_bytes, page_bytes);
@@ -359,6 +369,7 @@ class Memory {
   std::size_t queries_region_ = 0;
   std::size_t ring_floats_ = 0;
   std::size_t previous_floats_ = 0;
+  std::size_t ring_positions_ = 0;
 };
 
 }  // namespace kvfreeze::host

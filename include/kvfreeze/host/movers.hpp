@@ -1,9 +1,11 @@
 #pragma once
 
+#include <kvfreeze/host/kernels/dot.hpp>
 #include <kvfreeze/host/memory.hpp>
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <new>
 
@@ -25,6 +27,22 @@ std::uint32_t tail_slot(LaneRef<C> const& ref, std::uint32_t granule) noexcept {
     return granule;
   } else {
     return ref.lane->tail[granule - static_cast<std::uint32_t>(ref.tail_begin())];
+  }
+}
+
+/// Writes the mean norm of a granule's keys into its record, for scorers that ask for it.
+template <class C>
+void note_key_norm(LaneRef<C> const& ref, std::uint32_t slot) noexcept {
+  if constexpr (C::Scorer::evidence == Evidence::key) {
+    Geometry const& g = *ref.geometry;
+    int const dim = g.shape.head_dim;
+    int const rows = ref.rows_of(C::in_place ? slot : ref.record(slot).granule);
+    float sum = 0.0F;
+    for (int i = 0; i < rows * g.heads_per_lane; ++i) {
+      sum += std::sqrt(sum_of_squares(ref.k(slot) + static_cast<std::ptrdiff_t>(i) * dim, dim));
+    }
+    ref.record(slot).value =
+        from_float<BFloat16>(sum / static_cast<float>(rows * g.heads_per_lane)).bits;
   }
 }
 
@@ -121,7 +139,7 @@ void freeze_slots(LaneRef<C> const& ref, typename C::Tier& tier, Scratch& scratc
 
 /// @brief Brings frozen granules back, bit for bit, into slots at the end of the lane.
 ///
-/// The caller made sure that the budget holds them.
+/// The caller made sure that the budget holds them. Their query sums are not rebuilt here.
 /// @throws TierError whatever the tier throws; granules not yet loaded stay frozen
 template <class C>
 void thaw_granules(Memory<C>& memory, LaneRef<C> const& ref, typename C::Tier& tier,
@@ -151,8 +169,8 @@ void thaw_granules(Memory<C>& memory, LaneRef<C> const& ref, typename C::Tier& t
       }
       KVFREEZE_ASSERT(GranuleState::fidelity(state) == Fidelity::frozen);  // sleepers wake first
       state = static_cast<std::uint8_t>(GranuleState::with(state, Fidelity::exact) &
-                                        ~GranuleState::forced);
-      acquire_slot(memory, ref, granule, step, 0);
+                                        ~(GranuleState::forced | GranuleState::carried));
+      note_key_norm(ref, acquire_slot(memory, ref, granule, step, 0));
       ref.lane->thawed += 1;
     }
     done += batch;

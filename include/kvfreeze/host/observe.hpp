@@ -71,10 +71,11 @@ void slide_window(LaneJob<C> const& job, RowList const& list, float const* logit
                   std::ptrdiff_t stride) noexcept {
   LaneRef<C> const& ref = job.ref;
   Geometry const& g = job.geometry();
-  auto const window = static_cast<std::uint32_t>(g.window_queries);
-  std::uint32_t const pushed = ref.lane->queries;
-  float const* const leaving = pushed >= window ? ring_entry(job, window - 1) : nullptr;
-  int const newest = ref.lane->rows - 1;
+  Lane<C> const& lane = *ref.lane;
+  forget_queries(job, lane.rows - 1);  // observed twice: the later one counts
+  bool const full = lane.held == g.window_queries;
+  float const* const leaving = full ? ring_entry(job, lane.held - 1) : nullptr;
+  int const left_at = full ? ring_position(job, lane.held - 1) : -1;
   for (int i = 0; i < list.count; ++i) {
     std::uint32_t const slot =
         list.slots != nullptr ? list.slots[i] : static_cast<std::uint32_t>(i);
@@ -82,14 +83,13 @@ void slide_window(LaneJob<C> const& job, RowList const& list, float const* logit
     for (int h = 0; h < g.lane_queries; ++h) {
       sum += fixed_dot(logits[h * stride + i], g.dot_limit);
     }
-    if (leaving != nullptr && position_of(ref, slot) <= newest - static_cast<int>(window)) {
+    if (leaving != nullptr && position_of(ref, slot) <= left_at) {
       auto const* const key =
           ref.k(slot / C::page) + static_cast<std::ptrdiff_t>(slot % C::page) * g.row_elements;
       sum -= dot_contribution(job, leaving, key);
     }
   }
-  ref.lane->queries = pushed + 1;
-  std::copy_n(job.scratch->query(), g.lane_queries * g.shape.head_dim, ring_entry(job, 0));
+  push_query(job, lane.rows - 1);
 }
 
 /// @brief Writes the window's mean |q.k| of each exact granule into its record.

@@ -119,10 +119,18 @@ void plan_bytes(Context<C>& context, std::uint32_t index) {
       job.lane().budget =
           total <= bytes ? need(lane, level) + spare / page_bytes * page_bytes : bytes / lanes;
     }
-    for (std::uint32_t lane = 0; lane < lanes; ++lane) {
-      LaneJob<C> const job = lane_job(context, index, lane);
-      int const allowed = allowed_granules<C>(g, job.lane().budget, rows);
-      make_room(job, job.lane().exact + 1 - allowed, Victims::any);
+    try {
+      for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+        LaneJob<C> const job = lane_job(context, index, lane);
+        int const allowed = allowed_granules<C>(g, job.lane().budget, rows);
+        make_room(job, job.lane().exact + 1 - allowed, Victims::any);
+      }
+    } catch (...) {  // who did not shrink keeps what it has, so nobody may grow
+      for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+        LaneRef<C> const ref = context.memory.lane(index, lane);
+        ref.lane->budget = lane_bytes<C>(g, ref.lane->blocks * g.slots_per_block, sequence.length);
+      }
+      throw;
     }
   }
 }

@@ -24,8 +24,9 @@ struct Chunk {
 /// transfer budget pays for, those with the most mass under the chunk's last query first.
 ///
 /// On return `flags[g] & Pick::taken` for those that are read.
+/// @param passes how often each of them is read
 template <class C>
-void pick_reads(LaneJob<C> const& job, float const* last_query) noexcept {
+void pick_reads(LaneJob<C> const& job, float const* last_query, int passes) noexcept {
   LaneRef<C> const& ref = job.ref;
   Scratch& scratch = *job.scratch;
   std::uint8_t* const flags = scratch.flags();
@@ -42,7 +43,8 @@ void pick_reads(LaneJob<C> const& job, float const* last_query) noexcept {
   std::size_t const affordable =
       C::in_place || ref.lane->transfer_left == unlimited
           ? absent
-          : std::min(absent, ref.lane->transfer_left / job.geometry().granule_bytes());
+          : std::min(absent, ref.lane->transfer_left / (job.geometry().granule_bytes() *
+                                                        static_cast<std::size_t>(passes)));
   if (absent == affordable) {
     for (int granule = 0; granule < granules; ++granule) {
       flags[granule] |= flags[granule] != 0 ? Pick::taken : 0;
@@ -115,11 +117,9 @@ int fill_tile(LaneJob<C> const& job, int first, int head, std::uint32_t const* m
   }
   if (reads > 0) {
     job.context->tier.load({scratch.loads(), reads});
-    if (head == 0) {
-      std::size_t const bytes = reads * g.granule_bytes();
-      ref.lane->moved_in += bytes;
-      ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
-    }
+    std::size_t const bytes = reads * g.granule_bytes();
+    ref.lane->moved_in += bytes;
+    ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
   }
   int count = 0;
   for (int position = first; position < last; ++position) {
@@ -145,7 +145,8 @@ void attend_chunk(LaneJob<C> const& job, Chunk const& chunk, int first, int coun
   Scratch& scratch = *job.scratch;
   int const dim = g.shape.head_dim;
   int const base = ref.lane->rows - count;
-  pick_reads(job, chunk.q + static_cast<std::ptrdiff_t>(first + count - 1) * chunk.query_stride);
+  pick_reads(job, chunk.q + static_cast<std::ptrdiff_t>(first + count - 1) * chunk.query_stride,
+             ceil_div(count, prefill_queries) * g.heads_per_lane);
   std::uint32_t* const map = scratch.slots();
   ref.map_slots(0, static_cast<std::uint32_t>(ref.granules()), map);
   std::array<OnlineSoftmax, prefill_queries> states{};
@@ -199,10 +200,9 @@ void vote(LaneJob<C> const& job, Chunk const& chunk) noexcept {
     int const pushes = std::min(tokens, g.window_queries);
     for (int i = tokens - pushes; i < tokens; ++i) {
       load_queries(job, query(i));
-      ref.lane->queries += 1;
-      std::copy_n(job.scratch->query(), g.lane_queries * g.shape.head_dim, ring_entry(job, 0));
+      push_query(job, ref.lane->rows - tokens + i);
     }
-    ref.for_each_exact([&](std::uint32_t slot, std::uint32_t) { rebuild_sums(job, slot, 0); });
+    ref.for_each_exact([&](std::uint32_t slot, std::uint32_t) { rebuild_sums(job, slot); });
     note_means(job);
   } else if constexpr (C::has_digest) {
     auto const stamp = static_cast<std::uint16_t>(job.step());

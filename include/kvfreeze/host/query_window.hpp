@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <cstdint>
 
 namespace kvfreeze::host {
 
@@ -38,45 +38,88 @@ std::uint32_t dot_contribution(LaneJob<C> const& job, float const* query,
   return sum;
 }
 
-/// Queries of the window that a row at `position` has seen. The newest query belongs to the
-/// lane's newest row.
-template <class C>
-int queries_seen(LaneJob<C> const& job, int position) noexcept {
-  auto const pushed = static_cast<int>(std::min<std::uint32_t>(
-      job.lane().queries, static_cast<std::uint32_t>(job.geometry().window_queries)));
-  return std::min(pushed, job.lane().rows - position);
-}
-
 /// Entry of the ring that was pushed `age` queries ago (0: the newest).
 template <class C>
-float* ring_entry(LaneJob<C> const& job, std::uint32_t age) noexcept {
+float* ring_entry(LaneJob<C> const& job, int age) noexcept {
   Geometry const& g = job.geometry();
   auto const window = static_cast<std::uint32_t>(g.window_queries);
-  std::uint32_t const index = (job.lane().queries - 1 - age) % window;
+  std::uint32_t const index = (job.lane().queries - 1U - static_cast<std::uint32_t>(age)) % window;
   return job.ref.ring + static_cast<std::ptrdiff_t>(index) * g.lane_queries * g.shape.head_dim;
 }
 
+/// Position of the row that the entry's query came with.
+template <class C>
+std::int32_t& ring_position(LaneJob<C> const& job, int age) noexcept {
+  auto const window = static_cast<std::uint32_t>(job.geometry().window_queries);
+  return job.ref
+      .ring_positions[(job.lane().queries - 1U - static_cast<std::uint32_t>(age)) % window];
+}
+
+/// Puts the scratch's queries on the ring; the oldest entry gives way.
+template <class C>
+void push_query(LaneJob<C> const& job, int position) noexcept {
+  Geometry const& g = job.geometry();
+  Lane<C>& lane = job.lane();
+  lane.queries += 1;
+  lane.held = std::min(lane.held + 1, g.window_queries);
+  std::copy_n(job.scratch->query(), g.lane_queries * g.shape.head_dim, ring_entry(job, 0));
+  ring_position(job, 0) = position;
+}
+
+/// Queries of the window that a row at `position` has seen: those of its own step and later ones.
+template <class C>
+int queries_seen(LaneJob<C> const& job, int position) noexcept {
+  int const held = job.lane().held;
+  if (held == 0 || ring_position(job, held - 1) >= position) {
+    return held;
+  }
+  int seen = 0;
+  while (ring_position(job, seen) >= position) {
+    seen += 1;
+  }
+  return seen;
+}
+
 /// @brief Sums of a granule over the window as it stands: as if it had never been away.
-///
-/// @param lag rows appended since the newest entry was pushed: 1 before attention, 0 after it
 /// @complexity O(window) dot products a row
 template <class C>
-void rebuild_sums(LaneJob<C> const& job, std::uint32_t slot, int lag) noexcept {
+void rebuild_sums(LaneJob<C> const& job, std::uint32_t slot) noexcept {
   if constexpr (C::needs_queries) {
     Geometry const& g = job.geometry();
     std::uint32_t const granule = C::in_place ? slot : job.ref.record(slot).granule;
-    auto const pushed = static_cast<int>(
-        std::min<std::uint32_t>(job.lane().queries, static_cast<std::uint32_t>(g.window_queries)));
     for (int row = 0; row < job.ref.rows_of(granule); ++row) {
-      int const position = static_cast<int>(granule) * g.page + row;
-      int const seen = std::min(pushed, job.lane().rows - lag - position);
+      int const seen = queries_seen(job, static_cast<int>(granule) * g.page + row);
       std::uint32_t sum = 0;
       for (int age = 0; age < seen; ++age) {
         sum +=
-            dot_contribution(job, ring_entry(job, static_cast<std::uint32_t>(age)),
+            dot_contribution(job, ring_entry(job, age),
                              job.ref.k(slot) + static_cast<std::ptrdiff_t>(row) * g.row_elements);
       }
       job.ref.sums(slot)[row] = sum;
+    }
+  }
+}
+
+/// @brief Takes the queries of rows from `rows` on back, exactly, from the ring and from the sums.
+/// @complexity O(queries * exact rows) dot products
+template <class C>
+void forget_queries(LaneJob<C> const& job, int rows) noexcept {
+  if constexpr (C::needs_queries) {
+    Lane<C>& lane = job.lane();
+    Geometry const& g = job.geometry();
+    while (lane.held > 0 && ring_position(job, 0) >= rows) {
+      float const* const query = ring_entry(job, 0);
+      int const position = ring_position(job, 0);
+      job.ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
+        for (int row = 0; row < job.ref.rows_of(granule); ++row) {
+          if (static_cast<int>(granule) * g.page + row <= position) {
+            job.ref.sums(slot)[row] -= dot_contribution(
+                job, query, job.ref.k(slot) + static_cast<std::ptrdiff_t>(row) * g.row_elements);
+          }
+        }
+      });
+      lane.queries -= 1;
+      lane.held -= 1;
     }
   }
 }

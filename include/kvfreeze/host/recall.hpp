@@ -385,10 +385,12 @@ void recall_lane(LaneJob<C> const& job, float const* q) {
     int const first = lane.slots;
     thaw_granules(job.context->memory, ref, job.context->tier, scratch, scratch.list(), count,
                   step);
-    if constexpr (C::needs_queries) {
-      for (int i = 0; i < count; ++i) {
-        rebuild_sums(job, C::in_place ? scratch.list()[i] : static_cast<std::uint32_t>(first + i),
-                     1);
+    for (int i = 0; i < count; ++i) {
+      std::uint32_t const granule = scratch.list()[i];
+      auto const slot = C::in_place ? granule : static_cast<std::uint32_t>(first + i);
+      rebuild_sums(job, slot);
+      if constexpr (C::needs_mass && C::has_digest) {
+        ref.record(slot).value = from_float<BFloat16>(scratch.scores()[granule]).bits;
       }
     }
     std::uint64_t missed = 0;

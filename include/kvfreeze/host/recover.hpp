@@ -44,10 +44,8 @@ void thaw_lane(LaneJob<C> const& job) {
   }
   int const first = ref.lane->slots;
   thaw_granules(job.context->memory, ref, job.context->tier, *job.scratch, list, count, job.step());
-  if constexpr (C::needs_queries) {
-    for (int i = 0; i < count; ++i) {
-      rebuild_sums(job, C::in_place ? list[i] : static_cast<std::uint32_t>(first + i), 0);
-    }
+  for (int i = 0; i < count; ++i) {
+    rebuild_sums(job, C::in_place ? list[i] : static_cast<std::uint32_t>(first + i));
   }
   if (ref.lane->exact == ref.granules() && !ref.lane->ordered) {
     restore_order(ref, *job.scratch);
@@ -113,44 +111,62 @@ void save_checkpoint(Context<C>& context, std::uint32_t index) noexcept {
 }
 
 /// @brief Length to which a rewalk of at least `tokens` goes back: a checkpoint if there is one.
+/// With a discarding tier whole granules, because a cut one cannot come back.
 template <class C>
 int rewalk_length(SequenceRecord<C> const& sequence, int tokens) noexcept {
   int const latest = sequence.length - tokens;
+  int length = std::max(latest, std::min(sequence.length, 1));
   for (int const checkpoint : sequence.checkpoints) {
     if (checkpoint > 0 && checkpoint <= latest) {
-      return checkpoint;
+      length = checkpoint;
+      break;
     }
   }
-  return std::max(latest, std::min(sequence.length, 1));
+  if (C::discards && length % C::page != 0) {
+    length = std::min(std::max(length - length % C::page, C::page), sequence.length);
+  }
+  return length;
 }
 
 /// @brief Rolls tokens, positions, timers and counters back to `length`.
-/// @throws TierError whatever the tier throws
+///
+/// The tokens are forgotten, whatever happens; rows that must be exact again come back at the end.
+/// @throws InvalidArgument if that cuts an evicted granule; nothing was changed then
+/// @throws TierError whatever the tier throws; the next call of the sequence tries again
 template <class C>
 void rewalk(Context<C>& context, std::uint32_t index, int length) {
   SequenceRecord<C>& sequence = context.sequences[index];
-  int const old = sequence.length;
-  for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(context.geometry().lanes); ++i) {
-    truncate_lane(lane_job(context, index, i), length);
+  auto const lanes = static_cast<std::uint32_t>(context.geometry().lanes);
+  for (std::uint32_t i = 0; i < lanes; ++i) {
+    check_cut(lane_job(context, index, i), length);
   }
-  context.memory.shrink_tiles(index, old, length);
+  for (std::uint32_t i = 0; i < lanes; ++i) {
+    cut_lane(lane_job(context, index, i), length);
+  }
+  context.memory.shrink_tiles(index, length);
   sequence.length = length;
+  bool const back = sequence.checkpoints[0] > length;  // to the older checkpoint, or further
+  if (back) {
+    sequence.checkpoints = {sequence.checkpoints[1] > length ? 0 : sequence.checkpoints[1], 0};
+  }
   if constexpr (C::sleeps) {
-    std::size_t const which = sequence.checkpoints[0] == length   ? 0
-                              : sequence.checkpoints[1] == length ? 1
-                                                                  : 2;
-    for (std::uint32_t i = 0; which < 2 && i < static_cast<std::uint32_t>(context.geometry().lanes);
-         ++i) {
+    bool const restore = length > 0 && sequence.checkpoints[0] == length;
+    for (std::uint32_t i = 0; (back || restore) && i < lanes; ++i) {
       LaneRef<C> const ref = context.memory.lane(index, i);
-      for (std::uint32_t granule = 0; granule < static_cast<std::uint32_t>(ref.granules());
-           ++granule) {
+      auto const granules = static_cast<std::uint32_t>(ref.granules());
+      for (std::uint32_t granule = 0; granule < granules; ++granule) {
         Timer& timer = ref.timer(granule);
-        timer.count = timer.saved[which];
+        if (back) {
+          timer.saved = {timer.saved[1], 0};
+        }
+        timer.count = restore ? timer.saved[0] : timer.count;
       }
     }
   }
-  for (int& checkpoint : sequence.checkpoints) {
-    checkpoint = checkpoint > length ? 0 : checkpoint;
+  plan_bytes(context, index);  // fewer rows may need more exact ones: the digest's last group
+  release_blocks(context, index);
+  for (std::uint32_t i = 0; i < lanes; ++i) {
+    settle_lane(lane_job(context, index, i));
   }
 }
 

@@ -17,10 +17,10 @@ namespace kvfreeze::host {
 template <class C>
 void begin_lane_step(LaneJob<C> const& job, int tokens) {
   Lane<C>& lane = job.lane();
-  if (lane.rows > job.sequence->length) {
-    truncate_lane(job, job.sequence->length);
-  }
+  check_cut(job, job.sequence->length);
+  cut_lane(job, job.sequence->length);
   job.scratch->commit(lane.rows + tokens);
+  settle_lane(job);
   lane.ready = -1;
   lane.touched = lane.moved_in = lane.moved_out = 0;
   lane.thawed = lane.frozen = lane.deferred = 0;
@@ -40,6 +40,13 @@ RowCounts lane_counts(LaneRef<C> const& ref) noexcept {
   counts.evicted = static_cast<std::uint64_t>(lane.evicted) * page;
   auto const absent = static_cast<std::uint64_t>(ref.granules() - lane.exact) * page;
   counts.frozen = absent - counts.asleep - counts.evicted;
+  if (lane.owed > 0 && lane.rows % C::page != 0 &&
+      ref.fidelity(static_cast<std::uint32_t>(ref.granules() - 1)) == Fidelity::frozen) {
+    auto const cut_off = page - static_cast<std::uint64_t>(lane.rows % C::page);
+    counts.frozen -= cut_off;
+    counts.exact = static_cast<std::uint64_t>(lane.rows) + cut_off - absent;
+    return counts;
+  }
   counts.exact = static_cast<std::uint64_t>(lane.rows) - absent;
   return counts;
 }
@@ -181,6 +188,7 @@ StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float co
   guarded([&] { plan_bytes(context, index); });
   sum_lanes(context, index, report, signals);
   plan_transfers(context, index);
+  context.memory.shrink_tiles(index, sequence.length);
   release_blocks(context, index);
 
   signals.step = report.step = sequence.step + 1;
@@ -193,8 +201,8 @@ StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float co
     if (report.recovery == Recovery::rewalk) {
       int const length = rewalk_length(sequence, static_cast<int>(rewind));
       guarded([&] {
-        rewalk(context, index, length);
         report.rewind_to = length;
+        rewalk(context, index, length);
       });
     } else if (sequence.step % std::max(rewind, 1U) == 0) {
       save_checkpoint(context, index);

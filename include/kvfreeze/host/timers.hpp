@@ -22,29 +22,35 @@ void fall_asleep(LaneRef<C> const& ref, std::uint32_t granule, std::uint32_t wak
   }
 }
 
-/// @brief Wakes the granules that are due at `step`. O(due + those of later rounds in the bucket).
+/// @brief Wakes the granules that are due at `step` or were due at steps without a recall. O(due +
+/// those of later rounds in the bucket).
 ///
 /// Buckets are singly linked: a granule never leaves one early. Whoever needs a sleeper sooner
 /// calls `wake_where`.
 template <class C>
 void wake_due(LaneRef<C> const& ref, std::uint32_t step) noexcept {
   if constexpr (C::sleeps) {
-    auto& head = ref.lane->wheel[step % wheel_slots];
-    std::uint32_t granule = head;
-    head = no_granule;
-    while (granule != no_granule) {
-      Timer& timer = ref.timer(granule);
-      std::uint32_t const next = timer.next;
-      if (timer.wake <= step) {
-        auto& state = ref.state(granule);
-        state = GranuleState::with(state, Fidelity::frozen);
-        ref.lane->asleep -= 1;
-      } else {
-        timer.next = head;
-        head = granule;
+    std::uint32_t const first =
+        std::max(ref.lane->next_wake, step - std::min(step, wheel_slots - 1U));
+    for (std::uint32_t due = first; due <= step; ++due) {
+      auto& head = ref.lane->wheel[due % wheel_slots];
+      std::uint32_t granule = head;
+      head = no_granule;
+      while (granule != no_granule) {
+        Timer& timer = ref.timer(granule);
+        std::uint32_t const next = timer.next;
+        if (timer.wake <= step) {
+          auto& state = ref.state(granule);
+          state = GranuleState::with(state, Fidelity::frozen);
+          ref.lane->asleep -= 1;
+        } else {
+          timer.next = head;
+          head = granule;
+        }
+        granule = next;
       }
-      granule = next;
     }
+    ref.lane->next_wake = step + 1;
   }
 }
 

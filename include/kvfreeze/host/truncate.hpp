@@ -1,81 +1,45 @@
 #pragma once
 
 #include <kvfreeze/host/make_room.hpp>
+#include <kvfreeze/host/query_window.hpp>
 
 #include <algorithm>
 #include <functional>
+#include <string>
 
 namespace kvfreeze::host {
 
-/// Makes room for `extra` granules without touching those of [first, last), which come back.
+/// @throws InvalidArgument if `rows` cuts a granule that is gone: its rest cannot come back
 template <class C>
-void make_room_outside(LaneJob<C> const& job, int extra, std::uint32_t first, std::uint32_t last) {
-  if constexpr (!C::in_place) {
-    LaneRef<C> const& ref = job.ref;
-    int const allowed = allowed_granules<C>(job.geometry(), ref.lane->budget, ref.lane->rows);
-    if (ref.lane->exact + extra <= allowed) {
-      return;
+void check_cut(LaneJob<C> const& job, int rows) {
+  if constexpr (C::discards && C::page > 1) {
+    auto const granule = static_cast<std::uint32_t>(rows / C::page);
+    if (rows < job.lane().rows && rows % C::page != 0 &&
+        job.ref.fidelity(granule) == Fidelity::evicted) {
+      throw InvalidArgument("length " + std::to_string(rows) + " cuts the granule of " +
+                            std::to_string(C::page) + " rows at " +
+                            std::to_string(rows - rows % C::page) + " of layer " +
+                            std::to_string(job.layer) + ", which is evicted");
     }
-    constexpr std::uint8_t held = GranuleState::pinned | GranuleState::carried;
-    for (std::uint32_t granule = first; granule < last; ++granule) {
-      auto& state = ref.state(granule);
-      state = static_cast<std::uint8_t>(state & ~GranuleState::carried);
-      if ((state & GranuleState::pinned) == 0) {
-        state |= held;
-      }
-    }
-    auto const restore = [&] {
-      for (std::uint32_t granule = first; granule < last; ++granule) {
-        auto& state = ref.state(granule);
-        if ((state & GranuleState::carried) != 0) {
-          state = static_cast<std::uint8_t>(state & ~held);
-        }
-      }
-    };
-    try {
-      make_room(job, ref.lane->exact + extra - allowed, Victims::any);
-    } catch (...) {
-      restore();
-      throw;
-    }
-    restore();
   }
 }
 
-/// @brief Forgets the rows of a lane from `rows` on.
+/// @brief Forgets the rows of a lane from `rows` on. Cannot fail.
 ///
-/// Granules whose keys fall out of the digest (their group is not full any more) are thawed first,
-/// so that a failing tier leaves the lane as it was.
-/// @throws TierError whatever the tier throws
+/// Frozen granules that are protected now (their group's digest is gone, or the window reaches
+/// them) are owed: settle_lane() brings them back.
 template <class C>
-void truncate_lane(LaneJob<C> const& job, int rows) {
+void cut_lane(LaneJob<C> const& job, int rows) noexcept {
   LaneRef<C> const& ref = job.ref;
   Lane<C>& lane = job.lane();
   Geometry const& g = job.geometry();
   if (rows >= lane.rows) {
     return;
   }
+  job.scratch->commit(lane.rows);
   int const groups = C::has_digest ? rows / std::max(C::Digest::group_rows, 1) : 0;
   auto const kept = static_cast<std::uint32_t>(g.granules(rows));
   auto const total = static_cast<std::uint32_t>(ref.granules());
-  auto tail = static_cast<std::uint32_t>(C::has_digest ? groups * C::tail_granules
-                                                       : std::max(g.granules(rows) - 1, 0));
-  wake_where(ref, [&](std::uint32_t granule, Timer const&) { return granule >= tail; });
-  if constexpr (!C::discards) {
-    std::uint32_t* const granules = job.scratch->list();
-    int count = 0;
-    for (std::uint32_t granule = tail; granule < kept; ++granule) {
-      if (ref.fidelity(granule) == Fidelity::frozen) {
-        granules[count++] = granule;
-      }
-    }
-    if (count > 0) {
-      make_room_outside(job, count, tail, kept);
-      thaw_granules(job.context->memory, ref, job.context->tier, *job.scratch, granules, count,
-                    job.step());
-    }
-  }
-  // Nothing below can fail.
   std::uint32_t* const slots = job.scratch->slots();
   int count = 0;
   ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
@@ -87,20 +51,14 @@ void truncate_lane(LaneJob<C> const& job, int rows) {
   for (int i = 0; i < count; ++i) {
     release_slot(ref, slots[i]);
   }
+  std::uint32_t erase_from = kept;
+  if (rows % g.page != 0) {  // the tier's copy of the cut granule will be stale
+    erase_from -= 1;
+  }
   for (std::uint32_t granule = kept; granule < total; ++granule) {
     std::uint8_t const state = ref.state(granule);
     lane.evicted -= GranuleState::fidelity(state) == Fidelity::evicted ? 1 : 0;
     lane.forced -= (state & GranuleState::forced) != 0 ? 1U : 0U;
-    // In place, a slot without its granule must not look exact.
-    ref.state(granule) = static_cast<std::uint8_t>(Fidelity::evicted);
-  }
-  std::uint32_t erase_from = kept;
-  if (rows % g.page != 0) {  // the tier's copy of the cut granule would be stale
-    erase_from -= 1;
-    ref.state(erase_from) &= static_cast<std::uint8_t>(~GranuleState::clean);
-  }
-  if (total > erase_from) {
-    job.context->tier.erase(ref.key(erase_from), total - erase_from);
   }
   lane.rows = rows;
   if constexpr (C::has_digest) {
@@ -109,10 +67,61 @@ void truncate_lane(LaneJob<C> const& job, int rows) {
   if constexpr (C::in_place) {
     lane.slots = static_cast<int>(kept);
   }
+  forget_queries(job, rows);
+  auto const high = static_cast<std::uint32_t>(ref.open_range().high);
+  wake_where(ref, [&](std::uint32_t granule, Timer const&) { return granule >= high; });
+  lane.owed = 0;
+  for (std::uint32_t granule = high; granule < kept; ++granule) {
+    lane.owed += ref.fidelity(granule) == Fidelity::frozen ? 1 : 0;
+  }
+  if (erase_from < kept && ref.fidelity(erase_from) != Fidelity::frozen) {
+    ref.state(erase_from) &= static_cast<std::uint8_t>(~GranuleState::clean);
+  } else {
+    erase_from = kept;  // still needed
+  }
+  if (total > erase_from) {
+    job.context->tier.erase(ref.key(erase_from), total - erase_from);
+  }
   lane.ordered = lane.ordered || lane.slots == 0;
   lane.tail.fill(no_slot);
   ref.for_each_exact(
       [&](std::uint32_t slot, std::uint32_t granule) { note_tail(ref, granule, slot); });
+}
+
+/// @brief Brings back what cut_lane() left frozen although it is protected.
+/// @throws TierError whatever the tier throws; it is still owed then
+template <class C>
+void settle_lane(LaneJob<C> const& job) {
+  LaneRef<C> const& ref = job.ref;
+  Lane<C>& lane = job.lane();
+  if (lane.owed == 0) {
+    return;
+  }
+  auto const high = static_cast<std::uint32_t>(ref.open_range().high);
+  auto const kept = static_cast<std::uint32_t>(ref.granules());
+  std::uint32_t* const granules = job.scratch->list();
+  int count = 0;
+  for (std::uint32_t granule = high; granule < kept; ++granule) {
+    if (ref.fidelity(granule) == Fidelity::frozen) {
+      granules[count++] = granule;
+    }
+  }
+  if constexpr (!C::in_place) {
+    int const allowed = allowed_granules<C>(job.geometry(), lane.budget, lane.rows);
+    make_room(job, lane.exact + count - allowed, Victims::any);
+  }
+  int const first = lane.slots;
+  thaw_granules(job.context->memory, ref, job.context->tier, *job.scratch, granules, count,
+                job.step());
+  for (int i = 0; i < count; ++i) {
+    rebuild_sums(job, C::in_place ? granules[i] : static_cast<std::uint32_t>(first + i));
+  }
+  lane.owed = 0;
+  int const cut = job.geometry().granules(lane.rows) - 1;
+  if (lane.rows % C::page != 0) {  // rows will be added to it: the tier's copy is stale
+    ref.state(static_cast<std::uint32_t>(cut)) &= static_cast<std::uint8_t>(~GranuleState::clean);
+    job.context->tier.erase(ref.key(static_cast<std::uint32_t>(cut)), 1);
+  }
 }
 
 }  // namespace kvfreeze::host
