@@ -1,0 +1,22 @@
+#include <kvfreeze/presets.hpp>
+
+#include "random_operations.hpp"
+
+using namespace kvfreeze;
+using kvfreeze_test::random_operations;
+
+TEST_CASE("random operations: KvFreeze", "[property]") { random_operations<presets::KvFreeze<>>(); }
+
+TEST_CASE("random operations: AsrKfEgr", "[property]") {
+  random_operations<presets::AsrKfEgr<>>({.softness = 0.5F});
+}
+
+TEST_CASE("random operations: AsrKfEgrEager", "[property]") {
+  random_operations<presets::AsrKfEgrEager<>>({.softness = 0.5F});
+}
+
+TEST_CASE("random operations: StreamingLlm", "[property]") {
+  random_operations<presets::StreamingLlm<>>();
+}
+
+TEST_CASE("random operations: Plain", "[property]") { random_operations<presets::Plain<>>(); }
