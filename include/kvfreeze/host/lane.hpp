@@ -18,6 +18,8 @@ inline constexpr int water_levels = 32;  ///< epsilons at which lanes state thei
 /// State byte of a granule: its fidelity and flags.
 struct GranuleState {
   static constexpr std::uint8_t fidelity_mask = 0x07;
+  /// Set in a compact, asleep, evicted or pinned granule: recall does not ask those.
+  static constexpr std::uint8_t not_askable = 0x15;
   static constexpr std::uint8_t clean = 0x08;  ///< the tier holds the exact rows
   static constexpr std::uint8_t pinned = 0x10;
   static constexpr std::uint8_t forced = 0x20;   ///< thaw it at the next recall, wanted or not

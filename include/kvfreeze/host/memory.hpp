@@ -18,6 +18,7 @@ template <class C>
 struct LaneRef {
   using Value = typename C::Value;
   using Tile = GranuleTile<C>;
+  static constexpr std::uint32_t slots_per_block = block_rows / C::page;
 
   Geometry const* geometry = nullptr;
   Lane<C>* lane = nullptr;
@@ -59,12 +60,11 @@ struct LaneRef {
   }
 
   [[nodiscard]] std::byte* block(std::uint32_t slot) const noexcept {
-    return rows +
-           slot / static_cast<std::uint32_t>(geometry->slots_per_block) * geometry->block_bytes;
+    return rows + slot / slots_per_block * geometry->block_bytes;
   }
 
   [[nodiscard]] Value* k(std::uint32_t slot) const noexcept {
-    auto const within = slot % static_cast<std::uint32_t>(geometry->slots_per_block);
+    auto const within = slot % slots_per_block;
     return reinterpret_cast<Value*>(block(slot) + within * geometry->part_bytes);
   }
 
@@ -73,13 +73,13 @@ struct LaneRef {
   }
 
   [[nodiscard]] SlotRecord& record(std::uint32_t slot) const noexcept {
-    auto const within = slot % static_cast<std::uint32_t>(geometry->slots_per_block);
+    auto const within = slot % slots_per_block;
     return reinterpret_cast<SlotRecord*>(block(slot) + geometry->slot_offset)[within];
   }
 
   /// Sums of |q.k| over the query window, one for each row of the slot, in units of 2^-12.
   [[nodiscard]] std::uint32_t* sums(std::uint32_t slot) const noexcept {
-    auto const within = slot % static_cast<std::uint32_t>(geometry->slots_per_block);
+    auto const within = slot % slots_per_block;
     return reinterpret_cast<std::uint32_t*>(block(slot) + geometry->sums_offset) +
            within * static_cast<std::uint32_t>(geometry->page);
   }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <new>
+#include <numeric>
 
 namespace kvfreeze::host {
 
@@ -23,7 +24,7 @@ struct Chunk {
 /// @brief Picks the frozen granules that this chunk reads from the tier: all, or as many as the
 /// transfer budget pays for, those with the most mass under the chunk's last query first.
 ///
-/// On return `flags[g] & Pick::taken` for those that are read.
+/// On return `wanted()[g]` is 1 for those that are read.
 /// @param passes how often each of them is read
 template <class C>
 void pick_reads(LaneJob<C> const& job, float const* last_query, int passes) noexcept {
@@ -36,7 +37,7 @@ void pick_reads(LaneJob<C> const& job, float const* last_query, int passes) noex
   for (int granule = 0; granule < granules; ++granule) {
     Fidelity const f = ref.fidelity(static_cast<std::uint32_t>(granule));
     if (f == Fidelity::frozen || f == Fidelity::asleep) {
-      flags[granule] = Pick::candidate;
+      flags[granule] = 1;
       absent += 1;
     }
   }
@@ -45,35 +46,30 @@ void pick_reads(LaneJob<C> const& job, float const* last_query, int passes) noex
           ? absent
           : std::min(absent, ref.lane->transfer_left / (job.geometry().granule_bytes() *
                                                         static_cast<std::size_t>(passes)));
+  std::uint8_t* const wanted = scratch.wanted();
   if (absent == affordable) {
-    for (int granule = 0; granule < granules; ++granule) {
-      flags[granule] |= flags[granule] != 0 ? Pick::taken : 0;
-    }
+    std::copy_n(flags, granules, wanted);
     return;
   }
-  ScoreHistogram histogram;
-  float* const scores = scratch.scores();
+  auto const count = static_cast<std::size_t>(granules);
+  std::uint32_t* scores = scratch.scores();
   if constexpr (C::has_digest) {
     load_queries(job, last_query);
     estimate_logits(job);
     estimate_scores(job);
+    scores = recall_scores(job);
   } else {
-    for (int granule = 0; granule < granules; ++granule) {
-      scores[granule] = static_cast<float>(granule);
-    }
+    std::iota(scores, scores + granules, 0U);  // newest first
   }
-  for (int granule = 0; granule < granules; ++granule) {
-    if (flags[granule] != 0) {
-      histogram.add(scores[granule]);
-    }
-  }
-  mark_wanted(Selection::highest(static_cast<int>(affordable)), histogram, scores, flags, granules,
-              Pick::candidate, Pick::taken);
+  LogHistogram histogram;
+  histogram.add(scores, flags, count);
+  apply_cutoff(histogram.highest(static_cast<std::uint32_t>(affordable)), scores, flags, count,
+               wanted);
   ref.lane->deferred += static_cast<std::uint32_t>(absent - affordable);
   if constexpr (C::has_digest) {
     std::uint64_t missed = 0;
     for (int granule = 0; granule < granules; ++granule) {
-      missed += flags[granule] == Pick::candidate ? scratch.masses()[granule] : 0U;
+      missed += flags[granule] > wanted[granule] ? scratch.masses()[granule] : 0U;
     }
     ref.lane->missed = static_cast<float>(missed) * mass_unit;
   }
@@ -101,7 +97,7 @@ int fill_tile(LaneJob<C> const& job, int first, int head, std::uint32_t const* m
     if (map[granule] != no_slot) {
       keys[i] = ref.k(map[granule]);
       values[i] = ref.v(map[granule]);
-    } else if ((scratch.flags()[granule] & Pick::taken) != 0) {
+    } else if (scratch.wanted()[granule] != 0) {
       if constexpr (C::in_place) {
         keys[i] = ref.k(granule);
         values[i] = ref.v(granule);
@@ -205,21 +201,18 @@ void vote(LaneJob<C> const& job, Chunk const& chunk) noexcept {
     ref.for_each_exact([&](std::uint32_t slot, std::uint32_t) { rebuild_sums(job, slot); });
     note_means(job);
   } else if constexpr (C::has_digest) {
-    auto const stamp = static_cast<std::uint16_t>(job.step());
     for (int i = std::max(tokens - votes, 0); i < tokens; ++i) {
       load_queries(job, query(i));
       estimate_logits(job);
       estimate_scores(job);
+      load_states(job);
       mark_for_recall(job, lane_facts(job));
-      std::uint8_t const* const flags = job.scratch->flags();
-      ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
-        SlotRecord& record = ref.record(slot);
-        record.stamp = (flags[granule] & Pick::wanted) != 0 ? stamp : record.stamp;
-        record.value = from_float<BFloat16>(job.scratch->scores()[granule]).bits;
-        if constexpr (C::has_state) {
+      stamp_wanted(job);
+      if constexpr (C::has_state) {
+        ref.for_each_exact([&](std::uint32_t, std::uint32_t granule) {
           job.context->scorer.update(ref.score(granule), recall_evidence(job, granule));
-        }
-      });
+        });
+      }
     }
   } else {
     load_queries(job, query(tokens - 1));

@@ -4,6 +4,7 @@
 #include <kvfreeze/host/virtual_memory.hpp>
 #include <kvfreeze/tier/request.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -49,8 +50,9 @@ class Scratch {
     fixed_ = round_up(at, page_bytes);
     auto const rows = static_cast<std::size_t>(g.max_tokens_rounded());
     region_ = round_up(rows * sizeof(float), page_bytes);
-    growing_ = queries + 5;  // logits of each head; masses, scores, lists a and b, flags
-    memory_ = VirtualMemory::reserve(fixed_ + growing_ * region_);
+    byte_region_ = round_up(rows, page_bytes);
+    words_ = queries + 4;  // logits of each head; masses, scores, lists of granules and of slots
+    memory_ = VirtualMemory::reserve(fixed_ + words_ * region_ + byte_arrays * byte_region_);
   }
 
   [[nodiscard]] float* query() const noexcept { return at<float>(query_); }  ///< octaves
@@ -88,27 +90,31 @@ class Scratch {
   [[nodiscard]] std::uint32_t* chosen() const noexcept { return at<std::uint32_t>(chosen_); }
 
   /// Logits in octaves, `logits()[head * stride() + row]`.
-  [[nodiscard]] float* logits() const noexcept { return growing<float>(0); }
+  [[nodiscard]] float* logits() const noexcept { return words<float>(0); }
 
   [[nodiscard]] std::ptrdiff_t stride() const noexcept {
     return static_cast<std::ptrdiff_t>(region_ / sizeof(float));
   }
 
-  [[nodiscard]] std::uint32_t* masses() const noexcept {
-    return growing<std::uint32_t>(growing_ - 5);
-  }
+  [[nodiscard]] std::uint32_t* masses() const noexcept { return words<std::uint32_t>(words_ - 4); }
 
-  [[nodiscard]] float* scores() const noexcept { return growing<float>(growing_ - 4); }
+  [[nodiscard]] std::uint32_t* scores() const noexcept { return words<std::uint32_t>(words_ - 3); }
 
-  [[nodiscard]] std::uint32_t* list() const noexcept {
-    return growing<std::uint32_t>(growing_ - 3);
-  }
+  /// The same memory, for scores that are floats.
+  [[nodiscard]] float* float_scores() const noexcept { return words<float>(words_ - 3); }
 
-  [[nodiscard]] std::uint32_t* slots() const noexcept {
-    return growing<std::uint32_t>(growing_ - 2);
-  }
+  [[nodiscard]] std::uint32_t* list() const noexcept { return words<std::uint32_t>(words_ - 2); }
 
-  [[nodiscard]] std::uint8_t* flags() const noexcept { return growing<std::uint8_t>(growing_ - 1); }
+  [[nodiscard]] std::uint32_t* slots() const noexcept { return words<std::uint32_t>(words_ - 1); }
+
+  // Bytes of granules.
+  [[nodiscard]] std::uint8_t* states() const noexcept { return bytes_at(0); }
+
+  [[nodiscard]] std::uint8_t* candidates() const noexcept { return bytes_at(1); }
+
+  [[nodiscard]] std::uint8_t* wanted() const noexcept { return bytes_at(2); }
+
+  [[nodiscard]] std::uint8_t* flags() const noexcept { return bytes_at(3); }
 
   /// Commits what a lane of `rows` rows may use; growing only.
   void commit(int rows) noexcept {
@@ -118,29 +124,39 @@ class Scratch {
       }
       touched_ = true;
     }
-    std::size_t const wanted = grown(rows);
-    for (std::size_t offset = committed_; offset < wanted; offset += page_bytes) {
-      for (std::size_t k = 0; k < growing_; ++k) {
-        memory_.data()[fixed_ + k * region_ + offset] = std::byte{0};
-      }
-    }
-    committed_ = committed_ < wanted ? wanted : committed_;
+    grow(fixed_, words_, region_, words_committed_, grown(rows, sizeof(float)));
+    grow(fixed_ + words_ * region_, byte_arrays, byte_region_, bytes_committed_, grown(rows, 1));
   }
+
+  /// The region behind it, for tests that ask the system what is committed.
+  [[nodiscard]] VirtualMemory const& memory() const noexcept { return memory_; }
 
   /// What is committed at this moment.
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return touched_ ? fixed_ + growing_ * committed_ : 0;
+    return touched_ ? fixed_ + words_ * words_committed_ + byte_arrays * bytes_committed_ : 0;
   }
 
   /// What would be committed for lanes of `rows` rows.
   [[nodiscard]] std::size_t bytes(int rows) const noexcept {
-    std::size_t const wanted = grown(rows);
-    return fixed_ + growing_ * (wanted < committed_ ? committed_ : wanted);
+    return fixed_ + words_ * std::max(words_committed_, grown(rows, sizeof(float))) +
+           byte_arrays * std::max(bytes_committed_, grown(rows, 1));
   }
 
  private:
-  static std::size_t grown(int rows) noexcept {
-    return round_up(static_cast<std::size_t>(rows < 1 ? 1 : rows) * sizeof(float), page_bytes);
+  static constexpr std::size_t byte_arrays = 4;
+
+  static std::size_t grown(int rows, std::size_t each) noexcept {
+    return round_up(static_cast<std::size_t>(std::max(rows, 1)) * each, page_bytes);
+  }
+
+  void grow(std::size_t base, std::size_t arrays, std::size_t region, std::size_t& committed,
+            std::size_t wanted) noexcept {
+    for (std::size_t offset = committed; offset < wanted; offset += page_bytes) {
+      for (std::size_t k = 0; k < arrays; ++k) {
+        memory_.data()[base + k * region + offset] = std::byte{0};
+      }
+    }
+    committed = std::max(committed, wanted);
   }
 
   template <class T>
@@ -149,8 +165,13 @@ class Scratch {
   }
 
   template <class T>
-  [[nodiscard]] T* growing(std::size_t index) const noexcept {
+  [[nodiscard]] T* words(std::size_t index) const noexcept {
     return reinterpret_cast<T*>(memory_.data() + fixed_ + index * region_);
+  }
+
+  [[nodiscard]] std::uint8_t* bytes_at(std::size_t index) const noexcept {
+    return reinterpret_cast<std::uint8_t*>(memory_.data() + fixed_ + words_ * region_ +
+                                           index * byte_region_);
   }
 
   VirtualMemory memory_;
@@ -160,8 +181,10 @@ class Scratch {
   std::size_t loaded_ = 0, requests_ = 0, chosen_ = 0;
   std::size_t fixed_ = 0;
   std::size_t region_ = 0;
-  std::size_t growing_ = 0;
-  std::size_t committed_ = 0;
+  std::size_t byte_region_ = 0;
+  std::size_t words_ = 0;
+  std::size_t words_committed_ = 0;
+  std::size_t bytes_committed_ = 0;
   bool touched_ = false;
 };
 

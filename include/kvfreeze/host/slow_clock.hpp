@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/host/choose.hpp>
 #include <kvfreeze/host/recall.hpp>
 
 #include <algorithm>
@@ -23,47 +24,85 @@ RowEvidence recorded_evidence(LaneJob<C> const& job, std::uint32_t slot,
   return row;
 }
 
-/// @brief Marks the exact open granules that the scheduler retains: `flags[g] & Pick::wanted`.
-/// `Pick::candidate` marks all exact open ones. @return candidates
+/// Flags of a granule while the scheduler's selection is carried out.
+struct Pick {
+  static constexpr std::uint8_t candidate = 1;
+  static constexpr std::uint8_t wanted = 2;
+};
+
+/// @brief Lists the slots of the exact open granules that were not wanted within `steps` steps.
 template <class C>
-int mark_retained(LaneJob<C> const& job) noexcept {
+int list_stale(LaneJob<C> const& job, int steps, std::uint32_t* slots) noexcept {
+  LaneRef<C> const& ref = job.ref;
+  auto const open = ref.open_range();
+  auto const now = static_cast<std::uint16_t>(job.step());
+  auto const limit = static_cast<std::uint32_t>(std::max(steps, 0));
+  bool const pins = !job.sequence->pins.empty();
+  int count = 0;
+  ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
+    auto const age = static_cast<std::uint16_t>(now - ref.record(slot).stamp);
+    auto const at = static_cast<int>(granule);
+    bool const stale = age >= limit && at >= open.low && at < open.high;
+    slots[count] = slot;
+    count += stale && (!pins || ref.is_open(granule, open)) ? 1 : 0;
+  });
+  return count;
+}
+
+/// @brief Marks the exact open granules and those that the scheduler retains, by score or
+/// wholesale. On return `flags()[g]` has `Pick` bits.
+template <class C>
+void mark_retained(LaneJob<C> const& job, Selection selection, int granules) noexcept {
   LaneRef<C> const& ref = job.ref;
   Scratch& scratch = *job.scratch;
-  LaneFacts const facts = lane_facts(job);
   std::uint8_t* const flags = scratch.flags();
+  float* const scores = scratch.float_scores();
   auto const open = ref.open_range();
-  std::fill_n(flags, facts.granules, std::uint8_t{0});
-  Selection const selection =
-      among_open(job.context->scheduler.retain(facts), facts.protected_granules);
+  std::fill_n(flags, granules, std::uint8_t{0});
   bool const by_score =
-      selection.kind == Selection::Kind::above || selection.kind == Selection::Kind::quantile ||
-      selection.kind == Selection::Kind::mass || selection.kind == Selection::Kind::count;
-  auto const now = static_cast<std::uint16_t>(job.step());
+      selection.kind != Selection::Kind::all && selection.kind != Selection::Kind::none;
+  std::uint8_t const initial =
+      selection.kind == Selection::Kind::all ? Pick::candidate | Pick::wanted : Pick::candidate;
   ScoreHistogram histogram;
-  int candidates = 0;
   ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
     if (!ref.is_open(granule, open)) {
       return;
     }
-    candidates += 1;
-    bool keep = selection.kind == Selection::Kind::all;
-    if (selection.kind == Selection::Kind::recent) {
-      keep = static_cast<std::uint16_t>(now - ref.record(slot).stamp) <
-             static_cast<std::uint32_t>(std::max(selection.count, 0));
-    }
-    flags[granule] = static_cast<std::uint8_t>(Pick::candidate | (keep ? Pick::wanted : 0));
+    flags[granule] = initial;
     if (by_score) {
-      float const score =
+      scores[granule] =
           job.context->scorer.score(ref.score(granule), recorded_evidence(job, slot, granule));
-      scratch.scores()[granule] = score;
-      histogram.add(score);
+      histogram.add(scores[granule]);
     }
   });
   if (by_score) {
-    mark_wanted(selection, histogram, scratch.scores(), flags, facts.granules, Pick::candidate,
-                Pick::wanted);
+    mark_wanted(selection, histogram, scores, flags, granules, Pick::candidate, Pick::wanted);
   }
-  return candidates;
+}
+
+/// @brief Counts a detection or its absence for each exact open granule; lists the slots of those
+/// that should freeze, their wake steps in their timers.
+template <class C>
+int list_low(LaneJob<C> const& job, std::uint32_t* slots) noexcept {
+  LaneRef<C> const& ref = job.ref;
+  std::uint8_t const* const flags = job.scratch->flags();
+  constexpr bool timed = kvfreeze::detail::is_timed<typename C::Scheduler>();
+  int count = 0;
+  ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
+    if ((flags[granule] & Pick::candidate) == 0) {
+      return;
+    }
+    bool const low = (flags[granule] & Pick::wanted) == 0;
+    int const sleep = detect(ref, job.context->scheduler, granule, low, job.step());
+    if (!low || (timed && sleep == 0)) {
+      return;
+    }
+    if constexpr (C::sleeps) {
+      ref.timer(granule).wake = job.step() + 1U + static_cast<std::uint32_t>(sleep);
+    }
+    slots[count++] = slot;
+  });
+  return count;
 }
 
 /// @brief The slow clock of one lane: detections are counted, low granules freeze.
@@ -73,29 +112,39 @@ int mark_retained(LaneJob<C> const& job) noexcept {
 template <class C>
 void retain_lane(LaneJob<C> const& job) {
   LaneRef<C> const& ref = job.ref;
-  if (mark_retained(job) == 0) {
+  auto const open = ref.open_range();
+  if (open.low == open.high) {
+    return;
+  }
+  LaneFacts const facts = lane_facts(job);
+  Selection const selection =
+      as_count(among_open(job.context->scheduler.retain(facts), facts.protected_granules),
+               open.high - open.low);
+  if (!C::sleeps && selection.kind == Selection::Kind::all) {
     return;
   }
   Scratch& scratch = *job.scratch;
-  std::uint8_t* const flags = scratch.flags();
   std::uint32_t* const slots = scratch.slots();
-  constexpr bool timed = kvfreeze::detail::is_timed<typename C::Scheduler>();
   std::uint32_t const step = job.step();
   int count = 0;
-  ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
-    if ((flags[granule] & Pick::candidate) == 0) {
-      return;
+  if (!C::sleeps && selection.kind == Selection::Kind::recent) {
+    count = list_stale(job, selection.count, slots);
+  } else {
+    if (selection.kind == Selection::Kind::recent) {
+      mark_retained(job, Selection::all(), facts.granules);
+      int const stale = list_stale(job, selection.count, slots);
+      for (int i = 0; i < stale; ++i) {
+        std::uint32_t const granule = C::in_place ? slots[i] : ref.record(slots[i]).granule;
+        scratch.flags()[granule] &= static_cast<std::uint8_t>(~Pick::wanted);
+      }
+    } else {
+      mark_retained(job, selection, facts.granules);
     }
-    bool const low = (flags[granule] & Pick::wanted) == 0;
-    int const sleep = detect(ref, job.context->scheduler, granule, low, step);
-    if (!low || (timed && sleep == 0)) {
-      return;
-    }
-    if constexpr (C::sleeps) {
-      ref.timer(granule).wake = step + 1U + static_cast<std::uint32_t>(sleep);
-    }
-    slots[count++] = slot;
-  });
+    count = list_low(job, slots);
+  }
+  if (count == 0) {
+    return;
+  }
   if constexpr (!C::in_place && !C::discards) {
     if (ref.lane->transfer_left != unlimited) {
       auto left = ref.lane->transfer_left / job.geometry().granule_bytes();

@@ -1,0 +1,243 @@
+#pragma once
+
+#include <kvfreeze/host/estimate.hpp>
+#include <kvfreeze/host/kernels/histogram.hpp>
+
+#include <algorithm>
+#include <cstring>
+
+namespace kvfreeze::host {
+
+/// What the scheduler is told of a lane.
+template <class C>
+LaneFacts lane_facts(LaneJob<C> const& job) noexcept {
+  LaneRef<C> const& ref = job.ref;
+  auto const open = ref.open_range();
+  LaneFacts facts;
+  facts.layer = job.layer;
+  facts.head = job.head;
+  facts.page_tokens = C::page;
+  facts.granules = ref.granules();
+  facts.exact = ref.lane->exact;
+  facts.protected_granules = facts.granules - (open.high - open.low);
+  if (!job.sequence->pins.empty()) {
+    for (int granule = open.low; granule < open.high; ++granule) {
+      facts.protected_granules +=
+          (ref.state(static_cast<std::uint32_t>(granule)) & GranuleState::pinned) != 0 ? 1 : 0;
+    }
+  }
+  if constexpr (!C::in_place) {
+    facts.allowed = allowed_granules<C>(job.geometry(), ref.lane->budget, ref.lane->rows);
+  }
+  facts.water_level = job.sequence->water_level;
+  facts.step = job.step();
+  return facts;
+}
+
+/// A selection in terms of open granules: counts include the protected ones (scheduler's view).
+inline Selection among_open(Selection selection, int protected_granules) noexcept {
+  if (selection.kind == Selection::Kind::count) {
+    selection.count = std::max(selection.count - protected_granules, 0);
+  }
+  return selection;
+}
+
+/// A quantile as a count. It is taken over all open granules; those that are not here count as
+/// lower than those that are, so that a lane cannot shrink itself away by comparing with its best.
+inline Selection as_count(Selection const& selection, int open_granules) noexcept {
+  if (selection.kind != Selection::Kind::quantile) {
+    return selection;
+  }
+  auto const low =
+      static_cast<int>(std::clamp(selection.value, 0.0F, 1.0F) * static_cast<float>(open_granules));
+  return Selection::highest(open_granules - low);
+}
+
+/// Copies the lane's state bytes side by side into the scratch, for loops that vectorise.
+template <class C>
+std::uint8_t* load_states(LaneJob<C> const& job) noexcept {
+  std::uint8_t* const states = job.scratch->states();
+  int const granules = job.ref.granules();
+  for (int first = 0; first < granules; first += tile_granules) {
+    std::memcpy(states + first, job.ref.tile(static_cast<std::uint32_t>(first)).state.data(),
+                static_cast<std::size_t>(std::min(tile_granules, granules - first)));
+  }
+  return states;
+}
+
+/// What each level of the water asks for: open granules wanted at each epsilon, ascending.
+template <class C>
+void note_demand(LaneJob<C> const& job, LogHistogram const& histogram) noexcept {
+  auto& demand = job.lane().demand;
+  std::uint32_t left = histogram.total_count();
+  std::uint64_t below = 0;
+  std::size_t level = 0;
+  for (int bin = 0; bin < LogHistogram::bins && level < water_levels; ++bin) {
+    below += histogram.sums[bin];
+    while (level < water_levels && below > recall_threshold<C>(job.context->levels[level])) {
+      demand[level++] = left;
+    }
+    left -= histogram.counts[bin];
+  }
+  while (level < water_levels) {
+    demand[level++] = 0;
+  }
+}
+
+/// @brief Carries out a selection among the candidates of [low, high): `wanted()[i]` becomes 1 or
+/// 0.
+/// @return how many are wanted
+template <class C>
+int select_granules(LaneJob<C> const& job, Selection const& selection,
+                    LogHistogram const& histogram, int low, int high) noexcept {
+  std::uint32_t const* const scores = recall_scores(job);
+  std::uint8_t const* const candidates = job.scratch->candidates();
+  std::uint8_t* const wanted = job.scratch->wanted();
+  auto const n = static_cast<std::size_t>(high - low);
+  auto const at_least = [&](std::uint32_t threshold) {
+    std::uint32_t count = 0;
+    for (int i = low; i < high; ++i) {
+      wanted[i] = static_cast<std::uint8_t>(candidates[i] & (scores[i] >= threshold ? 1 : 0));
+      count += wanted[i];
+    }
+    return static_cast<int>(count);
+  };
+  switch (selection.kind) {
+    case Selection::Kind::all:
+      return at_least(0);
+    case Selection::Kind::above:
+      return at_least(recall_threshold<C>(selection.value));
+    case Selection::Kind::mass: {
+      BinCutoff const cutoff = histogram.all_but(recall_threshold<C>(selection.value));
+      if (cutoff.bin < LogHistogram::bins) {
+        return at_least(log_bin_floor(cutoff.bin));
+      }
+      break;
+    }
+    case Selection::Kind::count:
+      if (selection.count > 0) {
+        BinCutoff const cutoff = histogram.highest(static_cast<std::uint32_t>(selection.count));
+        return static_cast<int>(
+            apply_cutoff(cutoff, scores + low, candidates + low, n, wanted + low));
+      }
+      break;
+    default:
+      break;
+  }
+  std::fill_n(wanted + low, n, std::uint8_t{0});
+  return 0;
+}
+
+/// @brief Decides what this step wants exact: `wanted()[g]` is 1 or 0 for every granule, and
+/// `candidates()[g]` for those that were asked. `states()` must be loaded.
+///
+/// The cap has the last word: what it turns away counts as deferred.
+template <class C>
+void mark_for_recall(LaneJob<C> const& job, LaneFacts const& facts) noexcept {
+  Scratch& scratch = *job.scratch;
+  auto const open = job.ref.open_range();
+  std::uint8_t const* const states = scratch.states();
+  std::uint8_t* const candidates = scratch.candidates();
+  std::uint8_t* const wanted = scratch.wanted();
+  auto const granules = static_cast<std::size_t>(facts.granules);
+  std::memset(candidates, 0, granules);
+  std::memset(wanted, 0, granules);
+  for (int i = open.low; i < open.high; ++i) {
+    // Exact or frozen, and not pinned: one mask, so that the loop vectorises.
+    candidates[i] = static_cast<std::uint8_t>((states[i] & GranuleState::not_askable) == 0 ? 1 : 0);
+  }
+  Selection selection =
+      as_count(among_open(job.context->scheduler.recall(facts), facts.protected_granules),
+               open.high - open.low);
+  LogHistogram histogram;
+  auto const low = static_cast<std::size_t>(open.low);
+  auto const count = static_cast<std::size_t>(open.high - open.low);
+  if constexpr (C::has_digest) {
+    histogram.add(recall_scores(job) + low, candidates + low, count);
+    if (job.ref.lane->budget != unlimited &&
+        kvfreeze::detail::base_level(job.context->scheduler) > 0.0F) {
+      note_demand(job, histogram);
+    }
+  } else if (selection.kind != Selection::Kind::all) {
+    selection = Selection::none();  // nothing is known of what is frozen
+  }
+  int const marked = select_granules(job, selection, histogram, open.low, open.high);
+  int const room = std::max(facts.allowed - facts.protected_granules, 0);
+  job.ref.lane->over_cap = marked > room;
+  if (marked <= room) {
+    return;
+  }
+  job.ref.lane->deferred += static_cast<std::uint32_t>(marked - room);
+  if constexpr (C::has_digest) {
+    select_granules(job, Selection::highest(room), histogram, open.low, open.high);
+  } else {
+    int left = room;
+    for (int i = open.high - 1; i >= open.low; --i) {  // newest first
+      wanted[i] = static_cast<std::uint8_t>(candidates[i] & (left > 0 ? 1 : 0));
+      left -= wanted[i];
+    }
+  }
+}
+
+/// @brief Lists the frozen granules to thaw now, at most `limit`: forced and pinned ones, then
+/// those carried over from earlier steps, then the highest scores. What does not fit is carried
+/// over. `wanted()` and `states()` as `mark_for_recall` left them.
+template <class C>
+int list_thaws(LaneJob<C> const& job, int granules, int limit) noexcept {
+  Scratch& scratch = *job.scratch;
+  std::uint8_t const* const states = scratch.states();
+  std::uint8_t const* const wanted = scratch.wanted();
+  std::uint8_t* const picked = scratch.candidates();  // not needed any more
+  std::uint32_t* const list = scratch.list();
+  constexpr std::uint8_t must = GranuleState::forced | GranuleState::pinned;
+  constexpr auto frozen = static_cast<std::uint8_t>(Fidelity::frozen);
+  int total = 0;
+  for (int i = 0; i < granules; ++i) {
+    bool const absent = (states[i] & GranuleState::fidelity_mask) == frozen;
+    picked[i] = static_cast<std::uint8_t>(absent && (wanted[i] != 0 || (states[i] & must) != 0));
+    total += picked[i];
+  }
+  int count = 0;
+  auto const push_where = [&](auto&& take) {
+    for (int i = 0; i < granules; ++i) {
+      if (picked[i] != 0 && count < limit && take(i)) {
+        list[count++] = static_cast<std::uint32_t>(i);
+        picked[i] = 0;
+      }
+    }
+  };
+  if (total <= limit) {
+    for (int first = 0; first < granules; first += 8) {
+      std::uint64_t word = 0;
+      int const n = std::min(8, granules - first);
+      std::memcpy(&word, picked + first, static_cast<std::size_t>(n));
+      for (int i = first; word != 0; ++i, word >>= 8) {  // few bytes are set
+        if ((word & 1U) != 0) {
+          list[count++] = static_cast<std::uint32_t>(i);
+        }
+      }
+    }
+    return count;
+  }
+  push_where([&](int i) { return (states[i] & must) != 0; });
+  push_where([&](int i) { return (states[i] & GranuleState::carried) != 0; });
+  if constexpr (C::has_digest) {
+    LogHistogram histogram;
+    histogram.add(recall_scores(job), picked, static_cast<std::size_t>(granules));
+    BinCutoff const cutoff = histogram.highest(static_cast<std::uint32_t>(limit - count));
+    std::uint32_t const* const scores = recall_scores(job);
+    push_where([&](int i) { return log_bin(scores[i]) > cutoff.bin; });
+    push_where([&](int i) { return log_bin(scores[i]) == cutoff.bin; });
+  } else {
+    push_where([](int) { return true; });
+  }
+  for (int i = 0; i < granules; ++i) {
+    if (picked[i] != 0) {
+      job.ref.state(static_cast<std::uint32_t>(i)) |= GranuleState::carried;
+    }
+  }
+  job.ref.lane->deferred += static_cast<std::uint32_t>(total - count);
+  return count;
+}
+
+}  // namespace kvfreeze::host
