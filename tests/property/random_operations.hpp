@@ -73,6 +73,7 @@ void random_operations(typename Cache::scheduler_type const& scheduler,
     } catch (kvfreeze::CapacityError const& error) {
       needed = error.needed();
     }
+    limits.max_sequences = seed % 2 == 0 ? 1 : 3;
     limits.resident_bytes = seed % 2 == 0 ? needed : 3 * needed + random.below(1U << 17);
   }
   Cache cache(small_shape, limits, {}, scheduler, typename Cache::tier_type(), trigger);

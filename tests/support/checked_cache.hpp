@@ -119,6 +119,12 @@ class CheckedSequence {
 
   void close() { cache_->close(handle_); }
 
+  /// From now on calls that fail in the tier are repeated, after a look at what they left behind.
+  void survive_faults() { survives_ = true; }
+
+  /// TierErrors seen.
+  [[nodiscard]] int faults() const { return faults_; }
+
   /// One step through attend(). @return the report of advance()
   kvfreeze::StepReport attend(int tokens, std::span<float const> logits = {},
                               kvfreeze::Part part = {}) {
@@ -126,7 +132,9 @@ class CheckedSequence {
       LayerInput input = input_.next(tokens);
       reference_.append(layer, input.k, input.v);
       for (int index = 0; index < part.count; ++index) {
-        cache_->attend(handle_, layer, input.q, input.k, input.v, input.out, {index, part.count});
+        retry(layer, [&] {
+          cache_->attend(handle_, layer, input.q, input.k, input.v, input.out, {index, part.count});
+        });
       }
       check_outputs(layer, input, tokens);
     }
@@ -141,10 +149,10 @@ class CheckedSequence {
     for (int layer = 0; layer < shape.layers; ++layer) {
       LayerInput const input = input_.next(tokens);
       reference_.append(layer, input.k, input.v);
-      cache_->append(handle_, layer, input.k, input.v);
+      retry(layer, [&] { cache_->append(handle_, layer, input.k, input.v); });
       auto const width = static_cast<std::size_t>(shape.query_heads * shape.head_dim);
       std::span<float const> const last(input.q.data() + input.q.size() - width, width);
-      cache_->recall(handle_, layer, last);
+      retry(layer, [&] { cache_->recall(handle_, layer, last); });
       check_rows(layer);
       auto const [lse, weights] = foreign_attention(layer, last.data());
       cache_->observe(handle_, layer, last, evidence == 1 ? lse : std::vector<float>{},
@@ -155,7 +163,7 @@ class CheckedSequence {
   }
 
   void truncate(int length) {
-    cache_->truncate(handle_, length);
+    retry(0, [&] { cache_->truncate(handle_, length); });
     rewound(length);
   }
 
@@ -177,7 +185,7 @@ class CheckedSequence {
   }
 
   void thaw() {
-    cache_->thaw(handle_);
+    retry(0, [&] { cache_->thaw(handle_); });
     check();
     if (keeps_rows<Cache>) {
       auto const lanes = static_cast<std::uint64_t>(cache_->shape().layers) *
@@ -274,7 +282,17 @@ class CheckedSequence {
   }
 
   kvfreeze::StepReport advance(int tokens, std::span<float const> logits) {
-    auto const report = cache_->advance(handle_, logits);
+    kvfreeze::StepReport report;
+    try {
+      report = cache_->advance(handle_, logits);
+    } catch (kvfreeze::TierError const&) {
+      REQUIRE(survives_);
+      faults_ += 1;  // the step is finished all the same
+      length_ += tokens;
+      check();
+      check_protected();
+      return report;
+    }
     length_ += tokens;
     if (report.rewind_to) {
       REQUIRE(report.length == *report.rewind_to);
@@ -287,6 +305,21 @@ class CheckedSequence {
     REQUIRE(report.rows == cache_->rows(handle_));
     REQUIRE(report.ledger == cache_->ledger());
     return report;
+  }
+
+  template <class Call>
+  void retry(int layer, Call const& call) {
+    for (int attempt = 0;; ++attempt) {
+      try {
+        call();
+        return;
+      } catch (kvfreeze::TierError const&) {
+        REQUIRE((survives_ && attempt < 1000));
+        faults_ += 1;
+        check_rows(layer);
+        REQUIRE(cache_->ledger().resident() <= resident_limit());
+      }
+    }
   }
 
   // View and gather hold rows of the reference, bit for bit, in position order.
@@ -407,6 +440,8 @@ class CheckedSequence {
   int pins_since_ = 0;
   bool recalled_since_pin_ = true;
   bool truncated_ = false;  // evicted rows do not come back into a window that moves backwards
+  bool survives_ = false;
+  int faults_ = 0;
   int length_ = 0;
 };
 

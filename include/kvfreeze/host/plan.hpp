@@ -8,6 +8,8 @@
 
 namespace kvfreeze::host {
 
+inline constexpr int planned_chunk = 512;  ///< tokens of a step that finds room under any cap
+
 /// Lane `index` of a sequence, ready for work outside of a caller's part.
 template <class C>
 LaneJob<C> lane_job(Context<C>& context, std::uint32_t sequence, std::uint32_t index,
@@ -33,6 +35,14 @@ int least_exact(LaneRef<C> const& ref, int rows) noexcept {
   int const low = ceil_div(g.limits.sinks, g.page);
   int const high = std::min(std::max(rows - 1 - g.limits.window, 0) / g.page, tail);
   return g.granules(rows) - std::max(high - low, 0);
+}
+
+/// Granules that a lane must hold exact at the worst moment on its way to `rows` rows.
+template <class C>
+int worst_exact(Geometry const& g, int rows) noexcept {
+  int const newest = ceil_div(std::max(g.limits.window - 1, 0), g.page) + 1;
+  int const protect = std::max(C::has_digest ? C::tail_granules : 1, newest);
+  return std::min(ceil_div(g.limits.sinks, g.page) + protect, g.granules(rows));
 }
 
 /// @brief Least bytes that one sequence of `rows` tokens needs, work space included.
@@ -73,7 +83,8 @@ void deal_shares(Context<C>& context) noexcept {
 /// @brief Gives each lane its bytes for the next step: the lowest water level at which what all
 /// lanes want fits the sequence's share, then what is left over in equal parts.
 ///
-/// Lanes over their new budget freeze at once. O(lanes * levels).
+/// Each lane is left room for the sinks, window and newest group of the next `planned_chunk`
+/// tokens. Lanes over their new budget freeze at once. O(lanes * levels).
 /// @throws TierError whatever the tier throws
 template <class C>
 void plan_bytes(Context<C>& context, std::uint32_t index) {
@@ -92,11 +103,20 @@ void plan_bytes(Context<C>& context, std::uint32_t index) {
     std::size_t const bytes = sequence.share > fixed ? sequence.share - fixed : 0;
     int const rows = sequence.length + 1;
     bool const by_demand = kvfreeze::detail::base_level(context.scheduler) > 0.0F;
+    // Whatever it wants, a lane can take a chunk: nothing grows at another's expense within a step.
+    auto const floor_at = [&](int most) {
+      int const least_rows = std::min(most, g.limits.max_tokens);
+      return lane_bytes<C>(g, worst_exact<C>(g, least_rows), least_rows);
+    };
+    std::size_t floor = floor_at(sequence.length + planned_chunk);
+    floor = floor * lanes <= bytes ? floor : floor_at(rows);
     auto const need = [&](std::uint32_t lane, std::size_t level) {
       LaneRef<C> const ref = context.memory.lane(index, lane);
       auto const wanted = by_demand ? static_cast<int>(ref.lane->demand[level]) : 0;
       int const least = least_exact(ref, rows);
-      return lane_bytes<C>(g, std::min(least + wanted + g.slots_per_block, g.granules(rows)), rows);
+      return std::max(
+          floor,
+          lane_bytes<C>(g, std::min(least + wanted + g.slots_per_block, g.granules(rows)), rows));
     };
     std::size_t level = 0;
     std::size_t total = 0;
@@ -116,8 +136,7 @@ void plan_bytes(Context<C>& context, std::uint32_t index) {
     std::size_t const spare = total <= bytes ? (bytes - total) / lanes : 0;
     for (std::uint32_t lane = 0; lane < lanes; ++lane) {
       LaneJob<C> const job = lane_job(context, index, lane);
-      job.lane().budget =
-          total <= bytes ? need(lane, level) + spare / page_bytes * page_bytes : bytes / lanes;
+      job.lane().budget = total <= bytes ? need(lane, level) + spare : bytes / lanes;
     }
     try {
       for (std::uint32_t lane = 0; lane < lanes; ++lane) {

@@ -89,7 +89,6 @@ void sum_lanes(Context<C> const& context, std::uint32_t index, StepReport& repor
   for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(g.lanes); ++i) {
     LaneRef<C> const ref = context.memory.lane(index, i);
     Lane<C> const& lane = *ref.lane;
-    report.rows = report.rows + lane_counts(ref);
     report.touched_bytes += lane.touched;
     report.moved_in_bytes += lane.moved_in;
     report.moved_out_bytes += lane.moved_out;
@@ -210,6 +209,9 @@ StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float co
   }
   sequence.step += 1;
   report.length = sequence.length;
+  for (std::uint32_t i = 0; i < lanes; ++i) {
+    report.rows = report.rows + lane_counts(context.memory.lane(index, i));
+  }
   report.ledger = count_bytes(context);
   report.full_bytes = context.geometry().full_bytes(sequence.length);
   if (failure) {

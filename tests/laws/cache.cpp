@@ -1,0 +1,19 @@
+#include <kvfreeze/presets.hpp>
+
+#include "cache_laws.hpp"
+
+using namespace kvfreeze;
+
+TEST_CASE("cache laws: KvFreeze", "[laws][cache]") { laws::cache<presets::KvFreeze<>>(); }
+
+TEST_CASE("cache laws: AsrKfEgr", "[laws][cache]") {
+  laws::cache<presets::AsrKfEgr<>>({.scheduler = {.softness = 0.5F}});
+}
+
+TEST_CASE("cache laws: AsrKfEgrEager", "[laws][cache]") {
+  laws::cache<presets::AsrKfEgrEager<>>({.scheduler = {.softness = 0.5F}});
+}
+
+TEST_CASE("cache laws: StreamingLlm", "[laws][cache]") { laws::cache<presets::StreamingLlm<>>(); }
+
+TEST_CASE("cache laws: Plain", "[laws][cache]") { laws::cache<presets::Plain<>>(); }
