@@ -69,8 +69,7 @@ int allowed_granules(Geometry const& g, std::size_t budget, int rows) noexcept {
   if (fixed >= budget) {
     return 0;
   }
-  std::size_t const pages = (budget - fixed) / page_bytes * page_bytes;
-  return static_cast<int>(pages / g.block_bytes) * g.slots_per_block;
+  return g.blocks_within(budget - fixed) * g.slots_per_block;
 }
 
 /// Bytes that a lane of `rows` rows needs to hold `granules` exact ones.

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <kvfreeze/host/append.hpp>
+#include <kvfreeze/host/kernels/attention.hpp>
 #include <kvfreeze/host/kernels/masses.hpp>
 #include <kvfreeze/host/query_window.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -21,6 +23,47 @@ void load_queries(LaneJob<C> const& job, float const* q) noexcept {
   float* const out = job.scratch->query();
   for (int i = 0; i < n; ++i) {
     out[i] = q[i] * octaves;
+  }
+}
+
+/// Logits of the rows whose keys are in no digest yet: exact ones.
+template <class C>
+void estimate_tail(LaneJob<C> const& job) noexcept {
+  LaneRef<C> const& ref = job.ref;
+  Geometry const& g = job.geometry();
+  int const dim = g.shape.head_dim;
+  std::ptrdiff_t const stride = job.scratch->stride();
+  int const begin = ref.tail_begin();
+  int const first = begin * g.page;
+  int const rows = ref.lane->rows - first;
+  std::array<typename C::Value const*, C::tail_granules * C::page> keys{};
+  for (int head = 0; head < g.heads_per_lane; ++head) {
+    float* const logits =
+        job.scratch->logits() + static_cast<std::ptrdiff_t>(head) * g.group * stride + first;
+    typename C::Value const* any = nullptr;
+    for (int i = 0; i < rows; ++i) {
+      std::uint32_t const slot = tail_slot(ref, static_cast<std::uint32_t>(begin + i / g.page));
+      auto*& key = keys[static_cast<std::size_t>(i)];
+      key = slot == no_slot
+                ? nullptr
+                : ref.k(slot) + static_cast<std::ptrdiff_t>(i % g.page) * g.row_elements +
+                      static_cast<std::ptrdiff_t>(head) * dim;
+      any = key != nullptr ? key : any;
+    }
+    if (any == nullptr) {
+      continue;
+    }
+    std::array<typename C::Value const*, C::tail_granules * C::page> present = keys;
+    std::replace(present.begin(), present.begin() + rows,
+                 static_cast<typename C::Value const*>(nullptr), any);
+    row_logits(present.data(), rows,
+               job.scratch->query() + static_cast<std::ptrdiff_t>(head) * g.group * dim, g.group,
+               dim, logits, stride);
+    for (int i = 0; i < rows; ++i) {
+      for (int h = 0; keys[static_cast<std::size_t>(i)] == nullptr && h < g.group; ++h) {
+        logits[h * stride + i] = minus_infinity;  // evicted
+      }
+    }
   }
 }
 
@@ -68,23 +111,7 @@ void estimate_logits(LaneJob<C> const& job) noexcept {
       }
     }
   }
-  auto const end = static_cast<std::uint32_t>(ref.granules());
-  for (auto granule = static_cast<std::uint32_t>(ref.tail_begin()); granule < end; ++granule) {
-    std::uint32_t const slot = tail_slot(ref, granule);
-    int const row0 = static_cast<int>(granule) * g.page;
-    for (int row = 0; row < ref.rows_of(granule); ++row) {
-      for (int h = 0; h < g.lane_queries; ++h) {
-        float& logit = logits[h * stride + row0 + row];
-        if (slot == no_slot) {
-          logit = minus_infinity;
-          continue;
-        }
-        auto const* const key = ref.k(slot) + static_cast<std::ptrdiff_t>(row) * g.row_elements +
-                                static_cast<std::ptrdiff_t>(h / g.group) * dim;
-        logit = dot(job.scratch->query() + static_cast<std::ptrdiff_t>(h) * dim, key, dim);
-      }
-    }
-  }
+  estimate_tail(job);
 }
 
 /// @brief What recall selects by, as integers: masses in units of 2^-30, or |q.k| of the current

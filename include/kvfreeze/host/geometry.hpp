@@ -25,8 +25,9 @@ constexpr int ceil_div(int value, int unit) noexcept { return (value + unit - 1)
 
 /// @brief Sizes that follow from the model's shape, the limits and the composition.
 ///
-/// A lane's exact rows lie in blocks of 16: [K: 16 rows][V: 16 rows][slot records][query sums], so
-/// that attention streams a lane from end to end.
+/// A lane's exact rows lie in blocks of 16: [K: 16 rows][V: 16 rows], so that attention streams a
+/// lane from end to end; what is known of their slots lies apart, in cards of [slot records][query
+/// sums], one to a block, so that the clocks stream it without touching the rows.
 struct Geometry {
   Shape shape;
   Limits limits;
@@ -46,9 +47,10 @@ struct Geometry {
   float octaves = 0.0F;    ///< scale * log2(e): q.k times this is a logit in octaves
   std::size_t element_bytes = 0;
   std::size_t part_bytes = 0;   ///< K of a granule; V is as large
-  std::size_t slot_offset = 0;  ///< slot records within a block
-  std::size_t sums_offset = 0;  ///< query sums within a block
+  std::size_t sums_offset = 0;  ///< query sums within a card
+  std::size_t card_bytes = 0;
   std::size_t block_bytes = 0;
+  std::size_t cards_region = 0;
   std::size_t rows_region = 0;         ///< address space of a lane's blocks
   std::size_t digest_group_bytes = 0;  ///< one group, all KV heads of the lane
   std::size_t digest_region = 0;
@@ -63,10 +65,27 @@ struct Geometry {
 
   [[nodiscard]] int granules(int rows) const noexcept { return ceil_div(rows, page); }
 
-  /// Committed bytes of a lane that holds `slots` exact granules.
+  [[nodiscard]] std::size_t blocks_bytes(int blocks) const noexcept {
+    return round_up(static_cast<std::size_t>(blocks) * block_bytes, page_bytes);
+  }
+
+  [[nodiscard]] std::size_t cards_bytes(int blocks) const noexcept {
+    return round_up(static_cast<std::size_t>(blocks) * card_bytes, page_bytes);
+  }
+
+  /// Committed bytes of a lane that holds `slots` exact granules: rows and cards.
   [[nodiscard]] std::size_t rows_bytes(int slots) const noexcept {
-    return round_up(static_cast<std::size_t>(ceil_div(slots, slots_per_block)) * block_bytes,
-                    page_bytes);
+    int const blocks = ceil_div(slots, slots_per_block);
+    return blocks_bytes(blocks) + cards_bytes(blocks);
+  }
+
+  /// The most blocks whose rows and cards fit `bytes`.
+  [[nodiscard]] int blocks_within(std::size_t bytes) const noexcept {
+    int blocks = static_cast<int>(bytes / (block_bytes + card_bytes));
+    while (blocks > 0 && blocks_bytes(blocks) + cards_bytes(blocks) > bytes) {
+      --blocks;
+    }
+    return blocks;
   }
 
   /// Committed digest bytes of a lane that holds `rows` rows.
@@ -171,11 +190,12 @@ Geometry make_geometry(Shape const& shape, Limits const& limits, typename C::Sco
   g.element_bytes = sizeof(typename C::Value);
   std::size_t const row_bytes = static_cast<std::size_t>(g.row_elements) * g.element_bytes;
   g.part_bytes = row_bytes * static_cast<std::size_t>(C::page);
-  g.slot_offset = 2 * static_cast<std::size_t>(block_rows) * row_bytes;
-  g.sums_offset = g.slot_offset + slot_bytes * static_cast<std::size_t>(g.slots_per_block);
-  std::size_t const sums = C::needs_queries ? block_rows * sizeof(std::uint32_t) : 0;
-  g.block_bytes = round_up(g.sums_offset + sums, 64);
-  g.rows_region = g.rows_bytes(g.max_granules);
+  g.block_bytes = 2 * static_cast<std::size_t>(block_rows) * row_bytes;
+  g.sums_offset = slot_bytes * static_cast<std::size_t>(g.slots_per_block);
+  g.card_bytes = g.sums_offset + (C::needs_queries ? block_rows * sizeof(std::uint32_t) : 0);
+  int const max_blocks = ceil_div(g.max_granules, g.slots_per_block);
+  g.rows_region = g.blocks_bytes(max_blocks);
+  g.cards_region = g.cards_bytes(max_blocks);
   if constexpr (C::has_digest) {
     g.max_groups = limits.max_tokens / C::Digest::group_rows;
     g.digest_group_bytes =

@@ -23,6 +23,7 @@ struct LaneRef {
   Geometry const* geometry = nullptr;
   Lane<C>* lane = nullptr;
   std::byte* rows = nullptr;               ///< blocks
+  std::byte* cards = nullptr;              ///< slot records and query sums, one card to a block
   std::byte* digests = nullptr;            ///< [group][KV head]
   std::byte* tiles = nullptr;              ///< first tile; the next one is `tile_stride` further
   float* ring = nullptr;                   ///< [window_queries][lane_queries][head_dim]
@@ -63,6 +64,11 @@ struct LaneRef {
     return rows + slot / slots_per_block * geometry->block_bytes;
   }
 
+  /// What is known of the slots of the slot's block.
+  [[nodiscard]] std::byte* card(std::uint32_t slot) const noexcept {
+    return cards + slot / slots_per_block * geometry->card_bytes;
+  }
+
   [[nodiscard]] Value* k(std::uint32_t slot) const noexcept {
     auto const within = slot % slots_per_block;
     return reinterpret_cast<Value*>(block(slot) + within * geometry->part_bytes);
@@ -73,15 +79,13 @@ struct LaneRef {
   }
 
   [[nodiscard]] SlotRecord& record(std::uint32_t slot) const noexcept {
-    auto const within = slot % slots_per_block;
-    return reinterpret_cast<SlotRecord*>(block(slot) + geometry->slot_offset)[within];
+    return reinterpret_cast<SlotRecord*>(card(slot))[slot % slots_per_block];
   }
 
   /// Sums of |q.k| over the query window, one for each row of the slot, in units of 2^-12.
   [[nodiscard]] std::uint32_t* sums(std::uint32_t slot) const noexcept {
-    auto const within = slot % slots_per_block;
-    return reinterpret_cast<std::uint32_t*>(block(slot) + geometry->sums_offset) +
-           within * static_cast<std::uint32_t>(geometry->page);
+    return reinterpret_cast<std::uint32_t*>(card(slot) + geometry->sums_offset) +
+           slot % slots_per_block * C::page;
   }
 
   [[nodiscard]] RowBlocks<Value> row_blocks(int head) const noexcept {
@@ -180,6 +184,7 @@ class Memory {
     headers_ = VirtualMemory::reserve(sequences * lanes_region_);
     tiles_ = VirtualMemory::reserve(sequences * tiles_region_);
     rows_ = VirtualMemory::reserve(sequences * lanes * geometry_.rows_region);
+    cards_ = VirtualMemory::reserve(sequences * lanes * geometry_.cards_region);
     digests_ = VirtualMemory::reserve(sequences * lanes * geometry_.digest_region);
     queries_ = VirtualMemory::reserve(sequences * queries_region_);
     scratch_.reserve(static_cast<std::size_t>(limits.parts));
@@ -206,6 +211,7 @@ class Memory {
     ref.geometry = &geometry_;
     ref.lane = reinterpret_cast<Lane<C>*>(headers_.data() + sequence * lanes_region_) + index;
     ref.rows = rows_.data() + number * geometry_.rows_region;
+    ref.cards = cards_.data() + number * geometry_.cards_region;
     ref.digests = digests_.data() + number * geometry_.digest_region;
     ref.tiles = tiles_.data() + sequence * tiles_region_ + index * sizeof(Tile);
     auto* const queries = reinterpret_cast<float*>(queries_.data() + sequence * queries_region_) +
@@ -221,8 +227,8 @@ class Memory {
 
   /// Commits and initialises what a sequence holds before its first row.
   void open(std::uint32_t sequence) noexcept {
-    touch(headers_, sequence * lanes_region_, lanes_region_);
-    touch(queries_, sequence * queries_region_, queries_region_);
+    touch_from(headers_.data() + sequence * lanes_region_, 0, lanes_region_);
+    touch_from(queries_.data() + sequence * queries_region_, 0, queries_region_);
     for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(geometry_.lanes); ++i) {
       auto* const lane = ::new (static_cast<void*>(this->lane(sequence, i).lane)) Lane<C>();
       lane->wheel.fill(no_granule);
@@ -237,6 +243,7 @@ class Memory {
     tiles_.release(sequence * tiles_region_, tiles_region_);
     queries_.release(sequence * queries_region_, queries_region_);
     rows_.release(sequence * lanes * geometry_.rows_region, lanes * geometry_.rows_region);
+    cards_.release(sequence * lanes * geometry_.cards_region, lanes * geometry_.cards_region);
     digests_.release(sequence * lanes * geometry_.digest_region, lanes * geometry_.digest_region);
   }
 
@@ -244,8 +251,9 @@ class Memory {
   void grow_rows(LaneRef<C> const& ref, int slots) noexcept {
     int const blocks = ceil_div(slots, geometry_.slots_per_block);
     if (blocks > ref.lane->blocks) {
-      std::size_t const old = blocks_bytes(ref.lane->blocks);
-      touch_at(ref.rows + old, blocks_bytes(blocks) - old);
+      Geometry const& g = geometry_;
+      touch_from(ref.rows, g.blocks_bytes(ref.lane->blocks), g.blocks_bytes(blocks));
+      touch_from(ref.cards, g.cards_bytes(ref.lane->blocks), g.cards_bytes(blocks));
       ref.lane->blocks = blocks;
     }
   }
@@ -254,9 +262,9 @@ class Memory {
   void shrink_rows(LaneRef<C> const& ref, int slots) noexcept {
     int const blocks = ceil_div(slots, geometry_.slots_per_block);
     if (blocks < ref.lane->blocks) {
-      std::size_t const kept = blocks_bytes(blocks);
-      rows_.release(static_cast<std::size_t>(ref.rows - rows_.data()) + kept,
-                    blocks_bytes(ref.lane->blocks) - kept);
+      Geometry const& g = geometry_;
+      release_from(rows_, ref.rows, g.blocks_bytes(blocks), g.blocks_bytes(ref.lane->blocks));
+      release_from(cards_, ref.cards, g.cards_bytes(blocks), g.cards_bytes(ref.lane->blocks));
       ref.lane->blocks = blocks;
     }
   }
@@ -268,9 +276,9 @@ class Memory {
     std::size_t const now =
         round_up(static_cast<std::size_t>(groups) * geometry_.digest_group_bytes, page_bytes);
     if (now > old) {
-      touch_at(ref.digests + old, now - old);
+      touch_from(ref.digests, old, now);
     } else if (now < old) {
-      digests_.release(static_cast<std::size_t>(ref.digests - digests_.data()) + now, old - now);
+      release_from(digests_, ref.digests, now, old);
     }
     ref.lane->groups = groups;
   }
@@ -324,7 +332,8 @@ class Memory {
     for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(geometry_.lanes); ++i) {
       LaneRef<C> const ref = lane(sequence, i);
       rows = std::max(rows, ref.lane->tile_rows);
-      ledger.rows += blocks_bytes(ref.lane->blocks);
+      ledger.rows += geometry_.blocks_bytes(ref.lane->blocks);
+      ledger.metadata += geometry_.cards_bytes(ref.lane->blocks);
       ledger.digests += round_up(
           static_cast<std::size_t>(ref.lane->groups) * geometry_.digest_group_bytes, page_bytes);
     }
@@ -335,6 +344,7 @@ class Memory {
   /// The regions, for tests that ask the system what is committed.
   struct Regions {
     VirtualMemory const* rows;
+    VirtualMemory const* cards;
     VirtualMemory const* digests;
     VirtualMemory const* tiles;
     VirtualMemory const* headers;
@@ -342,27 +352,24 @@ class Memory {
   };
 
   [[nodiscard]] Regions regions() const noexcept {
-    return {&rows_, &digests_, &tiles_, &headers_, &queries_};
+    return {&rows_, &cards_, &digests_, &tiles_, &headers_, &queries_};
   }
 
  private:
-  [[nodiscard]] std::size_t blocks_bytes(int blocks) const noexcept {
-    return round_up(static_cast<std::size_t>(blocks) * geometry_.block_bytes, page_bytes);
-  }
-
   // A write commits the page now, so that the ledger is what the system charges.
-  static void touch_at(std::byte* begin, std::size_t bytes) noexcept {
-    for (std::size_t i = 0; i < bytes; i += page_bytes) {
+  static void touch_from(std::byte* begin, std::size_t from, std::size_t to) noexcept {
+    for (std::size_t i = from; i < to; i += page_bytes) {
       begin[i] = std::byte{0};
     }
   }
 
-  static void touch(VirtualMemory const& memory, std::size_t offset, std::size_t bytes) noexcept {
-    touch_at(memory.data() + offset, bytes);
+  static void release_from(VirtualMemory& memory, std::byte const* begin, std::size_t from,
+                           std::size_t to) noexcept {
+    memory.release(static_cast<std::size_t>(begin - memory.data()) + from, to - from);
   }
 
   Geometry geometry_;
-  VirtualMemory headers_, tiles_, rows_, digests_, queries_;
+  VirtualMemory headers_, tiles_, rows_, cards_, digests_, queries_;
   std::vector<Scratch> scratch_;
   std::size_t lanes_region_ = 0;
   std::size_t tiles_region_ = 0;

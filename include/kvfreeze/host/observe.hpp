@@ -5,6 +5,7 @@
 #include <kvfreeze/host/recall.hpp>
 
 #include <algorithm>
+#include <array>
 
 namespace kvfreeze::host {
 
@@ -54,6 +55,13 @@ RowList list_rows(LaneJob<C> const& job, bool by_position) noexcept {
   return {list, count};
 }
 
+/// Key of the row in row-slot `slot`, first head.
+template <class C>
+typename C::Value const* ref_key(LaneRef<C> const& ref, std::uint32_t slot) noexcept {
+  return ref.k(slot / C::page) +
+         static_cast<std::ptrdiff_t>(slot % C::page) * ref.geometry->row_elements;
+}
+
 /// Position of the row in row-slot `slot`.
 template <class C>
 int position_of(LaneRef<C> const& ref, std::uint32_t slot) noexcept {
@@ -84,9 +92,7 @@ void slide_window(LaneJob<C> const& job, RowList const& list, float const* logit
       sum += fixed_dot(logits[h * stride + i], g.dot_limit);
     }
     if (leaving != nullptr && position_of(ref, slot) <= left_at) {
-      auto const* const key =
-          ref.k(slot / C::page) + static_cast<std::ptrdiff_t>(slot % C::page) * g.row_elements;
-      sum -= dot_contribution(job, leaving, key);
+      sum -= dot_contribution(job, leaving, ref_key(ref, slot));
     }
   }
   push_query(job, lane.rows - 1);
@@ -162,16 +168,20 @@ template <class C>
 void exact_logits(LaneJob<C> const& job, RowList const& list) noexcept {
   Geometry const& g = job.geometry();
   int const dim = g.shape.head_dim;
-  float* const logits = job.scratch->logits();
-  for (int i = 0; i < list.count; ++i) {
-    std::uint32_t const slot =
-        list.slots != nullptr ? list.slots[i] : static_cast<std::uint32_t>(i);
-    auto const* const key =
-        job.ref.k(slot / C::page) + static_cast<std::ptrdiff_t>(slot % C::page) * g.row_elements;
-    for (int h = 0; h < g.lane_queries; ++h) {
-      logits[h * job.scratch->stride() + i] =
-          dot(job.scratch->query() + static_cast<std::ptrdiff_t>(h) * dim,
-              key + static_cast<std::ptrdiff_t>(h / g.group) * dim, dim);
+  std::ptrdiff_t const stride = job.scratch->stride();
+  std::array<typename C::Value const*, tile_rows> keys{};
+  for (int head = 0; head < g.heads_per_lane; ++head) {
+    std::ptrdiff_t const query = static_cast<std::ptrdiff_t>(head) * g.group;
+    for (int first = 0; first < list.count; first += tile_rows) {
+      int const count = std::min(tile_rows, list.count - first);
+      for (int i = 0; i < count; ++i) {
+        auto const slot =
+            list.slots != nullptr ? list.slots[first + i] : static_cast<std::uint32_t>(first + i);
+        keys[static_cast<std::size_t>(i)] =
+            ref_key(job.ref, slot) + static_cast<std::ptrdiff_t>(head) * dim;
+      }
+      row_logits(keys.data(), count, job.scratch->query() + query * dim, g.group, dim,
+                 job.scratch->logits() + query * stride + first, stride);
     }
   }
 }

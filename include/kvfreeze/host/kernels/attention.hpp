@@ -141,4 +141,34 @@ void attend(RowBlocks<T> const& rows, std::uint32_t const* slots, int count, flo
   }
 }
 
+/// @brief Logits of rows that lie anywhere, without attention: the bits of `attend`'s.
+/// @param rows [count] pointers to the head's keys
+/// @param logits `logits[h * stride + i]` of row i
+/// @complexity O(count * heads * dim)
+template <Element T>
+void row_logits(T const* const* rows, int count, float const* q, int heads, int dim, float* logits,
+                std::ptrdiff_t stride) noexcept {
+  for (int first = 0; first < count; first += lane_count) {
+    int const n = std::min(lane_count, count - first);
+    T const* block[lane_count];
+    for (int i = 0; i < lane_count; ++i) {
+      block[i] = rows[first + std::min(i, n - 1)];
+    }
+    for (int h = 0; h < heads; h += head_group) {
+      kernels::with_constants(std::min(head_group, heads - h), dim, [&](auto heads_c, auto dim_c) {
+        float const* queries[heads_c()];
+        for (int i = 0; i < heads_c(); ++i) {
+          queries[i] = q + static_cast<std::ptrdiff_t>(h + i) * dim;
+        }
+        float result[heads_c()][lane_count];
+        kernels::dot_16<heads_c(), dim_c()>(block, queries, dim, result[0], lane_count);
+        for (int i = 0; i < heads_c(); ++i) {
+          std::memcpy(logits + (h + i) * stride + first, result[i],
+                      static_cast<std::size_t>(n) * sizeof(float));
+        }
+      });
+    }
+  }
+}
+
 }  // namespace kvfreeze::host::inline KVFREEZE_ISA
