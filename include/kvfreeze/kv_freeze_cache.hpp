@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <string>
 #include <utility>
@@ -497,14 +498,17 @@ class KvFreezeCache {
 
   // The largest magnitude that the element type holds; beyond it a row would become infinite.
   static constexpr float largest_element() noexcept {
-    return std::is_same_v<element_type, Half> ? 65504.0F : 3.3895314e38F;
+    return std::is_same_v<element_type, Half>       ? 65504.0F
+           : std::is_same_v<element_type, BFloat16> ? 0x1.FEp127F
+                                                    : std::numeric_limits<float>::max();
   }
 
   static void check_finite(char const* call, char const* name, std::span<float const> values,
                            float largest) {
     if (host::all_finite(values.data(), values.size()) &&
-        (largest > 1e38F || std::all_of(values.begin(), values.end(),
-                                        [largest](float x) { return std::fabs(x) <= largest; }))) {
+        (largest == std::numeric_limits<float>::max() ||
+         std::all_of(values.begin(), values.end(),
+                     [largest](float x) { return std::fabs(x) <= largest; }))) {
       return;
     }
     auto const bad = std::find_if(values.begin(), values.end(),
@@ -554,7 +558,7 @@ class KvFreezeCache {
                             " elements, " + std::to_string(tokens) +
                             " * query_heads * head_dim is " + std::to_string(wanted));
     }
-    check_finite(call, "q", q, 3.3895314e38F);
+    check_finite(call, "q", q, std::numeric_limits<float>::max());
   }
 
   void check_pins(std::span<TokenRange const> ranges) const {
