@@ -89,6 +89,15 @@ constexpr float base_level(S const& scheduler) noexcept {
   }
 }
 
+template <SchedulerPolicy S>
+constexpr float hysteresis(S const& scheduler) noexcept {
+  if constexpr (requires { scheduler.hysteresis(); }) {
+    return scheduler.hysteresis();
+  } else {
+    return 1.0F;
+  }
+}
+
 template <TierPolicy T>
 constexpr TierKind tier_kind() noexcept {
   if constexpr (requires { T::kind; }) {

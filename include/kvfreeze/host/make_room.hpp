@@ -12,7 +12,7 @@ namespace kvfreeze::host {
 
 /// Which exact granules may go when a lane needs room.
 enum class Victims : std::uint8_t {
-  unwanted,  ///< those that this step's recall did not want
+  unwanted,  ///< those that this step's recall did not mark in `wanted()`
   any,       ///< every open one, unwanted ones first
 };
 
@@ -30,7 +30,8 @@ int make_room(LaneJob<C> const& job, int count, Victims victims) {
   std::uint32_t* const slots = job.scratch->slots();
   int found = 0;
   ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
-    if (ref.is_open(granule, open) && (victims == Victims::any || ref.record(slot).stamp != now)) {
+    if (ref.is_open(granule, open) &&
+        (victims == Victims::any || job.scratch->wanted()[granule] == 0)) {
       slots[found++] = slot;
     }
   });

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 namespace kvfreeze::host {
 
@@ -132,8 +133,10 @@ int select_granules(LaneJob<C> const& job, Selection const& selection,
 /// `candidates()[g]` for those that were asked. `states()` must be loaded.
 ///
 /// The cap has the last word: what it turns away counts as deferred.
+/// @return the score from which an exact granule counts as wanted too (hysteresis); the largest
+/// integer where `wanted()` alone says so
 template <class C>
-void mark_for_recall(LaneJob<C> const& job, LaneFacts const& facts) noexcept {
+std::uint32_t mark_for_recall(LaneJob<C> const& job, LaneFacts const& facts) noexcept {
   Scratch& scratch = *job.scratch;
   auto const open = job.ref.open_range();
   std::uint8_t const* const states = scratch.states();
@@ -164,8 +167,14 @@ void mark_for_recall(LaneJob<C> const& job, LaneFacts const& facts) noexcept {
   int const marked = select_granules(job, selection, histogram, open.low, open.high);
   int const room = std::max(facts.allowed - facts.protected_granules, 0);
   job.ref.lane->over_cap = marked > room;
+  constexpr std::uint32_t nothing_more = std::numeric_limits<std::uint32_t>::max();
   if (marked <= room) {
-    return;
+    float const share = kvfreeze::detail::hysteresis(job.context->scheduler);
+    if (!C::has_digest || selection.kind != Selection::Kind::mass || share >= 1.0F) {
+      return nothing_more;
+    }
+    BinCutoff const keep = histogram.all_but(recall_threshold<C>(selection.value * share));
+    return keep.bin < LogHistogram::bins ? log_bin_floor(keep.bin) : nothing_more;
   }
   job.ref.lane->deferred += static_cast<std::uint32_t>(marked - room);
   if constexpr (C::has_digest) {
@@ -177,6 +186,7 @@ void mark_for_recall(LaneJob<C> const& job, LaneFacts const& facts) noexcept {
       left -= wanted[i];
     }
   }
+  return nothing_more;
 }
 
 /// @brief Lists the frozen granules to thaw now, at most `limit`: forced and pinned ones, then

@@ -206,8 +206,7 @@ void vote(LaneJob<C> const& job, Chunk const& chunk) noexcept {
       estimate_logits(job);
       estimate_scores(job);
       load_states(job);
-      mark_for_recall(job, lane_facts(job));
-      stamp_wanted(job);
+      stamp_wanted(job, mark_for_recall(job, lane_facts(job)));
       if constexpr (C::has_state) {
         ref.for_each_exact([&](std::uint32_t, std::uint32_t granule) {
           job.context->scorer.update(ref.score(granule), recall_evidence(job, granule));

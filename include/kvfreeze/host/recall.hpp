@@ -29,14 +29,16 @@ RowEvidence recall_evidence(LaneJob<C> const& job, std::uint32_t granule) noexce
 }
 
 /// @brief Notes on each exact granule that this step wants it, and its mass.
+/// @param keep_from score from which an exact granule is wanted in any case
 template <class C>
-void stamp_wanted(LaneJob<C> const& job) noexcept {
+void stamp_wanted(LaneJob<C> const& job, std::uint32_t keep_from) noexcept {
   LaneRef<C> const& ref = job.ref;
   auto const stamp = static_cast<std::uint16_t>(job.step());
   std::uint8_t const* const wanted = job.scratch->wanted();
+  std::uint32_t const* const scores = recall_scores(job);
   ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
     SlotRecord& record = ref.record(slot);
-    if (wanted[granule] != 0) {
+    if (wanted[granule] != 0 || scores[granule] >= keep_from) {
       record.stamp = stamp;
     }
     if constexpr (C::needs_mass) {
@@ -132,9 +134,12 @@ void recall_lane(LaneJob<C> const& job, float const* q) {
   note_cosine(job);
   wake_due(ref, job.step());
   bool const absent = ref.granules() - lane.exact > lane.evicted;
+  LaneFacts const facts = lane_facts(job);
   // With nothing frozen a scan serves a scorer's memory, and tells what may freeze.
   auto const open = ref.open_range();
-  if (!absent && (!C::has_digest || (!C::has_state && open.low == open.high))) {
+  bool const idle =
+      open.low == open.high || job.context->scheduler.recall(facts).kind == Selection::Kind::all;
+  if (!absent && (!C::has_digest || (!C::has_state && idle))) {
     lane.ready = lane.rows;
     return;
   }
@@ -143,10 +148,9 @@ void recall_lane(LaneJob<C> const& job, float const* q) {
     estimate_scores(job);
   }
   load_states(job);
-  LaneFacts const facts = lane_facts(job);
-  mark_for_recall(job, facts);
+  std::uint32_t const keep_from = mark_for_recall(job, facts);
   if constexpr (C::has_digest) {
-    stamp_wanted(job);
+    stamp_wanted(job, keep_from);
   }
   if (absent) {
     thaw_wanted(job, facts);

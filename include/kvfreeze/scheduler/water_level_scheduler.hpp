@@ -26,15 +26,25 @@ struct WaterLevelScheduler {
   float missed_mass = 0.02F;  ///< ε where the cap is slack: mass that may be missed, in [0, 1]
   int stay = 8;               ///< steps that a recall holds, in [1, 2^24]
   float softness = 0.0F;      ///< as in MassLadderScheduler; 0: never asleep; else in [2^-8, 2^16]
+  float hold = 0.5F;          ///< share of ε at which an exact granule still counts as wanted
+  int dense_rows = 576;       ///< shorter lanes keep all: a scan would cost more than it saves
 
   KVFREEZE_HD constexpr float base_level() const noexcept { return missed_mass; }
 
-  KVFREEZE_HD constexpr Selection recall(LaneFacts const& lane) const noexcept {
-    return Selection::all_but_mass(lane.water_level > missed_mass ? lane.water_level : missed_mass);
+  KVFREEZE_HD constexpr float hysteresis() const noexcept { return hold; }
+
+  /// Is the lane short, and does the cap leave it alone?
+  KVFREEZE_HD constexpr bool is_dense(LaneFacts const& lane) const noexcept {
+    return lane.granules * lane.page_tokens < dense_rows && lane.granules < lane.allowed;
   }
 
-  KVFREEZE_HD constexpr Selection retain(LaneFacts const&) const noexcept {
-    return Selection::wanted_within(stay);
+  KVFREEZE_HD constexpr Selection recall(LaneFacts const& lane) const noexcept {
+    float const level = lane.water_level > missed_mass ? lane.water_level : missed_mass;
+    return is_dense(lane) ? Selection::all() : Selection::all_but_mass(level);
+  }
+
+  KVFREEZE_HD constexpr Selection retain(LaneFacts const& lane) const noexcept {
+    return is_dense(lane) ? Selection::all() : Selection::wanted_within(stay);
   }
 
   KVFREEZE_HD constexpr int sleep(int detections) const noexcept {
@@ -47,6 +57,8 @@ struct WaterLevelScheduler {
   void validate() const {
     detail::require_range("WaterLevelScheduler::missed_mass", missed_mass, 0, 1);
     detail::require_range("WaterLevelScheduler::stay", stay, 1, 1 << 24);
+    detail::require_range("WaterLevelScheduler::hold", hold, 0, 1);
+    detail::require_range("WaterLevelScheduler::dense_rows", dense_rows, 0, 1 << 24);
     if (!Sleeps && softness != 0.0F) {
       detail::require_range("WaterLevelScheduler<false>::softness", softness, 0, 0);
     }
