@@ -3,8 +3,6 @@
 #include "text.hpp"
 #include "user_error.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include <cmath>
 #include <string>
 
@@ -23,7 +21,7 @@ kvfreeze::Shape cache_shape(ModelShape const& shape) {
 
 Engine::Engine(CommonOptions const& options)
     : options_(options),
-      model_(options.model),
+      model_(options.model, options.weights),
       tokenizer_(model_.vocabulary()),
       decoder_(model_, options.threads) {
   if (options.context > model_.shape().context) {
@@ -64,24 +62,25 @@ CacheSettings Engine::settings() const {
   return result;
 }
 
-void Engine::put_settings(nlohmann::ordered_json& json, Preset const& preset) const {
+void Engine::put_settings(Json& json, Preset const& preset) const {
   CacheSettings const used = settings();
-  json["preset"] = preset.name;
-  json["tier"] = options_.tier == TierChoice::host ? "host" : "in-place";
-  json["context_tokens"] = options_.context;
-  json["threads"] = options_.threads;
-  json["sinks"] = used.limits.sinks;
-  json["window_tokens"] = used.limits.window;
-  json["layers"] = used.shape.layers;
-  json["kv_heads"] = used.shape.kv_heads;
-  json["head_dim"] = used.shape.head_dim;
+  json.put("preset", preset.name);
+  json.put("tier", options_.tier == TierChoice::host ? "host" : "in-place");
+  json.put("weights", weight_type_name(options_.weights));
+  json.put("context_tokens", options_.context);
+  json.put("threads", options_.threads);
+  json.put("sinks", used.limits.sinks);
+  json.put("window_tokens", used.limits.window);
+  json.put("layers", used.shape.layers);
+  json.put("kv_heads", used.shape.kv_heads);
+  json.put("head_dim", used.shape.head_dim);
   if (cap_bytes_ != kvfreeze::unlimited) {
-    json["cap_bytes"] = cap_bytes_;
+    json.put("cap_bytes", cap_bytes_);
   } else {
-    json["cap_bytes"] = nullptr;
+    json.put("cap_bytes", nullptr);
   }
   if (options_.missed_mass) {
-    json["missed_mass_target"] = *options_.missed_mass;
+    json.put("missed_mass_target", *options_.missed_mass);
   }
 }
 

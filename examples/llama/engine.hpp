@@ -2,12 +2,11 @@
 
 #include "caches.hpp"
 #include "decoder.hpp"
+#include "json.hpp"
 #include "model.hpp"
 #include "options.hpp"
 #include "run.hpp"
 #include "tokenizer.hpp"
-
-#include <nlohmann/json_fwd.hpp>
 
 #include <cstddef>
 
@@ -33,7 +32,7 @@ class Engine {
   [[nodiscard]] std::size_t cap_bytes() const { return cap_bytes_; }
 
   /// @brief Puts down what was run: model, preset, limits.
-  void put_settings(nlohmann::ordered_json& json, Preset const& preset) const;
+  void put_settings(Json& json, Preset const& preset) const;
 
  private:
   [[nodiscard]] CacheSettings settings() const;

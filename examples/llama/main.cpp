@@ -45,6 +45,11 @@ void add_common(CLI::App& app, llama::CommonOptions& o) {
          "where frozen rows live")
       ->check(CLI::IsMember({"host", "in-place"}))
       ->default_str("host");
+  app.add_option_function<std::string>(
+         "--weights", [&o](std::string const& name) { o.weights = llama::parse_weight_type(name); },
+         "numbers of the matrices: as in the file, or unpacked to f16 or f32")
+      ->check(CLI::IsMember({"file", "f16", "f32"}))
+      ->default_str(std::string(llama::weight_type_name(o.weights)));
   app.add_option("--sinks", o.sinks, "first tokens, always exact")->check(CLI::Range(0, 1 << 20));
   app.add_option("--window", o.window, "last tokens, always exact")->check(CLI::Range(0, 1 << 20));
   app.add_option("--context", o.context, "the most tokens that the cache takes")
@@ -156,6 +161,7 @@ int run(std::vector<std::string> arguments) {
   llama::ScoreOptions score_options;
   llama::PasskeyOptions passkey_options;
   llama::BenchOptions bench_options;
+  score_options.common.weights = llama::WeightType::f32;
   bench_options.common.context = 8192;
   passkey_options.common.context = 0;  // what the text needs
   CLI::App* const generate = app.add_subcommand("generate", "write text (the default command)");

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utility>
 
 namespace llama {
 
@@ -19,6 +20,19 @@ constexpr int control_token = 3;       // of tokenizer.ggml.token_type
 constexpr int user_defined_token = 4;  // of tokenizer.ggml.token_type
 
 }  // namespace
+
+std::string_view weight_type_name(WeightType type) {
+  return type == WeightType::file ? "file" : type == WeightType::f16 ? "f16" : "f32";
+}
+
+WeightType parse_weight_type(std::string_view name) {
+  for (WeightType const type : {WeightType::file, WeightType::f16, WeightType::f32}) {
+    if (weight_type_name(type) == name) {
+      return type;
+    }
+  }
+  throw UserError("unknown weights '" + std::string(name) + "'; there are file, f16, f32");
+}
 
 MappedFile::MappedFile(std::string const& path) {
   int const descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -40,7 +54,7 @@ MappedFile::MappedFile(std::string const& path) {
 
 MappedFile::~MappedFile() { ::munmap(data_, size_); }
 
-Model::Model(std::string const& path) : path_(path), file_(path) {
+Model::Model(std::string const& path, WeightType weights) : path_(path), file_(path) {
   if (file_.size() < 4 || std::memcmp(file_.data(), "GGUF", 4) != 0) {
     reject("it is not a GGUF file");
   }
@@ -56,6 +70,9 @@ Model::Model(std::string const& path) : path_(path), file_(path) {
   }
   read_shape();
   map_tensors();
+  if (weights != WeightType::file) {
+    convert_tensors(weights);
+  }
   find_weights();
 }
 
@@ -101,6 +118,53 @@ void Model::map_tensors() {
         ggml_get_tensor(tensors_.get(), gguf_get_tensor_name(gguf_.get(), i));
     ggml_backend_tensor_alloc(buffer_.get(), target, base + gguf_get_tensor_offset(gguf_.get(), i));
   }
+}
+
+void Model::convert_tensors(WeightType weights) {
+  std::size_t const count = static_cast<std::size_t>(gguf_get_n_tensors(gguf_.get()));
+  ggml_context_ptr converted(ggml_init(
+      {.mem_size = ggml_tensor_overhead() * count, .mem_buffer = nullptr, .no_alloc = true}));
+  for (ggml_tensor* source = ggml_get_first_tensor(tensors_.get()); source != nullptr;
+       source = ggml_get_next_tensor(tensors_.get(), source)) {
+    bool const half = weights == WeightType::f16 && source->ne[1] > 1;  // matrices only
+    ggml_tensor* const target = ggml_new_tensor(
+        converted.get(), half ? GGML_TYPE_F16 : GGML_TYPE_F32, GGML_MAX_DIMS, source->ne);
+    ggml_set_name(target, source->name);
+  }
+  ggml_backend_buffer_ptr memory(
+      ggml_backend_alloc_ctx_tensors_from_buft(converted.get(), ggml_backend_cpu_buffer_type()));
+  if (!memory) {
+    throw UserError("no memory for the model's weights as " +
+                    std::string(weight_type_name(weights)));
+  }
+  std::vector<float> row;
+  for (ggml_tensor* target = ggml_get_first_tensor(converted.get()); target != nullptr;
+       target = ggml_get_next_tensor(converted.get(), target)) {
+    ggml_tensor const* const source = ggml_get_tensor(tensors_.get(), target->name);
+    ggml_to_float_t const to_float = ggml_get_type_traits(source->type)->to_float;
+    if (to_float == nullptr && source->type != GGML_TYPE_F32) {
+      reject("its type " + std::string(ggml_type_name(source->type)) + " cannot be converted");
+    }
+    std::int64_t const columns = source->ne[0];
+    row.resize(static_cast<std::size_t>(columns));
+    for (std::int64_t i = 0; i < ggml_nrows(source); ++i) {
+      auto const at = static_cast<std::size_t>(i);
+      auto const* const from = static_cast<std::byte const*>(source->data) + at * source->nb[1];
+      auto* const to = static_cast<std::byte*>(target->data) + at * target->nb[1];
+      if (source->type == GGML_TYPE_F32) {
+        std::memcpy(row.data(), from, row.size() * sizeof(float));
+      } else {
+        to_float(from, row.data(), columns);
+      }
+      if (target->type == GGML_TYPE_F16) {
+        ggml_fp32_to_fp16_row(row.data(), reinterpret_cast<ggml_fp16_t*>(to), columns);
+      } else {
+        std::memcpy(to, row.data(), row.size() * sizeof(float));
+      }
+    }
+  }
+  buffer_ = std::move(memory);
+  tensors_ = std::move(converted);
 }
 
 void Model::find_weights() {

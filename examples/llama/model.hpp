@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace llama {
@@ -37,6 +38,19 @@ struct LayerWeights {
   ggml_tensor* down = nullptr;
 };
 
+/// In what numbers the matrices are kept.
+enum class WeightType {
+  file,  ///< as the file has them
+  f16,   ///< the same values in 16 bits
+  f32,   ///< the same values in 32 bits: products without any rounding of activations
+};
+
+/// @brief "file", "f16", "f32".
+std::string_view weight_type_name(WeightType type);
+
+/// @throws UserError for any other name
+WeightType parse_weight_type(std::string_view name);
+
 /// A read-only file mapped into memory.
 class MappedFile {
  public:
@@ -54,11 +68,12 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-/// @brief A GGUF file: checked, mapped, its tensors ready for a graph. Nothing is copied.
+/// @brief A GGUF file: checked, its tensors ready for a graph. With WeightType::file they are read
+/// where the file is mapped; otherwise they are copies.
 class Model {
  public:
   /// @throws UserError if the file is missing, truncated, or not a Llama-architecture GGUF
-  explicit Model(std::string const& path);
+  explicit Model(std::string const& path, WeightType weights = WeightType::file);
 
   [[nodiscard]] ModelShape const& shape() const { return shape_; }
 
@@ -80,6 +95,7 @@ class Model {
  private:
   void read_shape();
   void map_tensors();
+  void convert_tensors(WeightType weights);
   void find_weights();
   [[nodiscard]] int count(std::string const& key) const;
   [[nodiscard]] float real(std::string const& key) const;

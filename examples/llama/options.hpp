@@ -1,6 +1,7 @@
 #pragma once
 
 #include "caches.hpp"
+#include "model.hpp"
 #include "sampler.hpp"
 
 #include <cstddef>
@@ -20,6 +21,7 @@ struct CommonOptions {
   std::optional<double> missed_mass;
   std::optional<int> sinks;
   std::optional<int> window;
+  WeightType weights = WeightType::file;
   int context = 2048;
   int threads = 1;
   std::string json;

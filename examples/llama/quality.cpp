@@ -1,7 +1,5 @@
 #include "quality.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 #include <cmath>
 
@@ -65,12 +63,12 @@ Quality summarise(std::span<Prediction const> predictions) {
   };
 }
 
-void put_figures(nlohmann::ordered_json& json, Quality const& q) {
-  json["perplexity_plain"] = q.perplexity_plain;
-  json["perplexity"] = q.perplexity;
-  json["perplexity_ratio"] = q.perplexity_ratio;
-  json["kl_mean"] = q.kl_mean;
-  json["top1_agreement"] = q.top1_agreement;
+void put_figures(Json& json, Quality const& q) {
+  json.put("perplexity_plain", q.perplexity_plain);
+  json.put("perplexity", q.perplexity);
+  json.put("perplexity_ratio", q.perplexity_ratio);
+  json.put("kl_mean", q.kl_mean);
+  json.put("top1_agreement", q.top1_agreement);
 }
 
 }  // namespace llama

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
+#include "json.hpp"
 
 #include <cstddef>
 #include <span>
@@ -33,6 +33,6 @@ struct Quality {
 Quality summarise(std::span<Prediction const> predictions);
 
 /// @brief Adds the figures to a flat JSON object.
-void put_figures(nlohmann::ordered_json& json, Quality const& quality);
+void put_figures(Json& json, Quality const& quality);
 
 }  // namespace llama

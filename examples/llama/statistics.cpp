@@ -1,7 +1,5 @@
 #include "statistics.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 
 namespace llama {
@@ -75,40 +73,40 @@ RunSummary summarise(std::span<Step const> steps) {
   return s;
 }
 
-void put_figures(nlohmann::ordered_json& json, RunSummary const& s) {
-  json["prefill_tokens_per_second"] = s.prefill_tokens_per_second;
-  json["decode_tokens_per_second"] = s.decode_tokens_per_second;
-  json["decode_steps"] = s.decode_steps;
-  json["rows_exact"] = s.rows.exact;
-  json["rows_compact"] = s.rows.compact;
-  json["rows_frozen"] = s.rows.frozen;
-  json["rows_asleep"] = s.rows.asleep;
-  json["rows_evicted"] = s.rows.evicted;
-  json["exact_fraction_mean"] = s.exact_fraction_mean;
-  json["exact_fraction_peak"] = s.exact_fraction_peak;
-  json["resident_fraction_mean"] = s.resident_fraction_mean;
-  json["resident_fraction_peak"] = s.resident_fraction_peak;
-  json["touched_fraction_mean"] = s.touched_fraction_mean;
-  json["resident_bytes_peak"] = s.resident_bytes_peak;
-  json["resident_bytes_end"] = s.ledger.resident();
-  json["row_bytes_end"] = s.ledger.rows;
-  json["digest_bytes_end"] = s.ledger.digests;
-  json["code_bytes_end"] = s.ledger.codes;
-  json["metadata_bytes_end"] = s.ledger.metadata;
-  json["scratch_bytes_end"] = s.ledger.scratch;
-  json["tier_bytes_end"] = s.ledger.tier;
-  json["full_bytes_end"] = s.full_bytes;
-  json["moved_bytes_per_step_mean"] = s.moved_bytes_per_step_mean;
-  json["thawed_rows_per_step_mean"] = s.thawed_rows_per_step_mean;
-  json["frozen_rows_per_step_mean"] = s.frozen_rows_per_step_mean;
-  json["deferred_rows_per_step_mean"] = s.deferred_rows_per_step_mean;
-  json["missed_mass_mean"] = s.missed_mass_mean;
-  json["recoveries_sr"] = s.recoveries[static_cast<std::size_t>(kvfreeze::Recovery::soft)];
-  json["recoveries_wr"] = s.recoveries[static_cast<std::size_t>(kvfreeze::Recovery::window)];
-  json["recoveries_fr"] = s.recoveries[static_cast<std::size_t>(kvfreeze::Recovery::full)];
-  json["recoveries_rr"] = s.recoveries[static_cast<std::size_t>(kvfreeze::Recovery::rewalk)];
-  json["attend_seconds_per_token"] = s.attend_seconds_per_token;
-  json["advance_seconds_per_token"] = s.advance_seconds_per_token;
+void put_figures(Json& json, RunSummary const& s) {
+  json.put("prefill_tokens_per_second", s.prefill_tokens_per_second);
+  json.put("decode_tokens_per_second", s.decode_tokens_per_second);
+  json.put("decode_steps", s.decode_steps);
+  json.put("rows_exact", s.rows.exact);
+  json.put("rows_compact", s.rows.compact);
+  json.put("rows_frozen", s.rows.frozen);
+  json.put("rows_asleep", s.rows.asleep);
+  json.put("rows_evicted", s.rows.evicted);
+  json.put("exact_fraction_mean", s.exact_fraction_mean);
+  json.put("exact_fraction_peak", s.exact_fraction_peak);
+  json.put("resident_fraction_mean", s.resident_fraction_mean);
+  json.put("resident_fraction_peak", s.resident_fraction_peak);
+  json.put("touched_fraction_mean", s.touched_fraction_mean);
+  json.put("resident_bytes_peak", s.resident_bytes_peak);
+  json.put("resident_bytes_end", s.ledger.resident());
+  json.put("row_bytes_end", s.ledger.rows);
+  json.put("digest_bytes_end", s.ledger.digests);
+  json.put("code_bytes_end", s.ledger.codes);
+  json.put("metadata_bytes_end", s.ledger.metadata);
+  json.put("scratch_bytes_end", s.ledger.scratch);
+  json.put("tier_bytes_end", s.ledger.tier);
+  json.put("full_bytes_end", s.full_bytes);
+  json.put("moved_bytes_per_step_mean", s.moved_bytes_per_step_mean);
+  json.put("thawed_rows_per_step_mean", s.thawed_rows_per_step_mean);
+  json.put("frozen_rows_per_step_mean", s.frozen_rows_per_step_mean);
+  json.put("deferred_rows_per_step_mean", s.deferred_rows_per_step_mean);
+  json.put("missed_mass_mean", s.missed_mass_mean);
+  json.put("recoveries_sr", s.recoveries[static_cast<std::size_t>(kvfreeze::Recovery::soft)]);
+  json.put("recoveries_wr", s.recoveries[static_cast<std::size_t>(kvfreeze::Recovery::window)]);
+  json.put("recoveries_fr", s.recoveries[static_cast<std::size_t>(kvfreeze::Recovery::full)]);
+  json.put("recoveries_rr", s.recoveries[static_cast<std::size_t>(kvfreeze::Recovery::rewalk)]);
+  json.put("attend_seconds_per_token", s.attend_seconds_per_token);
+  json.put("advance_seconds_per_token", s.advance_seconds_per_token);
 }
 
 double median(std::vector<double> values) {

@@ -3,7 +3,7 @@
 #include <kvfreeze/report.hpp>
 #include <kvfreeze/types.hpp>
 
-#include <nlohmann/json_fwd.hpp>
+#include "json.hpp"
 
 #include <array>
 #include <cstddef>
@@ -55,7 +55,7 @@ struct RunSummary {
 RunSummary summarise(std::span<Step const> steps);
 
 /// @brief Adds a summary's figures to a flat JSON object.
-void put_figures(nlohmann::ordered_json& json, RunSummary const& summary);
+void put_figures(Json& json, RunSummary const& summary);
 
 /// @brief The middle value; the mean of the two in the middle of an even number.
 double median(std::vector<double> values);

@@ -5,8 +5,6 @@
 #include "../user_error.hpp"
 #include "commands.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 #include <cstdio>
 #include <string>
@@ -72,11 +70,11 @@ void bench(BenchOptions const& o) {
   Run plain = engine.make_plain_run();
   Run run = engine.make_run(preset);
 
-  nlohmann::ordered_json json;
-  json["command"] = "bench";
+  Json json;
+  json.put("command", "bench");
   engine.put_settings(json, preset);
-  json["generated_tokens"] = o.tokens;
-  json["depths"] = depths;
+  json.put("generated_tokens", o.tokens);
+  json.put("depths", depths);
   std::vector<std::vector<std::string>> table{
       {"depth", "plain tok/s", std::string(preset.name) + " tok/s", "ratio", "plain attend ms",
        "attend ms", "advance ms", "exact", "resident"}};
@@ -107,23 +105,23 @@ void bench(BenchOptions const& o) {
          format_number(slow.attend_milliseconds, 3), format_number(fast.attend_milliseconds, 3),
          format_number(fast.advance_milliseconds, 3), format_percent(summary.exact_fraction_mean),
          format_percent(summary.resident_fraction_mean)});
-    json["plain_decode_tokens_per_second"].push_back(slow.tokens_per_second);
-    json["decode_tokens_per_second"].push_back(fast.tokens_per_second);
-    json["plain_attend_milliseconds_per_token"].push_back(slow.attend_milliseconds);
-    json["attend_milliseconds_per_token"].push_back(fast.attend_milliseconds);
-    json["plain_advance_milliseconds_per_token"].push_back(slow.advance_milliseconds);
-    json["advance_milliseconds_per_token"].push_back(fast.advance_milliseconds);
-    json["exact_fraction_mean"].push_back(summary.exact_fraction_mean);
-    json["resident_fraction_mean"].push_back(summary.resident_fraction_mean);
-    json["touched_fraction_mean"].push_back(summary.touched_fraction_mean);
-    json["moved_bytes_per_step_mean"].push_back(summary.moved_bytes_per_step_mean);
+    json.append("plain_decode_tokens_per_second", slow.tokens_per_second);
+    json.append("decode_tokens_per_second", fast.tokens_per_second);
+    json.append("plain_attend_milliseconds_per_token", slow.attend_milliseconds);
+    json.append("attend_milliseconds_per_token", fast.attend_milliseconds);
+    json.append("plain_advance_milliseconds_per_token", slow.advance_milliseconds);
+    json.append("advance_milliseconds_per_token", fast.advance_milliseconds);
+    json.append("exact_fraction_mean", summary.exact_fraction_mean);
+    json.append("resident_fraction_mean", summary.resident_fraction_mean);
+    json.append("touched_fraction_mean", summary.touched_fraction_mean);
+    json.append("moved_bytes_per_step_mean", summary.moved_bytes_per_step_mean);
   }
   progress.finish();
-  json["prefill_tokens_per_second"] = summarise(run.steps()).prefill_tokens_per_second;
-  json["plain_prefill_tokens_per_second"] = summarise(plain.steps()).prefill_tokens_per_second;
+  json.put("prefill_tokens_per_second", summarise(run.steps()).prefill_tokens_per_second);
+  json.put("plain_prefill_tokens_per_second", summarise(plain.steps()).prefill_tokens_per_second);
   print_table(table);
   if (!o.common.json.empty()) {
-    write_text_file(o.common.json, json.dump(2) + "\n");
+    write_text_file(o.common.json, json.text());
   }
 }
 

@@ -10,8 +10,6 @@
 #include "../watch.hpp"
 #include "commands.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -280,33 +278,33 @@ std::vector<std::vector<std::string>> summary_table(Preset const& preset, RunSum
   return table;
 }
 
-nlohmann::ordered_json figures(Engine const& engine, Preset const& preset, GenerateOptions const& o,
-                               Generation const& generation, RunSummary const& summary,
-                               std::optional<RunSummary> const& plain, std::string const& text) {
-  nlohmann::ordered_json json;
-  json["command"] = "generate";
+Json figures(Engine const& engine, Preset const& preset, GenerateOptions const& o,
+             Generation const& generation, RunSummary const& summary,
+             std::optional<RunSummary> const& plain, std::string const& text) {
+  Json json;
+  json.put("command", "generate");
   engine.put_settings(json, preset);
-  json["prompt_tokens"] = generation.prompt().size();
-  json["generated_tokens"] = generation.generated().size();
-  json["temperature"] = o.sampler.temperature;
-  json["top_p"] = o.sampler.top_p;
-  json["repeat_penalty"] = o.sampler.repeat_penalty;
-  json["seed"] = o.seed;
-  json["seconds_to_first_token"] = generation.seconds_to_first_token();
+  json.put("prompt_tokens", generation.prompt().size());
+  json.put("generated_tokens", generation.generated().size());
+  json.put("temperature", o.sampler.temperature);
+  json.put("top_p", o.sampler.top_p);
+  json.put("repeat_penalty", o.sampler.repeat_penalty);
+  json.put("seed", o.seed);
+  json.put("seconds_to_first_token", generation.seconds_to_first_token());
   put_figures(json, summary);
   if (plain) {
     put_figures(json, generation.quality());
-    json["plain_prefill_tokens_per_second"] = plain->prefill_tokens_per_second;
-    json["plain_decode_tokens_per_second"] = plain->decode_tokens_per_second;
-    json["plain_attend_seconds_per_token"] = plain->attend_seconds_per_token;
-    json["plain_resident_bytes_peak"] = plain->resident_bytes_peak;
+    json.put("plain_prefill_tokens_per_second", plain->prefill_tokens_per_second);
+    json.put("plain_decode_tokens_per_second", plain->decode_tokens_per_second);
+    json.put("plain_attend_seconds_per_token", plain->attend_seconds_per_token);
+    json.put("plain_resident_bytes_peak", plain->resident_bytes_peak);
   } else {
     for (char const* key :
          {"perplexity_plain", "perplexity", "perplexity_ratio", "kl_mean", "top1_agreement"}) {
-      json[key] = nullptr;  // only --compare knows
+      json.put(key, nullptr);  // only --compare knows
     }
   }
-  json["generated_text"] = text;
+  json.put("generated_text", text);
   return json;
 }
 
@@ -352,9 +350,7 @@ void generate(GenerateOptions const& options) {
   print_table(table);
   if (!o.common.json.empty()) {
     write_text_file(o.common.json,
-                    figures(engine, preset, o, generation, summary, plain, text)
-                            .dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
-                        "\n");
+                    figures(engine, preset, o, generation, summary, plain, text).text());
   }
   if (!o.html.empty()) {
     write_text_file(o.html, render_html({.title = "kvfreeze: " + std::to_string(generated.size()) +

@@ -4,8 +4,6 @@
 #include "../user_error.hpp"
 #include "commands.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -136,21 +134,21 @@ void passkey(PasskeyOptions const& options) {
   std::printf("keys found in texts of %zu tokens\n\n", prompt_tokens);
   print_table(table);
   if (!o.common.json.empty()) {
-    nlohmann::ordered_json json;
-    json["command"] = "passkey";
+    Json json;
+    json.put("command", "passkey");
     engine.put_settings(json, preset);
-    json["prompt_tokens"] = prompt_tokens;
-    json["generated_tokens"] = answer_tokens;
-    json["keys_per_depth"] = o.keys;
-    json["depths_percent"] = depths;
-    json["found_plain_by_depth"] = found_plain_by_depth;
-    json["found_by_depth"] = found_by_depth;
-    json["accuracy_plain"] = share(found_plain);
-    json["accuracy"] = share(found);
+    json.put("prompt_tokens", prompt_tokens);
+    json.put("generated_tokens", answer_tokens);
+    json.put("keys_per_depth", o.keys);
+    json.put("depths_percent", depths);
+    json.put("found_plain_by_depth", found_plain_by_depth);
+    json.put("found_by_depth", found_by_depth);
+    json.put("accuracy_plain", share(found_plain));
+    json.put("accuracy", share(found));
     put_figures(json, summary);
-    json["plain_prefill_tokens_per_second"] = plain_summary.prefill_tokens_per_second;
-    json["plain_decode_tokens_per_second"] = plain_summary.decode_tokens_per_second;
-    write_text_file(o.common.json, json.dump(2) + "\n");
+    json.put("plain_prefill_tokens_per_second", plain_summary.prefill_tokens_per_second);
+    json.put("plain_decode_tokens_per_second", plain_summary.decode_tokens_per_second);
+    write_text_file(o.common.json, json.text());
   }
 }
 

@@ -5,8 +5,6 @@
 #include "../user_error.hpp"
 #include "commands.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -83,25 +81,25 @@ void score_chunk(std::vector<int> const& chunk, int from, Run& plain,
   }
 }
 
-nlohmann::ordered_json figures(Engine const& engine, ScoreOptions const& o,
-                               Candidate const& candidate, RunSummary const& plain) {
+Json figures(Engine const& engine, ScoreOptions const& o, Candidate const& candidate,
+             RunSummary const& plain) {
   RunSummary const summary = summarise(candidate.run.steps());
   Quality const quality = summarise(candidate.predictions);
-  nlohmann::ordered_json json;
-  json["command"] = "score";
+  Json json;
+  json.put("command", "score");
   engine.put_settings(json, *candidate.preset);
-  json["text"] = o.text;
-  json["offset_bytes"] = o.offset;
-  json["chunks"] = o.chunks;
-  json["from_position"] = o.from;
-  json["scored_positions"] = quality.positions;
-  json["generated_tokens"] = 0;
+  json.put("text", o.text);
+  json.put("offset_bytes", o.offset);
+  json.put("chunks", o.chunks);
+  json.put("from_position", o.from);
+  json.put("scored_positions", quality.positions);
+  json.put("generated_tokens", 0);
   put_figures(json, summary);
   put_figures(json, quality);
-  json["seconds_per_token"] = 1.0 / summary.decode_tokens_per_second;
-  json["seconds_per_token_plain"] = 1.0 / plain.decode_tokens_per_second;
-  json["plain_decode_tokens_per_second"] = plain.decode_tokens_per_second;
-  json["plain_prefill_tokens_per_second"] = plain.prefill_tokens_per_second;
+  json.put("seconds_per_token", 1.0 / summary.decode_tokens_per_second);
+  json.put("seconds_per_token_plain", 1.0 / plain.decode_tokens_per_second);
+  json.put("plain_decode_tokens_per_second", plain.decode_tokens_per_second);
+  json.put("plain_prefill_tokens_per_second", plain.prefill_tokens_per_second);
   return json;
 }
 
@@ -156,8 +154,9 @@ void score(ScoreOptions const& o) {
 
   RunSummary const plain_summary = summarise(plain.steps());
   Quality const quality = summarise(candidates.front().predictions);
-  std::printf("%zu positions from %d on, %d x %d tokens of %s\n\n", quality.positions, o.from,
-              o.chunks, o.common.context, o.text.c_str());
+  std::printf("%zu positions from %d on, %d x %d tokens of %s, weights %s\n\n", quality.positions,
+              o.from, o.chunks, o.common.context, o.text.c_str(),
+              std::string(weight_type_name(o.common.weights)).c_str());
   std::vector<std::vector<std::string>> table{{"cache", "perplexity", "ratio", "KL (nats)", "top-1",
                                                "exact", "peak", "resident", "peak", "touched",
                                                "moved/step", "ms/token"}};
@@ -166,14 +165,14 @@ void score(ScoreOptions const& o) {
                    format_percent(plain_summary.resident_fraction_peak),
                    format_percent(plain_summary.touched_fraction_mean), "0 B",
                    format_number(1e3 / plain_summary.decode_tokens_per_second, 2)});
-  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  std::vector<Json> all;
   for (Candidate const& candidate : candidates) {
     table.push_back(table_row(candidate));
     all.push_back(figures(engine, o, candidate, plain_summary));
   }
   print_table(table);
   if (!o.common.json.empty()) {
-    write_text_file(o.common.json, (all.size() == 1 ? all.front() : all).dump(2) + "\n");
+    write_text_file(o.common.json, json_text(all));
   }
 }
 
