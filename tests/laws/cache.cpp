@@ -4,7 +4,9 @@
 
 using namespace kvfreeze;
 
-TEST_CASE("cache laws: KvFreeze", "[laws][cache]") { laws::cache<presets::KvFreeze<>>(); }
+TEST_CASE("cache laws: KvFreeze", "[laws][cache]") {
+  laws::cache<presets::KvFreeze<>>({.scheduler = {.missed_mass = 0.1F, .dense_rows = 0}});
+}
 
 TEST_CASE("cache laws: AsrKfEgr", "[laws][cache]") {
   laws::cache<presets::AsrKfEgr<>>({.scheduler = {.softness = 0.5F}});
@@ -14,6 +16,8 @@ TEST_CASE("cache laws: AsrKfEgrEager", "[laws][cache]") {
   laws::cache<presets::AsrKfEgrEager<>>({.scheduler = {.softness = 0.5F}});
 }
 
-TEST_CASE("cache laws: StreamingLlm", "[laws][cache]") { laws::cache<presets::StreamingLlm<>>(); }
+TEST_CASE("cache laws: StreamingLlm", "[laws][cache]") {
+  laws::cache<presets::StreamingLlm<>>({.scheduler = {.capacity = 40}});
+}
 
 TEST_CASE("cache laws: Plain", "[laws][cache]") { laws::cache<presets::Plain<>>(); }

@@ -21,7 +21,8 @@ void faults(laws::Settings<Cache> const& settings = {}) {
 }  // namespace
 
 TEST_CASE("every fault is survived: KvFreeze", "[laws][cache][faults]") {
-  faults<presets::KvFreeze<Half, Tier>>({.scheduler = {.missed_mass = 0.1F, .stay = 2}});
+  faults<presets::KvFreeze<Half, Tier>>(
+      {.scheduler = {.missed_mass = 0.1F, .stay = 2, .dense_rows = 0}});
 }
 
 TEST_CASE("every fault is survived: AsrKfEgr", "[laws][cache][faults]") {

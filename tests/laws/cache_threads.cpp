@@ -15,7 +15,7 @@ void threads(laws::Settings<Cache> const& settings = {}) {
 }  // namespace
 
 TEST_CASE("threads decide nothing: KvFreeze", "[laws][cache][threads]") {
-  threads<presets::KvFreeze<>>({.scheduler = {.missed_mass = 0.1F, .stay = 2}});
+  threads<presets::KvFreeze<>>({.scheduler = {.missed_mass = 0.1F, .stay = 2, .dense_rows = 0}});
 }
 
 TEST_CASE("threads decide nothing: AsrKfEgr", "[laws][cache][threads]") {
@@ -34,5 +34,5 @@ TEST_CASE("threads decide nothing: granules, memory and counting", "[laws][cache
 TEST_CASE("threads decide nothing: sleeping ladder over boxes", "[laws][cache][threads]") {
   threads<KvFreezeCache<Layout<BFloat16>, EmaMassScorer<BoxDigest<>>, MassLadderScheduler<true>,
                         HostTier, MissedMassTrigger>>(
-      {.scheduler = {.missed_mass = 0.2F, .stay = 1, .softness = 0.5F}});
+      {.scheduler = {.missed_mass = 0.2F, .stay = 1, .softness = 0.5F, .dense_rows = 0}});
 }

@@ -12,7 +12,7 @@ using Tier = Statistics<HostTier>;
 
 TEST_CASE("traffic is bounded: KvFreeze", "[laws][cache][traffic]") {
   laws::traffic_is_bounded<presets::KvFreeze<Half, Tier>>(
-      {.scheduler = {.missed_mass = 0.05F, .stay = 1}});
+      {.scheduler = {.missed_mass = 0.05F, .stay = 1, .dense_rows = 0}});
 }
 
 TEST_CASE("traffic is bounded: AsrKfEgrEager", "[laws][cache][traffic]") {
@@ -26,11 +26,11 @@ TEST_CASE("traffic is bounded: granules of 4, layer lanes", "[laws][cache][traff
 }
 
 TEST_CASE("what was thawed stays", "[laws][cache][traffic]") {
-  laws::what_was_thawed_stays<presets::KvFreeze<>>({.scheduler = {.missed_mass = 0.1F, .stay = 5}},
-                                                   5);
+  laws::what_was_thawed_stays<presets::KvFreeze<>>(
+      {.scheduler = {.missed_mass = 0.1F, .stay = 5, .dense_rows = 0}}, 5);
   laws::what_was_thawed_stays<KvFreezeCache<Layout<Half>, EmaMassScorer<BoxDigest<>>,
                                             MassLadderScheduler<true>, HostTier, NeverTrigger>>(
-      {.scheduler = {.missed_mass = 0.1F, .stay = 3, .softness = 1.0F}}, 3);
+      {.scheduler = {.missed_mass = 0.1F, .stay = 3, .softness = 1.0F, .dense_rows = 0}}, 3);
 }
 
 namespace {
@@ -62,7 +62,7 @@ TEST_CASE("what did not fit is first in line", "[laws][cache][traffic]") {
   limits.sinks = 0;
   limits.window = 8;
   limits.transfer_bytes = 10 * 2 * 16 * sizeof(float);
-  Cache cache(one_lane, limits, {}, {.missed_mass = 0.02F, .stay = 1});
+  Cache cache(one_lane, limits, {}, {.missed_mass = 0.02F, .stay = 1, .dense_rows = 0});
   auto const sequence = cache.open();
   auto const step = [&](int key_axis, float key, std::vector<std::pair<int, float>> const& query) {
     AxisStep in(one_lane, key_axis, key, query);
@@ -118,7 +118,8 @@ TEST_CASE("sleepers cost nothing", "[laws][cache][traffic]") {
     }
     return late;
   };
-  std::size_t const awake = touched(MassLadderScheduler<true>{.stay = 1});
-  std::size_t const asleep = touched(MassLadderScheduler<true>{.stay = 1, .softness = 0.25F});
+  std::size_t const awake = touched(MassLadderScheduler<true>{.stay = 1, .dense_rows = 0});
+  std::size_t const asleep =
+      touched(MassLadderScheduler<true>{.stay = 1, .softness = 0.25F, .dense_rows = 0});
   CHECK(asleep * 3 < awake * 2);
 }

@@ -8,13 +8,13 @@ using kvfreeze_test::random_operations;
 TEST_CASE("random operations: box, sleeping mass ladder, in place", "[property]") {
   random_operations<KvFreezeCache<Layout<float>, WindowMassScorer<BoxDigest<>>,
                                   MassLadderScheduler<true>, InPlaceTier, MissedMassTrigger>>(
-      {.missed_mass = 0.1F, .stay = 1, .softness = 0.3F});
+      {.missed_mass = 0.1F, .stay = 1, .softness = 0.3F, .dense_rows = 0});
 }
 
 TEST_CASE("random operations: cuboid, granule 4, water level", "[property]") {
   random_operations<KvFreezeCache<Layout<Half, 4>, InstantMassScorer<CuboidDigest<>>,
                                   WaterLevelScheduler<>, HostTier, NeverTrigger>>(
-      {.missed_mass = 0.1F, .stay = 2});
+      {.missed_mass = 0.1F, .stay = 2, .dense_rows = 0});
 }
 
 TEST_CASE("random operations: mean key, granule 16, over capacity", "[property]") {

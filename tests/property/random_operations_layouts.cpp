@@ -8,13 +8,13 @@ using kvfreeze_test::random_operations;
 TEST_CASE("random operations: float, granule 1, layer lanes, sleeping water level", "[property]") {
   random_operations<KvFreezeCache<Layout<float, 1, Grouping::layer>, InstantMassScorer<KeyCodes<8>>,
                                   WaterLevelScheduler<true>, HostTier, MissedMassTrigger>>(
-      {.softness = 0.5F});
+      {.softness = 0.5F, .dense_rows = 0});
 }
 
 TEST_CASE("random operations: BFloat16, granule 4, mass ladder, checksummed", "[property]") {
   random_operations<KvFreezeCache<Layout<BFloat16, 4>, EmaMassScorer<KeyCodes<2>>,
                                   MassLadderScheduler<>, Checksummed<HostTier>, QueryDriftTrigger>>(
-      {.missed_mass = 0.2F, .stay = 2});
+      {.missed_mass = 0.2F, .stay = 2, .dense_rows = 0});
 }
 
 TEST_CASE("random operations: float, granule 16, fixed budget, statistics", "[property]") {

@@ -5,7 +5,13 @@
 using namespace kvfreeze;
 using kvfreeze_test::random_operations;
 
-TEST_CASE("random operations: KvFreeze", "[property]") { random_operations<presets::KvFreeze<>>(); }
+TEST_CASE("random operations: KvFreeze", "[property]") {
+  random_operations<presets::KvFreeze<>>({.missed_mass = 0.05F, .stay = 3, .dense_rows = 0});
+}
+
+TEST_CASE("random operations: KvFreeze as it comes", "[property]") {
+  random_operations<presets::KvFreeze<>>();
+}
 
 TEST_CASE("random operations: AsrKfEgr", "[property]") {
   random_operations<presets::AsrKfEgr<>>({.softness = 0.5F});
@@ -16,7 +22,7 @@ TEST_CASE("random operations: AsrKfEgrEager", "[property]") {
 }
 
 TEST_CASE("random operations: StreamingLlm", "[property]") {
-  random_operations<presets::StreamingLlm<>>();
+  random_operations<presets::StreamingLlm<>>({.capacity = 50});
 }
 
 TEST_CASE("random operations: Plain", "[property]") { random_operations<presets::Plain<>>(); }

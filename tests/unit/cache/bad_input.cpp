@@ -156,7 +156,7 @@ TEST_CASE("calls with wrong arguments change nothing", "[cache][bad input]") {
   limits.max_sequences = 1;
   limits.window = 8;
   limits.parts = 2;
-  Cache cache(shape, limits);
+  Cache cache(shape, limits, {}, {.dense_rows = 0});
   kvfreeze_test::CheckedSequence<Cache> sequence(cache, 4);
   sequence.attend(80);
   for (int i = 0; i < 10; ++i) {
