@@ -137,7 +137,10 @@ class KvFreezeCache {
     }
     context_.memory.close(handle.index);
     sequence.open = false;
-    host::deal_shares(context_);
+    try {
+      replan();  // now, not at the next advance(): the others may wait for the room
+    } catch (TierError const&) {  // they keep what they have until then
+    }
   }
 
   /// @brief Tokens of the sequence, finished steps only.
