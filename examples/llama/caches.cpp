@@ -25,15 +25,18 @@ std::string plain_letters(std::string_view name) {
 
 std::span<Preset const> presets() {
   static std::array const all{
-      Preset{"KvFreeze", "recall before attention by key digests; rows exact or frozen (default)",
+      Preset{"KvFreeze", true,
+             "recall before attention by key digests; rows exact or frozen (default)",
              &make_kv_freeze},
-      Preset{"AsrKfEgr", "the paper's rules; sleeping rows ask their digest before they move",
+      Preset{"AsrKfEgr", true, "the paper's rules; sleeping rows ask their digest before they move",
              &make_asr_kf_egr},
-      Preset{"AsrKfEgrEager", "the paper's rules to the letter: rows thaw when their timer ends",
+      Preset{"AsrKfEgrEager", true,
+             "the paper's rules to the letter: rows thaw when their timer ends",
              &make_asr_kf_egr_eager},
-      Preset{"StreamingLlm", "sinks and a window of recent rows, the rest is dropped",
+      Preset{"StreamingLlm", false, "sinks and a window of recent rows, the rest is dropped",
              &make_streaming_llm},
-      Preset{"Plain", "every row exact, always: what the others are measured against", &make_plain},
+      Preset{"Plain", true, "every row exact, always: what the others are measured against",
+             &make_plain},
   };
   return all;
 }

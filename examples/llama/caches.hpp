@@ -65,6 +65,7 @@ class AttentionCache {
 /// A named composition of policies.
 struct Preset {
   std::string_view name;
+  bool lossless;  ///< a frozen row comes back as it was
   std::string_view description;
   std::unique_ptr<AttentionCache> (*make)(CacheSettings const&);
 };

@@ -1,17 +1,15 @@
 #pragma once
 
+#include "backend.hpp"
 #include "caches.hpp"
+#include "graph.hpp"
 #include "model.hpp"
-
-#include <ggml-cpp.h>
 
 #include <atomic>
 #include <exception>
 #include <memory>
 #include <span>
 #include <vector>
-
-struct ggml_threadpool;
 
 namespace llama {
 
@@ -25,7 +23,6 @@ class Decoder {
   Decoder(Model const& model, int threads);
   Decoder(Decoder const&) = delete;
   Decoder& operator=(Decoder const&) = delete;
-  ~Decoder();
 
   /// @brief Appends tokens to the cache. The caller ends the step with `cache.advance()`.
   /// @return logits of the last token, valid until the next call
@@ -33,38 +30,19 @@ class Decoder {
   std::span<float const> evaluate(AttentionCache& cache, std::span<int const> tokens);
 
  private:
-  struct Graph {
-    int tokens = 0;
-    ggml_context_ptr context;
-    ggml_gallocr_ptr memory;
-    ggml_cgraph* nodes = nullptr;
-    ggml_tensor* token_input = nullptr;
-    ggml_tensor* position_input = nullptr;
-    ggml_tensor* logits = nullptr;
-  };
-
   /// What the custom operation of a layer is told.
   struct LayerCall {
     Decoder* decoder;
     int layer;
   };
 
-  struct ThreadpoolDeleter {
-    void operator()(ggml_threadpool* pool) const;
-  };
-
-  [[nodiscard]] std::unique_ptr<Graph> build(int tokens);
-  ggml_tensor* attention(Graph const& graph, ggml_tensor* hidden, int layer);
-  ggml_tensor* feed_forward(Graph const& graph, ggml_tensor* hidden, int layer) const;
-  ggml_tensor* normalise(Graph const& graph, ggml_tensor* x, ggml_tensor* weight) const;
   static void attend(ggml_tensor* out, ggml_tensor const* q, ggml_tensor const* k,
                      ggml_tensor const* v, int thread, int threads, void* call);
   void attend_layer(int layer, ggml_tensor* out, ggml_tensor const* q, ggml_tensor const* k,
                     ggml_tensor const* v, kvfreeze::Part part) noexcept;
 
   Model const& model_;
-  ggml_backend_ptr backend_;
-  std::unique_ptr<ggml_threadpool, ThreadpoolDeleter> threadpool_;
+  Backend backend_;
   std::vector<LayerCall> calls_;
   std::unique_ptr<Graph> decode_;   // one token
   std::unique_ptr<Graph> prefill_;  // as many as last time

@@ -20,6 +20,8 @@ class Engine {
 
   [[nodiscard]] ModelShape const& shape() const { return model_.shape(); }
 
+  [[nodiscard]] Model const& model() const { return model_; }
+
   [[nodiscard]] Tokenizer const& tokenizer() const { return tokenizer_; }
 
   /// @brief A run through a preset with the options' limits.

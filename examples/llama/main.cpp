@@ -16,7 +16,8 @@
 namespace {
 
 constexpr int exit_bad_input = 2;
-constexpr std::array<std::string_view, 4> commands{"generate", "score", "passkey", "bench"};
+constexpr std::array<std::string_view, 5> commands{"generate", "score", "passkey", "bench",
+                                                   "check"};
 
 void add_common(CLI::App& app, llama::CommonOptions& o) {
   app.add_option("--model", o.model, "GGUF file of a Llama-architecture model")
@@ -128,6 +129,23 @@ void add_bench(CLI::App& app, llama::BenchOptions& o) {
   app.add_option("--text", o.text, "file to fill the cache from (default: built-in prose)");
 }
 
+void add_check(CLI::App& app, llama::CheckOptions& o) {
+  app.add_option("--model", o.common.model, "GGUF file of a Llama-architecture model")
+      ->envname("KVFREEZE_MODEL")
+      ->required();
+  app.add_option("--text", o.text, "file to read (default: built-in prose)");
+  app.add_option("--tokens", o.tokens, "tokens of it that are the prompt")
+      ->check(CLI::Range(64, 4096))
+      ->capture_default_str();
+  app.add_option("--steps", o.steps, "tokens that are decoded one by one after it")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--threads", o.common.threads, "threads of the model")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  app.add_option("--json", o.common.json, "write every figure to this file");
+}
+
 void list_presets() {
   for (llama::Preset const& preset : llama::presets()) {
     std::printf("%-14s %s\n", std::string(preset.name).c_str(),
@@ -144,7 +162,7 @@ int run(std::vector<std::string> arguments) {
   bool const names_command = !bare && !arguments[0].starts_with("-");
   if (names_command && !is_command(arguments[0])) {
     throw llama::UserError("unknown command '" + arguments[0] +
-                           "'; there are generate, score, passkey, bench");
+                           "'; there are generate, score, passkey, bench, check");
   }
   if (bare || (!names_command && arguments[0] != "--help" && arguments[0] != "-h")) {
     arguments.insert(arguments.begin(), "generate");  // it may be left out
@@ -161,6 +179,7 @@ int run(std::vector<std::string> arguments) {
   llama::ScoreOptions score_options;
   llama::PasskeyOptions passkey_options;
   llama::BenchOptions bench_options;
+  llama::CheckOptions check_options;
   score_options.common.weights = llama::WeightType::f32;
   bench_options.common.context = 8192;
   passkey_options.common.context = 0;  // what the text needs
@@ -168,10 +187,12 @@ int run(std::vector<std::string> arguments) {
   CLI::App* const score = app.add_subcommand("score", "quality against a plain cache on a text");
   CLI::App* const passkey = app.add_subcommand("passkey", "find a number hidden in a long text");
   CLI::App* const bench = app.add_subcommand("bench", "decode speed at several depths");
+  CLI::App* const check = app.add_subcommand("check", "our attention against ggml's");
   add_generate(*generate, generate_options);
   add_score(*score, score_options);
   add_passkey(*passkey, passkey_options);
   add_bench(*bench, bench_options);
+  add_check(*check, check_options);
 
   try {
     std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
@@ -190,8 +211,10 @@ int run(std::vector<std::string> arguments) {
     llama::score(score_options);
   } else if (passkey->parsed()) {
     llama::passkey(passkey_options);
-  } else {
+  } else if (bench->parsed()) {
     llama::bench(bench_options);
+  } else {
+    return llama::check(check_options) ? 0 : 1;
   }
   return 0;
 }

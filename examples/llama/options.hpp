@@ -58,6 +58,13 @@ struct PasskeyOptions {
   std::uint64_t seed = 1;
 };
 
+struct CheckOptions {
+  CommonOptions common;
+  std::string text;
+  int tokens = 512;  ///< of the prompt
+  int steps = 64;    ///< tokens decoded one by one after it
+};
+
 struct BenchOptions {
   CommonOptions common;
   std::string depths = "0,1024,2048,4096,8000";

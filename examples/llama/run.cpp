@@ -3,6 +3,7 @@
 #include "watch.hpp"
 
 #include <algorithm>
+#include <stdexcept>
 #include <utility>
 
 namespace llama {
@@ -73,6 +74,9 @@ kvfreeze::StepReport Run::feed(std::span<int const> tokens, StepKind kind) {
       .advance_seconds = cache_->advance_seconds() - advanced,
   });
   accounted_ = static_cast<int>(tokens_.size());
+  if (report.rewind_to && kind != StepKind::decode) {
+    throw std::logic_error("the cache asks for a rewind after a step without logits");
+  }
   return report;
 }
 

@@ -273,7 +273,7 @@ std::string const& Tokenizer::decode(int token) const {
   return bytes_.at(static_cast<std::size_t>(token));
 }
 
-std::string Tokenizer::decode(std::vector<int> const& tokens) const {
+std::string Tokenizer::decode(std::span<int const> tokens) const {
   std::string text;
   for (int const token : tokens) {
     text += decode(token);

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -31,7 +32,7 @@ class Tokenizer {
   /// @brief The text of one token: raw bytes, maybe a part of a character.
   [[nodiscard]] std::string const& decode(int token) const;
 
-  [[nodiscard]] std::string decode(std::vector<int> const& tokens) const;
+  [[nodiscard]] std::string decode(std::span<int const> tokens) const;
 
   /// @brief A control token by its name.
   [[nodiscard]] std::optional<int> control(std::string_view name) const;

@@ -13,6 +13,11 @@ void score(ScoreOptions const& options);
 /// @brief Retrieval: a number hidden in a long text.
 void passkey(PasskeyOptions const& options);
 
+/// @brief Our attention against ggml's, and every lossless preset after a Full Reset against the
+/// plain cache.
+/// @return whether everything is as it should be
+bool check(CheckOptions const& options);
+
 /// @brief Decode speed at several depths.
 void bench(BenchOptions const& options);
 

@@ -1,19 +1,17 @@
 #include "../charts.hpp"
 #include "../engine.hpp"
+#include "../generation.hpp"
 #include "../prose.hpp"
 #include "../quality.hpp"
 #include "../report_html.hpp"
-#include "../sampler.hpp"
 #include "../status.hpp"
 #include "../text.hpp"
 #include "../user_error.hpp"
-#include "../watch.hpp"
 #include "commands.hpp"
 
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,7 +20,6 @@ namespace llama {
 
 namespace {
 
-constexpr std::size_t penalty_window = 256;  // recent tokens that the repeat penalty holds for
 constexpr std::string_view system_message =
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
 
@@ -76,138 +73,19 @@ std::vector<int> end_tokens(Tokenizer const& tokenizer) {
   return tokens;
 }
 
-/// @brief The text as it grows, with everything needed to take the last tokens back.
-class Generation {
- public:
-  Generation(Engine& engine, Preset const& preset, GenerateOptions const& options,
-             std::vector<int> prompt)
-      : options_(options),
-        tokenizer_(engine.tokenizer()),
-        prompt_(std::move(prompt)),
-        ends_(end_tokens(tokenizer_)),
-        sampler_(options.sampler, options.seed, options.stop_at_end ? std::vector<int>() : ends_),
-        run_(engine.make_run(preset)) {
-    if (options.compare) {
-      plain_ = engine.make_plain_run();
+/// Generates, and shows the text as it comes.
+void write_live(Tokenizer const& tokenizer, Generation& generation, int tokens) {
+  generation.read_prompt();
+  LiveText live(tokens);
+  generation.run([&](Generation::Event const& event) {
+    live.show(tokenizer.decode(event.token), event.report, event.generated,
+              event.tokens_per_second);
+    if (event.taken_back > 0) {
+      live.show_rewind(event.taken_back);
     }
-  }
-
-  void run() {
-    Watch const watch;
-    run_.prefill(prompt_);
-    seconds_to_first_token_ = watch.seconds();
-    if (plain_) {
-      plain_->prefill(prompt_);
-    }
-    LiveText live(options_.tokens);
-    while (static_cast<int>(places_.size()) < options_.tokens) {
-      int const token = sample();
-      if (std::find(ends_.begin(), ends_.end(), token) != ends_.end()) {
-        break;
-      }
-      kvfreeze::StepReport const report = run_.step(token);
-      if (plain_) {
-        plain_->step(token);
-      }
-      decode_watch_seconds_ += run_.steps().back().seconds;
-      int const generated = static_cast<int>(places_.size());
-      live.show(tokenizer_.decode(token), report, generated, generated / decode_watch_seconds_);
-      if (report.rewind_to) {
-        live.show_rewind(go_back(*report.rewind_to));
-      }
-    }
-    live.finish();
-  }
-
-  [[nodiscard]] std::vector<int> generated() const {
-    return {run_.tokens().begin() + static_cast<std::ptrdiff_t>(prompt_.size()),
-            run_.tokens().end()};
-  }
-
-  [[nodiscard]] Run& preset_run() { return run_; }
-
-  [[nodiscard]] std::optional<Run> const& plain_run() const { return plain_; }
-
-  [[nodiscard]] std::vector<int> const& prompt() const { return prompt_; }
-
-  [[nodiscard]] double seconds_to_first_token() const { return seconds_to_first_token_; }
-
-  [[nodiscard]] Quality quality() const {
-    std::vector<Prediction> predictions;
-    for (Place const& place : places_) {
-      predictions.push_back(place.prediction);
-    }
-    return summarise(predictions);
-  }
-
- private:
-  /// What is remembered of each generated token.
-  struct Place {
-    Sampler::State before;  // the sampler's state that the token was drawn from
-    Prediction prediction;
-  };
-
-  int sample() {
-    bool const cool = static_cast<int>(run_.tokens().size()) < cool_until_;
-    sampler_.set_temperature(cool ? rewalk_temperature() : options_.sampler.temperature);
-    Place place{.before = sampler_.state(), .prediction = {}};
-    std::span<int const> const text = run_.tokens();
-    int const token =
-        sampler_.sample(run_.logits(), text.last(std::min(text.size(), penalty_window)));
-    if (plain_) {
-      place.prediction = compare_logits(plain_->logits(), run_.logits(), token);
-    }
-    places_.push_back(place);
-    return token;
-  }
-
-  [[nodiscard]] double rewalk_temperature() const {
-    return options_.rewalk_temperature.value_or(0.5 * options_.sampler.temperature);
-  }
-
-  /// @brief Rewalk Regeneration: the text and the sampler go back; where they had been, the
-  /// temperature is lower this time.
-  /// @return generated tokens that were taken back
-  int go_back(int length) {
-    int const prompt = static_cast<int>(prompt_.size());
-    int const until = static_cast<int>(run_.tokens().size());
-    int const keep = std::max(length - prompt, 0);
-    int const dropped = static_cast<int>(places_.size()) - keep;
-    rewind(run_, length);
-    if (plain_) {
-      rewind(*plain_, length);
-    }
-    if (dropped > 0) {
-      sampler_.restore(places_[static_cast<std::size_t>(keep)].before);
-      places_.resize(static_cast<std::size_t>(keep));
-    }
-    cool_until_ = std::max(cool_until_, until);
-    if (++rewalks_ >= options_.max_rewalks) {
-      run_.quieten_triggers();
-    }
-    return dropped;
-  }
-
-  void rewind(Run& run, int length) {
-    run.rewind(length);
-    if (static_cast<std::size_t>(length) < prompt_.size()) {  // the prompt is not up for debate
-      run.prefill(std::span(prompt_).subspan(static_cast<std::size_t>(length)));
-    }
-  }
-
-  GenerateOptions const& options_;
-  Tokenizer const& tokenizer_;
-  std::vector<int> prompt_;
-  std::vector<int> ends_;
-  Sampler sampler_;
-  Run run_;
-  std::optional<Run> plain_;
-  std::vector<Place> places_;
-  int cool_until_ = 0;
-  int rewalks_ = 0;
-  double decode_watch_seconds_ = 0.0;
-  double seconds_to_first_token_ = 0.0;
-};
+  });
+  live.finish();
+}
 
 FidelityMap read_fidelities(Engine const& engine, Run& run) {
   FidelityMap map{.layers = engine.shape().layers,
@@ -333,15 +211,26 @@ void generate(GenerateOptions const& options) {
                     std::to_string(o.tokens) + " do not fit --context " +
                     std::to_string(o.common.context));
   }
-  Generation generation(engine, preset, o, tokens);
-  generation.run();
+  std::optional<Run> beside;
+  if (o.compare) {
+    beside = engine.make_plain_run();
+  }
+  Generation generation({.tokens = o.tokens,
+                         .sampler = o.sampler,
+                         .seed = o.seed,
+                         .rewalk_temperature = o.rewalk_temperature,
+                         .max_rewalks = o.max_rewalks,
+                         .ends = end_tokens(engine.tokenizer()),
+                         .stop_at_end = o.stop_at_end},
+                        tokens, engine.make_run(preset), std::move(beside));
+  write_live(engine.tokenizer(), generation, o.tokens);
 
   RunSummary const summary = summarise(generation.preset_run().steps());
   std::optional<RunSummary> plain;
   if (generation.plain_run()) {
     plain = summarise(generation.plain_run()->steps());
   }
-  std::vector<int> const generated = generation.generated();
+  std::span<int const> const generated = generation.generated();
   Utf8Stream characters;
   std::string const text = characters.push(engine.tokenizer().decode(generated));
   auto const table = summary_table(preset, summary, plain, generation.quality());

@@ -14,4 +14,7 @@ std::unique_ptr<AttentionCache> make_asr_kf_egr_eager(CacheSettings const& setti
 std::unique_ptr<AttentionCache> make_streaming_llm(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_plain(CacheSettings const& settings);
 
+/// Plain with rows of 32 bits. Not on the list of presets: `check` needs it.
+std::unique_ptr<AttentionCache> make_plain_float(CacheSettings const& settings);
+
 }  // namespace llama

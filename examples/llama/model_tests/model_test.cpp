@@ -7,13 +7,13 @@
 #include "prose.hpp"
 #include "quality.hpp"
 #include "run.hpp"
+#include "support.hpp"
 #include "text.hpp"
 #include "user_error.hpp"
 
 #include <catch2/catch.hpp>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -21,27 +21,6 @@
 using namespace llama;
 
 namespace {
-
-/// Empty where no model is at hand.
-std::string model_path() {
-  char const* const path = std::getenv("KVFREEZE_MODEL");
-  if (path == nullptr) {
-    WARN("KVFREEZE_MODEL is not set: nothing is tested here");
-  }
-  return path == nullptr ? "" : path;
-}
-
-CacheSettings settings_for(ModelShape const& shape, int threads) {
-  CacheSettings settings;
-  settings.shape = {.layers = shape.layers,
-                    .query_heads = shape.query_heads,
-                    .kv_heads = shape.kv_heads,
-                    .head_dim = shape.head_dim};
-  settings.limits.max_tokens = 512;
-  settings.limits.max_sequences = 1;
-  settings.limits.parts = threads;
-  return settings;
-}
 
 std::string message_of(std::string const& path) {
   try {
@@ -120,8 +99,8 @@ TEST_CASE("prefill, decode and two threads agree") {
   Decoder decoder(model, 1);
   Decoder two_threads(model, 2);
   Preset const& plain = find_preset("plain");
-  Run at_once(decoder, plain.make(settings_for(model.shape(), 1)));
-  Run one_by_one(decoder, plain.make(settings_for(model.shape(), 1)));
+  Run at_once(decoder, plain.make(settings_for(model.shape())));
+  Run one_by_one(decoder, plain.make(settings_for(model.shape())));
   Run parallel(two_threads, plain.make(settings_for(model.shape(), 2)));
   at_once.prefill(tokens);
   for (int const token : tokens) {
@@ -143,7 +122,7 @@ TEST_CASE("a cache's exception comes through ggml") {
   }
   Model const model(path);
   Decoder decoder(model, 1);
-  CacheSettings settings = settings_for(model.shape(), 1);
+  CacheSettings settings = settings_for(model.shape());
   settings.limits.max_tokens = 40;
   Run run(decoder, find_preset("plain").make(settings));
   run.prefill(std::vector<int>(40, 500));
