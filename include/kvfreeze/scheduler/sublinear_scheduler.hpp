@@ -31,7 +31,7 @@ struct SublinearScheduler {
 
   float softness = 2.0F;    ///< k, in [2^-8, 2^16]; larger sleeps later and shorter
   float threshold = -1.0F;  ///< τ in the scorer's units; negative: use `quantile`
-  float quantile = 0.5F;    ///< τ as a quantile of the candidates' scores, in [0, 1]
+  float quantile = 0.7F;    ///< τ as a quantile of the candidates' scores, in [0, 1]
   int history = 256;        ///< steps, in [1, 2^24]
   float forgive = 0.5F;     ///< share of the count kept after a high observation, in [0, 1]
   int period_steps = 1;     ///< steps of a period of the slow clock, in [1, 65536]

@@ -23,8 +23,8 @@ template <bool Sleeps = false>
 struct WaterLevelScheduler {
   static constexpr bool sleeps = Sleeps;
 
-  float missed_mass = 0.02F;  ///< ε where the cap is slack: mass that may be missed, in [0, 1]
-  int stay = 8;               ///< steps that a recall holds, in [1, 2^24]
+  float missed_mass = 0.06F;  ///< ε where the cap is slack: mass that may be missed, in [0, 1]
+  int stay = 4;               ///< steps that a recall holds, in [1, 2^24]
   float softness = 0.0F;      ///< as in MassLadderScheduler; 0: never asleep; else in [2^-8, 2^16]
   float hold = 0.5F;          ///< share of ε at which an exact granule still counts as wanted
   int dense_rows = 576;       ///< shorter lanes keep all: a scan would cost more than it saves
