@@ -81,18 +81,15 @@ void slide_window(LaneJob<C> const& job, RowList const& list, float const* logit
   Geometry const& g = job.geometry();
   Lane<C> const& lane = *ref.lane;
   forget_queries(job, lane.rows - 1);  // observed twice: the later one counts
-  bool const full = lane.held == g.window_queries;
-  float const* const leaving = full ? ring_entry(job, lane.held - 1) : nullptr;
-  int const left_at = full ? ring_position(job, lane.held - 1) : -1;
+  if (lane.held == g.window_queries) {
+    subtract_query(job, ring_entry(job, lane.held - 1), ring_position(job, lane.held - 1));
+  }
   for (int i = 0; i < list.count; ++i) {
     std::uint32_t const slot =
         list.slots != nullptr ? list.slots[i] : static_cast<std::uint32_t>(i);
     std::uint32_t& sum = ref.sums(slot / C::page)[slot % C::page];
     for (int h = 0; h < g.lane_queries; ++h) {
       sum += fixed_dot(logits[h * stride + i], g.dot_limit);
-    }
-    if (leaving != nullptr && position_of(ref, slot) <= left_at) {
-      sum -= dot_contribution(job, leaving, ref_key(ref, slot));
     }
   }
   push_query(job, lane.rows - 1);

@@ -198,7 +198,10 @@ void vote(LaneJob<C> const& job, Chunk const& chunk) noexcept {
       load_queries(job, query(i));
       push_query(job, ref.lane->rows - tokens + i);
     }
-    ref.for_each_exact([&](std::uint32_t slot, std::uint32_t) { rebuild_sums(job, slot); });
+    std::uint32_t* const slots = job.scratch->slots();
+    int exact = 0;
+    ref.for_each_exact([&](std::uint32_t slot, std::uint32_t) { slots[exact++] = slot; });
+    rebuild_sums(job, exact, [&](int i) { return slots[i]; });
     note_means(job);
   } else if constexpr (C::has_digest) {
     for (int i = std::max(tokens - votes, 0); i < tokens; ++i) {

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <kvfreeze/host/context.hpp>
+#include <kvfreeze/host/kernels/attention.hpp>
 #include <kvfreeze/host/kernels/dot.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 
@@ -23,19 +25,31 @@ inline float mean_dot(std::uint32_t sum, int queries, int heads) noexcept {
                             (static_cast<float>(queries) * static_cast<float>(heads) * 4096.0F);
 }
 
-/// One query's contribution to the sum of the row whose key starts at `key`.
+inline constexpr int window_batch = 64;  ///< rows whose contributions are computed together
+
+/// @brief One query's contributions to the sums of up to 64 rows.
+/// @param keys [count] where the rows' keys start, first head
 template <class C>
-std::uint32_t dot_contribution(LaneJob<C> const& job, float const* query,
-                               typename C::Value const* key) noexcept {
+void dot_contributions(LaneJob<C> const& job, float const* query,
+                       typename C::Value const* const* keys, int count,
+                       std::uint32_t* out) noexcept {
   Geometry const& g = job.geometry();
   int const dim = g.shape.head_dim;
-  std::uint32_t sum = 0;
-  for (int h = 0; h < g.lane_queries; ++h) {
-    sum += fixed_dot(dot(query + static_cast<std::ptrdiff_t>(h) * dim,
-                         key + static_cast<std::ptrdiff_t>(h / g.group) * dim, dim),
-                     g.dot_limit);
+  std::fill_n(out, count, 0U);
+  std::array<typename C::Value const*, window_batch> head_keys;
+  std::array<float, static_cast<std::size_t>(64 * window_batch)> logits;
+  for (int head = 0; head < g.heads_per_lane; ++head) {
+    for (int i = 0; i < count; ++i) {
+      head_keys[static_cast<std::size_t>(i)] = keys[i] + static_cast<std::ptrdiff_t>(head) * dim;
+    }
+    row_logits(head_keys.data(), count, query + static_cast<std::ptrdiff_t>(head) * g.group * dim,
+               g.group, dim, logits.data(), window_batch);
+    for (int h = 0; h < g.group; ++h) {
+      for (int i = 0; i < count; ++i) {
+        out[i] += fixed_dot(logits[static_cast<std::size_t>(h * window_batch + i)], g.dot_limit);
+      }
+    }
   }
-  return sum;
 }
 
 /// Entry of the ring that was pushed `age` queries ago (0: the newest).
@@ -80,24 +94,74 @@ int queries_seen(LaneJob<C> const& job, int position) noexcept {
   return seen;
 }
 
-/// @brief Sums of a granule over the window as it stands: as if it had never been away.
-/// @complexity O(window) dot products a row
-template <class C>
-void rebuild_sums(LaneJob<C> const& job, std::uint32_t slot) noexcept {
-  if constexpr (C::needs_queries) {
-    Geometry const& g = job.geometry();
+/// @brief Calls work(sums, positions, keys, count) for batches of the rows of some slots.
+/// @param slot_at the i-th slot
+template <class C, class SlotAt, class Work>
+void for_row_batches(LaneJob<C> const& job, int slots, SlotAt&& slot_at, Work&& work) noexcept {
+  std::array<std::uint32_t*, window_batch> sums;
+  std::array<int, window_batch> positions;
+  std::array<typename C::Value const*, window_batch> keys;
+  int count = 0;
+  for (int i = 0; i < slots; ++i) {
+    std::uint32_t const slot = slot_at(i);
     std::uint32_t const granule = C::in_place ? slot : job.ref.record(slot).granule;
     for (int row = 0; row < job.ref.rows_of(granule); ++row) {
-      int const seen = queries_seen(job, static_cast<int>(granule) * g.page + row);
-      std::uint32_t sum = 0;
-      for (int age = 0; age < seen; ++age) {
-        sum +=
-            dot_contribution(job, ring_entry(job, age),
-                             job.ref.k(slot) + static_cast<std::ptrdiff_t>(row) * g.row_elements);
-      }
-      job.ref.sums(slot)[row] = sum;
+      auto const at = static_cast<std::size_t>(count++);
+      sums[at] = job.ref.sums(slot) + row;
+      positions[at] = static_cast<int>(granule) * C::page + row;
+      keys[at] = job.ref.k(slot) + static_cast<std::ptrdiff_t>(row) * job.geometry().row_elements;
+    }
+    if (count + C::page > window_batch || i + 1 == slots) {
+      work(sums.data(), positions.data(), keys.data(), count);
+      count = 0;
     }
   }
+}
+
+/// @brief Sums of granules over the window as it stands: as if they had never been away.
+/// @complexity O(window) dot products a row
+template <class C, class SlotAt>
+void rebuild_sums(LaneJob<C> const& job, int slots, SlotAt&& slot_at) noexcept {
+  if constexpr (C::needs_queries) {
+    for_row_batches(job, slots, slot_at,
+                    [&](std::uint32_t* const* sums, int const* positions,
+                        typename C::Value const* const* keys, int count) {
+                      std::array<std::uint32_t, window_batch> add;
+                      for (int i = 0; i < count; ++i) {
+                        *sums[i] = 0;
+                      }
+                      for (int age = 0; age < job.lane().held; ++age) {
+                        dot_contributions(job, ring_entry(job, age), keys, count, add.data());
+                        for (int i = 0; i < count; ++i) {
+                          *sums[i] += ring_position(job, age) >= positions[i]
+                                          ? add[static_cast<std::size_t>(i)]
+                                          : 0U;
+                        }
+                      }
+                    });
+  }
+}
+
+/// Takes one query back from the sums of the exact rows that had seen it.
+template <class C>
+void subtract_query(LaneJob<C> const& job, float const* query, int query_position) noexcept {
+  std::uint32_t* const slots = job.scratch->slots();
+  int exact = 0;
+  job.ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
+    if (static_cast<int>(granule) * C::page <= query_position) {
+      slots[exact++] = slot;
+    }
+  });
+  for_row_batches(
+      job, exact, [&](int i) { return slots[i]; },
+      [&](std::uint32_t* const* sums, int const* positions, typename C::Value const* const* keys,
+          int count) {
+        std::array<std::uint32_t, window_batch> take;
+        dot_contributions(job, query, keys, count, take.data());
+        for (int i = 0; i < count; ++i) {
+          *sums[i] -= positions[i] <= query_position ? take[static_cast<std::size_t>(i)] : 0U;
+        }
+      });
 }
 
 /// @brief Takes the queries of rows from `rows` on back, exactly, from the ring and from the sums.
@@ -106,18 +170,8 @@ template <class C>
 void forget_queries(LaneJob<C> const& job, int rows) noexcept {
   if constexpr (C::needs_queries) {
     Lane<C>& lane = job.lane();
-    Geometry const& g = job.geometry();
     while (lane.held > 0 && ring_position(job, 0) >= rows) {
-      float const* const query = ring_entry(job, 0);
-      int const position = ring_position(job, 0);
-      job.ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
-        for (int row = 0; row < job.ref.rows_of(granule); ++row) {
-          if (static_cast<int>(granule) * g.page + row <= position) {
-            job.ref.sums(slot)[row] -= dot_contribution(
-                job, query, job.ref.k(slot) + static_cast<std::ptrdiff_t>(row) * g.row_elements);
-          }
-        }
-      });
+      subtract_query(job, ring_entry(job, 0), ring_position(job, 0));
       lane.queries -= 1;
       lane.held -= 1;
     }

@@ -68,12 +68,13 @@ int thaw_wanted(LaneJob<C> const& job, LaneFacts const& facts) {
   int const first = lane.slots;
   thaw_granules(job.context->memory, ref, job.context->tier, scratch, scratch.list(), count,
                 job.step());
-  for (int i = 0; i < count; ++i) {
-    std::uint32_t const granule = scratch.list()[i];
-    auto const slot = C::in_place ? granule : static_cast<std::uint32_t>(first + i);
-    rebuild_sums(job, slot);
-    if constexpr (C::needs_mass && C::has_digest) {
-      ref.record(slot).value = coarse(recall_score(job, granule));
+  auto const slot_at = [&](int i) {
+    return C::in_place ? scratch.list()[i] : static_cast<std::uint32_t>(first + i);
+  };
+  rebuild_sums(job, count, slot_at);
+  if constexpr (C::needs_mass && C::has_digest) {
+    for (int i = 0; i < count; ++i) {
+      ref.record(slot_at(i)).value = coarse(recall_score(job, scratch.list()[i]));
     }
   }
   return count;

@@ -44,9 +44,9 @@ void thaw_lane(LaneJob<C> const& job) {
   }
   int const first = ref.lane->slots;
   thaw_granules(job.context->memory, ref, job.context->tier, *job.scratch, list, count, job.step());
-  for (int i = 0; i < count; ++i) {
-    rebuild_sums(job, C::in_place ? list[i] : static_cast<std::uint32_t>(first + i));
-  }
+  rebuild_sums(job, count, [&](int i) {
+    return C::in_place ? list[i] : static_cast<std::uint32_t>(first + i);
+  });
   if (ref.lane->exact == ref.granules() && !ref.lane->ordered) {
     restore_order(ref, *job.scratch);
   }

@@ -113,9 +113,9 @@ void settle_lane(LaneJob<C> const& job) {
   int const first = lane.slots;
   thaw_granules(job.context->memory, ref, job.context->tier, *job.scratch, granules, count,
                 job.step());
-  for (int i = 0; i < count; ++i) {
-    rebuild_sums(job, C::in_place ? granules[i] : static_cast<std::uint32_t>(first + i));
-  }
+  rebuild_sums(job, count, [&](int i) {
+    return C::in_place ? granules[i] : static_cast<std::uint32_t>(first + i);
+  });
   lane.owed = 0;
   int const cut = job.geometry().granules(lane.rows) - 1;
   if (lane.rows % C::page != 0) {  // rows will be added to it: the tier's copy is stale
