@@ -204,8 +204,12 @@ int run(std::vector<std::string> arguments) {
   }
 
   if (generate->parsed()) {
-    // Without any option the newcomer gets the whole picture.
-    generate_options.compare = generate_options.compare || bare;
+    if (bare) {  // the newcomer gets the whole picture: a cap that binds, and the plain cache
+                 // beside
+      generate_options.compare = true;
+      generate_options.common.context = 1024;
+      generate_options.common.resident = 0.4;
+    }
     llama::generate(generate_options);
   } else if (score->parsed()) {
     llama::score(score_options);

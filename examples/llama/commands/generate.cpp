@@ -116,7 +116,7 @@ std::string recoveries_text(RunSummary const& s) {
 /// The figures of a preset, and beside them those of the plain cache where there are any.
 std::vector<std::vector<std::string>> summary_table(Preset const& preset, RunSummary const& s,
                                                     std::optional<RunSummary> const& plain,
-                                                    Quality const& quality) {
+                                                    Quality const& quality, std::size_t cap_bytes) {
   std::vector<std::vector<std::string>> table{{"", std::string(preset.name)}};
   std::vector<std::string> beside{"plain cache"};
   auto const add = [&](char const* what, std::string value, std::string plain_value) {
@@ -131,6 +131,9 @@ std::vector<std::vector<std::string>> summary_table(Preset const& preset, RunSum
       format_number(1e3 * (s.attend_seconds_per_token + s.advance_seconds_per_token), 2),
       format_number(1e3 * (p.attend_seconds_per_token + p.advance_seconds_per_token), 2));
   add("resident at the end", bytes(s.ledger.resident()), bytes(p.ledger.resident()));
+  if (cap_bytes != kvfreeze::unlimited) {
+    add("cap on resident bytes", bytes(cap_bytes), "none");
+  }
   add("resident, of a full cache, mean", format_percent(s.resident_fraction_mean),
       format_percent(p.resident_fraction_mean));
   add("in the tier at the end", bytes(s.ledger.tier), bytes(p.ledger.tier));
@@ -233,10 +236,16 @@ void generate(GenerateOptions const& options) {
   std::span<int const> const generated = generation.generated();
   Utf8Stream characters;
   std::string const text = characters.push(engine.tokenizer().decode(generated));
-  auto const table = summary_table(preset, summary, plain, generation.quality());
+  auto const table =
+      summary_table(preset, summary, plain, generation.quality(), engine.cap_bytes());
   std::printf("\n%zu tokens after a prompt of %zu; first token after %.2f s\n\n", generated.size(),
               tokens.size(), generation.seconds_to_first_token());
   print_table(table);
+  if (plain && o.common.weights == WeightType::file) {
+    std::printf(
+        "\nUp to 0.003 nats of the KL is ggml's own rounding; --weights f32 shows the cache "
+        "alone.\n");
+  }
   if (!o.common.json.empty()) {
     write_text_file(o.common.json,
                     figures(engine, preset, o, generation, summary, plain, text).text());
