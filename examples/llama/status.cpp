@@ -42,7 +42,16 @@ void put(std::FILE* stream, std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stream);
 }
 
-/// One line of ASCII, so that its width is its size.
+/// "8.11/16.4 MB", or both units where they differ.
+std::string bytes_of(std::size_t part, std::size_t whole) {
+  std::string const small = format_bytes(static_cast<double>(part));
+  std::string const large = format_bytes(static_cast<double>(whole));
+  std::size_t const unit = small.find(' ');
+  bool const same = small.substr(unit) == large.substr(large.find(' '));
+  return (same ? small.substr(0, unit) : small) + "/" + large;
+}
+
+/// One line of ASCII, so that its width is its size. The usual one fits 80 columns.
 std::string status_text(kvfreeze::StepReport const& report, int generated, int total,
                         double tokens_per_second) {
   kvfreeze::RowCounts const& rows = report.rows;
@@ -50,23 +59,25 @@ std::string status_text(kvfreeze::StepReport const& report, int generated, int t
     auto const whole = static_cast<double>(std::max<std::uint64_t>(rows.total(), 1));
     return format_number(100.0 * static_cast<double>(part) / whole, 0) + "%";
   };
-  std::string line = std::to_string(generated) + "/" + std::to_string(total) + "  " +
+  std::string line = std::to_string(generated) + "/" + std::to_string(total) + " " +
                      format_number(tokens_per_second, 1) + " tok/s  " + share(rows.exact) +
                      " exact";
   if (rows.compact > 0) {
     line += " " + share(rows.compact) + " compact";
   }
-  line += " " + share(rows.frozen) + " frozen " + share(rows.asleep) + " asleep";
+  line += " " + share(rows.frozen) + " frozen";
+  if (rows.asleep > 0) {
+    line += " " + share(rows.asleep) + " asleep";
+  }
   if (rows.evicted > 0) {
     line += " " + share(rows.evicted) + " evicted";
   }
-  line += "  " + format_bytes(static_cast<double>(report.ledger.resident())) + " of " +
-          format_bytes(static_cast<double>(report.full_bytes)) + "  moved " +
+  line += "  " + bytes_of(report.ledger.resident(), report.full_bytes) + "  moved " +
           format_bytes(static_cast<double>(report.moved_in_bytes + report.moved_out_bytes));
   if (report.has_logits) {
-    line += "  entropy " + format_number(static_cast<double>(report.entropy), 2);
+    line += "  H " + format_number(static_cast<double>(report.entropy), 2);
   }
-  return line + "  trigger " + std::string(recovery_name(report.recovery));
+  return line + "  " + std::string(recovery_name(report.recovery));
 }
 
 }  // namespace
