@@ -41,7 +41,6 @@ install_tools() {
   command -v ninja >/dev/null || packages+=(ninja-build)
   python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip ca-certificates)
   has_header CLI/CLI.hpp || packages+=(libcli11-dev)
-  has_header nlohmann/json.hpp || packages+=(nlohmann-json3-dev)
   if ((${#packages[@]} > 0)); then
     command -v apt-get >/dev/null || fail "missing: ${packages[*]} (Debian's names), and no apt-get"
     local root=()

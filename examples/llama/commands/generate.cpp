@@ -241,7 +241,7 @@ void generate(GenerateOptions const& options) {
   std::printf("\n%zu tokens after a prompt of %zu; first token after %.2f s\n\n", generated.size(),
               tokens.size(), generation.seconds_to_first_token());
   print_table(table);
-  if (plain && o.common.weights == WeightType::file) {
+  if (plain && o.common.weights == WeightType::file && generation.quality().kl_mean > 0.0) {
     std::printf(
         "\nUp to 0.003 nats of the KL is ggml's own rounding; --weights f32 shows the cache "
         "alone.\n");
