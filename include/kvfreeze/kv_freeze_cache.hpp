@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/digest/key_codes.hpp>
+#include <kvfreeze/host/arguments.hpp>
 #include <kvfreeze/host/attend.hpp>
 #include <kvfreeze/host/step.hpp>
 #include <kvfreeze/host/view.hpp>
@@ -100,7 +101,7 @@ class KvFreezeCache {
           "open(): Limits::max_sequences = " + std::to_string(limits.max_sequences) + " are open",
           open_now + 1, open_now);
     }
-    require_shares(open_now + 1);
+    host::require_shares(context_, open_now + 1);
     auto const index = static_cast<std::uint32_t>(found - context_.sequences.begin());
     context_.memory.open(index);
     found->open = true;
@@ -116,7 +117,7 @@ class KvFreezeCache {
     found->trigger = context_.trigger;
     found->trigger.reset();
     try {
-      replan();
+      host::replan(context_);
     } catch (...) {  // a tier failed while the others made room
       close({index, found->generation});
       throw;
@@ -138,7 +139,7 @@ class KvFreezeCache {
     context_.memory.close(handle.index);
     sequence.open = false;
     try {
-      replan();  // now, not at the next advance(): the others may wait for the room
+      host::replan(context_);  // now, not at the next advance(): the others may wait for the room
     } catch (TierError const&) {  // they keep what they have until then
     }
   }
@@ -165,7 +166,7 @@ class KvFreezeCache {
   /// @throws InvalidArgument if the ranges are not sorted, overlap, are empty or out of range
   void pin(Sequence handle, std::span<TokenRange const> ranges) {
     auto& sequence = record(handle);
-    check_pins(ranges);
+    host::check_pins(context_.geometry(), ranges);
     sequence.pins.assign(ranges.begin(), ranges.end());
     auto const lanes = static_cast<std::uint32_t>(context_.geometry().lanes);
     for (std::uint32_t lane = 0; lane < lanes; ++lane) {
@@ -192,7 +193,8 @@ class KvFreezeCache {
   void append(Sequence handle, int layer, std::span<float const> k, std::span<float const> v,
               Part part = {}) {
     auto& sequence = record(handle);
-    int const tokens = check_rows(sequence, "append", layer, k, v, part);
+    int const tokens = host::check_rows<element_type>(context_.geometry(), "append",
+                                                      sequence.length, layer, k, v, part);
     for_lanes(handle, layer, part, [&](host::LaneJob<C> const& job) {
       host::begin_lane_step(job, tokens);
       if constexpr (!C::in_place) {
@@ -208,7 +210,8 @@ class KvFreezeCache {
   /// @param q [query_heads][head_dim]
   /// @throws TierError if the tier fails; nothing is lost, the call may be repeated
   void recall(Sequence handle, int layer, std::span<float const> q, Part part = {}) {
-    check_queries(record(handle), "recall", layer, q, 1, part);
+    static_cast<void>(record(handle));
+    host::check_queries(context_.geometry(), "recall", layer, q, 1, part);
     for_lanes(handle, layer, part, [&](host::LaneJob<C> const& job) {
       host::recall_lane(job, lane_queries(job, q.data()));
     });
@@ -222,8 +225,9 @@ class KvFreezeCache {
   void attend(Sequence handle, int layer, std::span<float const> q, std::span<float const> k,
               std::span<float const> v, std::span<float> out, Part part = {}) {
     auto& sequence = record(handle);
-    int const tokens = check_rows(sequence, "attend", layer, k, v, part);
-    check_queries(sequence, "attend", layer, q, tokens, part);
+    int const tokens = host::check_rows<element_type>(context_.geometry(), "attend",
+                                                      sequence.length, layer, k, v, part);
+    host::check_queries(context_.geometry(), "attend", layer, q, tokens, part);
     if (out.size() != q.size()) {
       throw InvalidArgument("attend(): out has " + std::to_string(out.size()) +
                             " elements, q has " + std::to_string(q.size()));
@@ -253,8 +257,8 @@ class KvFreezeCache {
   [[nodiscard]] host::PagedView<element_type> view(Sequence handle, int layer, int lane,
                                                    Part part = {}) {
     static_cast<void>(record(handle));
-    check_lane("view", layer, lane);
-    check_part("view", part);
+    host::check_lane(context_.geometry(), "view", layer, lane);
+    host::check_part(context_.geometry(), "view", part);
     auto const job = lane_job(handle, layer, lane, part);
     auto const& g = job.geometry();
     job.scratch->commit(job.lane().rows);
@@ -303,7 +307,8 @@ class KvFreezeCache {
   void observe(Sequence handle, int layer, std::span<float const> q,
                std::span<float const> lse = {}, std::span<float const> weights = {},
                Part part = {}) {
-    check_queries(record(handle), "observe", layer, q, 1, part);
+    static_cast<void>(record(handle));
+    host::check_queries(context_.geometry(), "observe", layer, q, 1, part);
     auto const& g = context_.geometry();
     if (!lse.empty() && lse.size() != static_cast<std::size_t>(g.shape.query_heads)) {
       throw InvalidArgument("observe(): lse has " + std::to_string(lse.size()) +
@@ -380,7 +385,7 @@ class KvFreezeCache {
   /// @brief Exact rows of one lane: what view() and gather() will hold.
   [[nodiscard]] int exact_rows(Sequence handle, int layer, int lane) const {
     static_cast<void>(record(handle));
-    check_lane("exact_rows", layer, lane);
+    host::check_lane(context_.geometry(), "exact_rows", layer, lane);
     return static_cast<int>(host::lane_counts(lane_ref(handle, layer, lane)).exact);
   }
 
@@ -388,7 +393,7 @@ class KvFreezeCache {
   /// @param out length(handle) elements
   void fidelities(Sequence handle, int layer, int lane, std::span<Fidelity> out) const {
     auto const& sequence = record(handle);
-    check_lane("fidelities", layer, lane);
+    host::check_lane(context_.geometry(), "fidelities", layer, lane);
     if (out.size() != static_cast<std::size_t>(sequence.length)) {
       throw InvalidArgument("fidelities(): out has " + std::to_string(out.size()) +
                             " elements, the sequence has " + std::to_string(sequence.length) +
@@ -439,143 +444,6 @@ class KvFreezeCache {
     return static_cast<std::size_t>(std::count_if(context_.sequences.begin(),
                                                   context_.sequences.end(),
                                                   [](auto const& s) { return s.open; }));
-  }
-
-  // Would equal shares hold what each open sequence and a new one must keep?
-  void require_shares(std::size_t count) const {
-    auto const& limits = context_.geometry().limits;
-    if (C::in_place || limits.resident_bytes == unlimited) {
-      return;
-    }
-    std::size_t const scratch = context_.memory.scratch_bytes(limits.max_tokens);
-    int longest = 1;
-    for (auto const& sequence : context_.sequences) {
-      longest = std::max(longest, sequence.open ? sequence.length + 1 : 1);
-    }
-    std::size_t const each = host::least_bytes(context_, longest) - scratch;
-    if ((limits.resident_bytes - scratch) / count < each) {
-      throw CapacityError("open(): " + std::to_string(count) + " sequences need " +
-                              std::to_string(each * count + scratch) +
-                              " bytes, Limits::resident_bytes is " +
-                              std::to_string(limits.resident_bytes),
-                          each * count + scratch, limits.resident_bytes);
-    }
-  }
-
-  void replan() {
-    host::deal_shares(context_);
-    for (std::uint32_t i = 0; i < context_.sequences.size(); ++i) {
-      if (context_.sequences[i].open) {
-        host::plan_bytes(context_, i);
-        host::plan_transfers(context_, i);
-        host::release_blocks(context_, i);
-      }
-    }
-  }
-
-  void check_part(char const* call, Part part) const {
-    if (part.count < 1 || part.count > context_.geometry().limits.parts || part.index < 0 ||
-        part.index >= part.count) {
-      throw InvalidArgument(std::string(call) + "(): part " + std::to_string(part.index) + " of " +
-                            std::to_string(part.count) + ", Limits::parts is " +
-                            std::to_string(context_.geometry().limits.parts));
-    }
-  }
-
-  void check_layer(char const* call, int layer) const {
-    if (layer < 0 || layer >= context_.geometry().shape.layers) {
-      throw InvalidArgument(std::string(call) + "(): layer " + std::to_string(layer) +
-                            " is outside [0, " + std::to_string(context_.geometry().shape.layers) +
-                            ")");
-    }
-  }
-
-  void check_lane(char const* call, int layer, int lane) const {
-    check_layer(call, layer);
-    if (lane < 0 || lane >= context_.geometry().lanes_per_layer) {
-      throw InvalidArgument(std::string(call) + "(): lane " + std::to_string(lane) +
-                            " is outside [0, " +
-                            std::to_string(context_.geometry().lanes_per_layer) + ")");
-    }
-  }
-
-  // The largest magnitude that the element type holds; beyond it a row would become infinite.
-  static constexpr float largest_element() noexcept {
-    return std::is_same_v<element_type, Half>       ? 65504.0F
-           : std::is_same_v<element_type, BFloat16> ? 0x1.FEp127F
-                                                    : std::numeric_limits<float>::max();
-  }
-
-  static void check_finite(char const* call, char const* name, std::span<float const> values,
-                           float largest) {
-    if (host::all_finite(values.data(), values.size()) &&
-        (largest == std::numeric_limits<float>::max() ||
-         std::all_of(values.begin(), values.end(),
-                     [largest](float x) { return std::fabs(x) <= largest; }))) {
-      return;
-    }
-    auto const bad = std::find_if(values.begin(), values.end(),
-                                  [largest](float x) { return !(std::fabs(x) <= largest); });
-    if (bad != values.end()) {
-      throw InvalidArgument(std::string(call) + "(): " + name + "[" +
-                            std::to_string(bad - values.begin()) + "] is " + std::to_string(*bad) +
-                            ", must be finite and representable");
-    }
-  }
-
-  int check_rows(host::SequenceRecord<C> const& sequence, char const* call, int layer,
-                 std::span<float const> k, std::span<float const> v, Part part) const {
-    check_layer(call, layer);
-    check_part(call, part);
-    auto const& shape = context_.geometry().shape;
-    auto const width = static_cast<std::size_t>(shape.kv_heads * shape.head_dim);
-    if (k.empty() || k.size() % width != 0 || v.size() != k.size()) {
-      throw InvalidArgument(std::string(call) + "(): k has " + std::to_string(k.size()) +
-                            " and v " + std::to_string(v.size()) +
-                            " elements, both must be the same multiple of kv_heads * head_dim = " +
-                            std::to_string(width));
-    }
-    std::size_t const tokens = k.size() / width;
-    std::size_t const wanted = static_cast<std::size_t>(sequence.length) + tokens;
-    auto const most = static_cast<std::size_t>(context_.geometry().limits.max_tokens);
-    if (wanted > most) {
-      throw CapacityError(std::string(call) + "(): " + std::to_string(sequence.length) + " + " +
-                              std::to_string(tokens) +
-                              " tokens exceed Limits::max_tokens = " + std::to_string(most),
-                          wanted, most);
-    }
-    check_finite(call, "k", k, largest_element());
-    check_finite(call, "v", v, largest_element());
-    return static_cast<int>(tokens);
-  }
-
-  void check_queries(host::SequenceRecord<C> const&, char const* call, int layer,
-                     std::span<float const> q, int tokens, Part part) const {
-    check_layer(call, layer);
-    check_part(call, part);
-    auto const& shape = context_.geometry().shape;
-    std::size_t const wanted = static_cast<std::size_t>(tokens) *
-                               static_cast<std::size_t>(shape.query_heads * shape.head_dim);
-    if (q.size() != wanted) {
-      throw InvalidArgument(std::string(call) + "(): q has " + std::to_string(q.size()) +
-                            " elements, " + std::to_string(tokens) +
-                            " * query_heads * head_dim is " + std::to_string(wanted));
-    }
-    check_finite(call, "q", q, std::numeric_limits<float>::max());
-  }
-
-  void check_pins(std::span<TokenRange const> ranges) const {
-    int last = 0;
-    int const most = context_.geometry().limits.max_tokens;
-    for (TokenRange const& range : ranges) {
-      if (range.begin < last || range.end <= range.begin || range.end > most) {
-        throw InvalidArgument("pin(): range [" + std::to_string(range.begin) + ", " +
-                              std::to_string(range.end) + ") must be non-empty, begin at " +
-                              std::to_string(last) + " or later and end at " +
-                              std::to_string(most) + " or before");
-      }
-      last = range.end;
-    }
   }
 
   [[nodiscard]] host::LaneRef<C> lane_ref(Sequence handle, int layer, int lane) const noexcept {

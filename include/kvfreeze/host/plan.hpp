@@ -197,4 +197,41 @@ void plan_transfers(Context<C>& context, std::uint32_t index) noexcept {
   }
 }
 
+/// Would equal shares hold what each of `count` sequences must keep?
+/// @throws CapacityError with the bytes that they need
+template <class C>
+void require_shares(Context<C> const& context, std::size_t count) {
+  auto const& limits = context.geometry().limits;
+  if (C::in_place || limits.resident_bytes == unlimited) {
+    return;
+  }
+  std::size_t const scratch = context.memory.scratch_bytes(limits.max_tokens);
+  int longest = 1;
+  for (auto const& sequence : context.sequences) {
+    longest = std::max(longest, sequence.open ? sequence.length + 1 : 1);
+  }
+  std::size_t const each = least_bytes(context, longest) - scratch;
+  if ((limits.resident_bytes - scratch) / count < each) {
+    throw CapacityError("open(): " + std::to_string(count) + " sequences need " +
+                            std::to_string(each * count + scratch) +
+                            " bytes, Limits::resident_bytes is " +
+                            std::to_string(limits.resident_bytes),
+                        each * count + scratch, limits.resident_bytes);
+  }
+}
+
+/// @brief Shares and budgets of all open sequences, after one came or went.
+/// @throws TierError whatever the tier throws
+template <class C>
+void replan(Context<C>& context) {
+  deal_shares(context);
+  for (std::uint32_t i = 0; i < context.sequences.size(); ++i) {
+    if (context.sequences[i].open) {
+      plan_bytes(context, i);
+      plan_transfers(context, i);
+      release_blocks(context, i);
+    }
+  }
+}
+
 }  // namespace kvfreeze::host
