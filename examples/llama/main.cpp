@@ -180,7 +180,7 @@ int run(std::vector<std::string> arguments) {
   llama::PasskeyOptions passkey_options;
   llama::BenchOptions bench_options;
   llama::CheckOptions check_options;
-  score_options.common.weights = llama::WeightType::f32;
+  score_options.common.weights = llama::WeightType::f16;
   bench_options.common.context = 8192;
   passkey_options.common.context = 0;  // what the text needs
   CLI::App* const generate = app.add_subcommand("generate", "write text (the default command)");

@@ -41,8 +41,8 @@ struct LayerWeights {
 /// In what numbers the matrices are kept.
 enum class WeightType {
   file,  ///< as the file has them
-  f16,   ///< the same values in 16 bits
-  f32,   ///< the same values in 32 bits: products without any rounding of activations
+  f16,   ///< unpacked, rounded to 16 bits
+  f32,   ///< unpacked: products without any rounding of activations
 };
 
 /// @brief "file", "f16", "f32".
