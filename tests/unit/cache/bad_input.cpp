@@ -316,14 +316,14 @@ TEST_CASE("thawing more than the cap holds", "[cache][bad input]") {
   Limits limits;
   limits.max_tokens = 2000;
   limits.max_sequences = 1;
-  limits.resident_bytes = 700000;
+  limits.resident_bytes = 500000;
   Cache cache(shape, limits);
   kvfreeze_test::CheckedSequence<Cache> sequence(cache, 4);
   for (int i = 0; i < 5; ++i) {
     sequence.attend(300);
   }
   Snapshot const before(cache, sequence.handle());
-  rejects<CapacityError>("thaw(): Limits::resident_bytes is 700000, all rows need",
+  rejects<CapacityError>("thaw(): Limits::resident_bytes is 500000, all rows need",
                          [&] { cache.thaw(sequence.handle()); });
   REQUIRE(Snapshot(cache, sequence.handle()) == before);
   sequence.attend(1);

@@ -12,7 +12,7 @@ using namespace kvfreeze;
 using Kind = Selection::Kind;
 
 TEST_CASE("the mass ladder misses its epsilon and keeps what was wanted", "[scheduler]") {
-  MassLadderScheduler<> const scheduler{.missed_mass = 0.05F, .stay = 3};
+  MassLadderScheduler<> const scheduler{.missed_mass = 0.05F, .stay = 3, .dense_rows = 0};
   LaneFacts const lane{.water_level = 0.5F};
   REQUIRE(scheduler.recall(lane).kind == Kind::mass);
   REQUIRE(scheduler.recall(lane).value == 0.05F);
@@ -24,12 +24,26 @@ TEST_CASE("the mass ladder misses its epsilon and keeps what was wanted", "[sche
 }
 
 TEST_CASE("the water level rises above the own epsilon, never below", "[scheduler]") {
-  WaterLevelScheduler<> const scheduler{.missed_mass = 0.05F};
+  WaterLevelScheduler<> const scheduler{.missed_mass = 0.05F, .dense_rows = 0};
   REQUIRE(scheduler.recall({.water_level = 0.0F}).value == 0.05F);
   REQUIRE(scheduler.recall({.water_level = 0.3F}).value == 0.3F);
   REQUIRE(detail::base_level(scheduler) == 0.05F);
   REQUIRE(detail::has_sleep<WaterLevelScheduler<true>>());
   REQUIRE_FALSE(detail::is_timed<WaterLevelScheduler<true>>());
+}
+
+TEST_CASE("short lanes keep all unless the cap binds", "[scheduler]") {
+  WaterLevelScheduler<> const scheduler{.dense_rows = 64};
+  LaneFacts lane{.page_tokens = 4, .granules = 15};
+  REQUIRE(scheduler.recall(lane).kind == Kind::all);
+  REQUIRE(scheduler.retain(lane).kind == Kind::all);
+  lane.granules = 16;
+  REQUIRE(scheduler.recall(lane).kind == Kind::mass);
+  REQUIRE(scheduler.retain(lane).kind == Kind::recent);
+  lane.granules = 15;
+  lane.allowed = 15;
+  REQUIRE(scheduler.recall(lane).kind == Kind::mass);
+  REQUIRE(MassLadderScheduler<>{.dense_rows = 64}.recall(lane).kind == Kind::mass);
 }
 
 TEST_CASE("a fixed budget is a share or a number, within what is allowed", "[scheduler]") {
