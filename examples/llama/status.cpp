@@ -77,7 +77,7 @@ std::string status_text(kvfreeze::StepReport const& report, int generated, int t
   if (report.has_logits) {
     line += "  H " + format_number(static_cast<double>(report.entropy), 2);
   }
-  return line + "  " + std::string(recovery_name(report.recovery));
+  return line + " " + std::string(recovery_name(report.recovery));
 }
 
 }  // namespace
