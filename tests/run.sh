@@ -7,6 +7,11 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+  sed -n '2,6s/^# \{0,1\}//p' tests/run.sh
+  exit 0
+fi
+
 preset=${KVFREEZE_TEST_PRESET:-ci}
 compiler=g++
 case $preset in

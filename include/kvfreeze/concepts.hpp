@@ -116,8 +116,9 @@ concept ScansGroups = requires(DigestQuery const& query, std::byte const* group,
 ///
 /// - `using State`: memory per granule, zero-initialised; `NoState` if it needs none.
 /// - `static constexpr Evidence evidence`: what the backend must compute.
-/// - `void update(State&, RowEvidence const&) const noexcept`: once per step for each awake
-/// granule.
+/// - `void update(State&, RowEvidence const&) const noexcept`: once per step for each granule of
+///   which there is evidence: all awake ones with Evidence::mass and a digest, exact ones
+///   otherwise.
 /// - `float score(State const&, RowEvidence const&) const noexcept`: finite, >= 0, higher is kept.
 ///
 /// Optional: `using Digest` (a DigestPolicy; without one frozen granules cannot be recalled by
@@ -140,7 +141,9 @@ concept ScorerPolicy =
 /// constexpr bool eager` (thaw at expiry without asking the digest; off), `int period() const`
 /// (slow clock, steps, default 1), `int count(int previous, bool low, int steps_since_detection)
 /// const` (default: +1 when low), `float base_level() const` (its own epsilon, reported beside the
-/// water level).
+/// water level; positive says that its selections go by mass, so that a water level can meet the
+/// cap), `float hysteresis() const` (share of a mass selection's value at which exact granules
+/// still count as wanted, in (0, 1], default 1).
 template <class S>
 concept SchedulerPolicy = DevicePassable<S> && detail::SelectsForRecall<S> &&
                           detail::SelectsToRetain<S> && detail::SleepReturnsSteps<S>;

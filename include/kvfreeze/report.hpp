@@ -55,8 +55,8 @@ struct StepReport {
   std::uint64_t thawed_rows = 0;
   std::uint64_t frozen_rows = 0;    ///< rows that were exact and are not any more
   std::uint64_t deferred_rows = 0;  ///< wanted, but over the transfer budget or the cap: next step
-  float missed_mass = 0.0F;         ///< mean over lanes of the mass that attention did not see
-  float missed_mass_max = 0.0F;     ///< the worst lane's
+  float missed_mass = 0.0F;         ///< mean over lanes of the estimated mass of frozen rows
+  float missed_mass_max = 0.0F;     ///< the worst lane's; sleepers and lanes without digest count 0
   float water_level = 0.0F;         ///< the epsilon in force, 0 where the scheduler has none
   Binding binding = Binding::nothing;
   bool has_logits = false;       ///< the three below were computed

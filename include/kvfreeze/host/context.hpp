@@ -17,7 +17,6 @@ struct SequenceRecord {
   bool open = false;
   std::uint32_t generation = 0;
   int length = 0;                    ///< tokens of finished steps
-  int pending = 0;                   ///< tokens of the step in progress; 0 until its first append
   std::uint32_t step = 0;            ///< finished steps
   std::size_t share = unlimited;     ///< bytes that this sequence may hold resident
   float water_level = 0.0F;          ///< epsilon that meets the share; 0: slack

@@ -152,6 +152,9 @@ std::uint32_t mark_for_recall(LaneJob<C> const& job, LaneFacts const& facts) noe
   Selection selection =
       as_count(among_open(job.context->scheduler.recall(facts), facts.protected_granules),
                open.high - open.low);
+  if constexpr (kvfreeze::detail::is_eager<typename C::Scheduler>()) {
+    selection = Selection::all();
+  }
   LogHistogram histogram;
   auto const low = static_cast<std::size_t>(open.low);
   auto const count = static_cast<std::size_t>(open.high - open.low);

@@ -153,9 +153,14 @@ void observe_logits(LaneJob<C> const& job, RowList const& list, float* logits,
     softmax_masses(logits, stride, job.geometry().lane_queries, list.count, job.scratch->masses(),
                    nullptr);
     note_masses(job, list, job.scratch->masses());
-  } else if constexpr (C::has_state && !C::has_digest) {
-    job.ref.for_each_exact([&](std::uint32_t, std::uint32_t granule) {
-      job.context->scorer.update(job.ref.score(granule), recall_evidence(job, granule));
+  } else if constexpr (C::has_state && !C::needs_mass) {
+    job.ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
+      RowEvidence row = recall_evidence(job, granule);
+      row.mass = 0.0F;
+      row.key_norm = C::Scorer::evidence == Evidence::key
+                         ? to_float(BFloat16{job.ref.record(slot).value})
+                         : 0.0F;
+      job.context->scorer.update(job.ref.score(granule), row);
     });
   }
 }
@@ -190,7 +195,7 @@ void exact_logits(LaneJob<C> const& job, RowList const& list) noexcept {
 /// @param weights [lane_queries][list.count] in the order of `view()`, or null
 template <class C>
 void observe_lane(LaneJob<C> const& job, float const* q, float const* lse, float const* weights) {
-  if constexpr (wants_logits<C> || (C::has_state && !C::has_digest)) {
+  if constexpr (wants_logits<C> || (C::has_state && !C::needs_mass)) {
     load_queries(job, q);
     RowList const list = list_rows(job, weights != nullptr);
     if (C::needs_mass && (weights != nullptr || lse != nullptr)) {

@@ -210,13 +210,14 @@ void vote(LaneJob<C> const& job, Chunk const& chunk) noexcept {
       estimate_scores(job);
       load_states(job);
       stamp_wanted(job, mark_for_recall(job, lane_facts(job)));
-      if constexpr (C::has_state) {
+      if constexpr (C::has_state && C::needs_mass) {
         ref.for_each_exact([&](std::uint32_t, std::uint32_t granule) {
           job.context->scorer.update(ref.score(granule), recall_evidence(job, granule));
         });
       }
     }
-  } else {
+  }
+  if constexpr (!C::needs_queries && !(C::has_digest && C::needs_mass)) {
     load_queries(job, query(tokens - 1));
     RowList const list = list_rows(job, false);
     if constexpr (wants_logits<C>) {

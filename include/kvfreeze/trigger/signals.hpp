@@ -12,8 +12,8 @@ struct StepSignals {
   float entropy = 0.0F;          ///< of the next-token distribution, nats
   float entropy_change = 0.0F;   ///< against its running mean, nats
   float top_probability = 1.0F;  ///< of the likeliest token
-  float missed_mass = 0.0F;      ///< mean over lanes of the mass that attention did not see
-  float missed_mass_max = 0.0F;  ///< the worst lane's
+  float missed_mass = 0.0F;      ///< mean over lanes of the estimated mass of frozen rows
+  float missed_mass_max = 0.0F;  ///< the worst lane's; sleepers and lanes without digest count 0
   float query_cosine = 1.0F;     ///< mean over lanes of cos(query, previous query)
 };
 

@@ -71,6 +71,7 @@ void attend_rows(TileRows<T> const& tile, int rows, float const* q, OnlineSoftma
   float factors[Heads];
   float const* queries[Heads];
   float* out[Heads];
+  KVFREEZE_UNROLL
   for (int h = 0; h < Heads; ++h) {
     queries[h] = q + (first_head + h) * state.dim;
     out[h] = state.out + (first_head + h) * state.dim;
@@ -79,6 +80,7 @@ void attend_rows(TileRows<T> const& tile, int rows, float const* q, OnlineSoftma
     ahead(i);
     dot_16<Heads, Dim>(tile.k + i, queries, state.dim, weights[0] + i, tile_rows);
   }
+  KVFREEZE_UNROLL
   for (int h = 0; h < Heads; ++h) {
     int const head = first_head + h;
     if (logits != nullptr) {

@@ -80,15 +80,18 @@ void scan_plane(std::byte const* plane, std::int8_t const* const* weights, int d
   constexpr int lines = fields < 4 ? 4 / fields : 1;  // of one or two channel quads
   constexpr int quads = fields * lines / 4;
   for (int first = 0; first < dim / 4; first += quads) {
+    KVFREEZE_UNROLL
     for (int l = 0; l < lines; ++l) {
       I32x16 line = load_line(plane);
       plane += 64;
+      KVFREEZE_UNROLL
       for (int f = 0; f < fields; ++f) {
         int const place = l * fields + f;
         I32x16 const codes = both(line, mask);
         if constexpr (Bits < 8) {
           line = shift_right<Bits>(line);
         }
+        KVFREEZE_UNROLL
         for (int h = 0; h < Heads; ++h) {
           std::int32_t four;
           std::memcpy(&four, weights[h] + 4 * (first + place / 4), sizeof four);
@@ -205,19 +208,24 @@ template <int Bits, int Heads>
 void scan_heads(FoldedQuery const* folded, std::byte const* planes, int group_rows, int dim,
                 float* logits, std::ptrdiff_t stride) noexcept {
   std::int8_t const* weights[Heads];
+  KVFREEZE_UNROLL
   for (int h = 0; h < Heads; ++h) {
     weights[h] = folded[h].weights;
   }
   for (int begin = 0; begin < group_rows; begin += 64) {
     I32x16 sums[Heads][4];
+    KVFREEZE_UNROLL
     for (auto& head : sums) {
+      KVFREEZE_UNROLL
       for (auto& x : head) {
         x = splat(0);
       }
     }
     if constexpr (Bits == 3) {
       scan_plane<2>(planes, weights, dim, sums);
+      KVFREEZE_UNROLL
       for (auto& head : sums) {
+        KVFREEZE_UNROLL
         for (auto& x : head) {
           x = shift_left<1>(x);
         }
@@ -227,9 +235,11 @@ void scan_heads(FoldedQuery const* folded, std::byte const* planes, int group_ro
       scan_plane<Bits>(planes, weights, dim, sums);
     }
     planes += plane_bytes<Bits>(dim);
+    KVFREEZE_UNROLL
     for (int h = 0; h < Heads; ++h) {
       F32x16 const unit = splat(folded[h].unit);
       F32x16 const base = splat(folded[h].base);
+      KVFREEZE_UNROLL
       for (int b = 0; b < 4; ++b) {
         store(logits + h * stride + begin + 16 * b, fma(to_floats(sums[h][b]), unit, base));
       }

@@ -26,18 +26,23 @@ void dot_16(T const* const* rows, float const* const* q, int dynamic_dim, float*
   for (int t = 0; t < 4; ++t) {
     T const* const r[4] = {rows[t], rows[t + 4], rows[t + 8], rows[t + 12]};
     F32x16 total[4][Heads];
+    KVFREEZE_UNROLL
     for (auto& row : total) {
+      KVFREEZE_UNROLL
       for (auto& x : row) {
         x = splat(0.0F);
       }
     }
     auto const step = [&](auto const load_lanes, int c) {
       F32x16 k[4];
+      KVFREEZE_UNROLL
       for (int i = 0; i < 4; ++i) {
         k[i] = load_lanes(r[i] + c);
       }
+      KVFREEZE_UNROLL
       for (int h = 0; h < Heads; ++h) {
         F32x16 const w = load_lanes(q[h] + c);
+        KVFREEZE_UNROLL
         for (int i = 0; i < 4; ++i) {
           total[i][h] = fma(w, k[i], total[i][h]);
         }
@@ -50,10 +55,12 @@ void dot_16(T const* const* rows, float const* const* q, int dynamic_dim, float*
     if (c < dim) {
       step([](auto const* p) { return load8(p); }, c);
     }
+    KVFREEZE_UNROLL
     for (int h = 0; h < Heads; ++h) {
       quads[t][h] = reduce_to_quads(total[0][h], total[1][h], total[2][h], total[3][h]);
     }
   }
+  KVFREEZE_UNROLL
   for (int h = 0; h < Heads; ++h) {
     store(logits + h * stride, reduce_quads(quads[0][h], quads[1][h], quads[2][h], quads[3][h]));
   }
@@ -103,7 +110,9 @@ void accumulate_block(T const* const* rows, int begin_row, int end_row, float co
       return load(p);
     }
   };
+  KVFREEZE_UNROLL
   for (int h = 0; h < Heads; ++h) {
+    KVFREEZE_UNROLL
     for (int i = 0; i < Vectors; ++i) {
       total[h][i] = mul(get(out[h] + column + 16 * i), splat(factors[h]));
     }
@@ -111,17 +120,22 @@ void accumulate_block(T const* const* rows, int begin_row, int end_row, float co
   for (int r = begin_row; r < end_row; ++r) {
     T const* const row = rows[r] + column;
     F32x16 v[Vectors];
+    KVFREEZE_UNROLL
     for (int i = 0; i < Vectors; ++i) {
       v[i] = get(row + 16 * i);
     }
+    KVFREEZE_UNROLL
     for (int h = 0; h < Heads; ++h) {
       F32x16 const w = splat(weights[h * tile_rows + r]);
+      KVFREEZE_UNROLL
       for (int i = 0; i < Vectors; ++i) {
         total[h][i] = fma(w, v[i], total[h][i]);
       }
     }
   }
+  KVFREEZE_UNROLL
   for (int h = 0; h < Heads; ++h) {
+    KVFREEZE_UNROLL
     for (int i = 0; i < Vectors; ++i) {
       if constexpr (Half8) {
         store8(out[h] + column + 16 * i, total[h][i]);
