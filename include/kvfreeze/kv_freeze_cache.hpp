@@ -80,7 +80,7 @@ class KvFreezeCache {
     detail::attach_tier(context_.tier, {static_cast<std::uint32_t>(limits.max_sequences),
                                         static_cast<std::uint32_t>(g.lanes),
                                         static_cast<std::uint32_t>(g.max_granules), g.part_bytes});
-    double const base = static_cast<double>(detail::base_level(scheduler));
+    auto const base = static_cast<double>(detail::base_level(scheduler));
     for (std::size_t i = 0; i < host::water_levels; ++i) {
       double const share = static_cast<double>(i) / (host::water_levels - 1);
       context_.levels[i] = base > 0.0 ? static_cast<float>(std::pow(base, 1.0 - share)) : 0.0F;
@@ -140,7 +140,8 @@ class KvFreezeCache {
     sequence.open = false;
     try {
       host::replan(context_);  // now, not at the next advance(): the others may wait for the room
-    } catch (TierError const&) {  // they keep what they have until then
+    } catch (
+        TierError const&) {  // NOLINT(bugprone-empty-catch): they keep what they have until then
     }
   }
 
@@ -424,7 +425,7 @@ class KvFreezeCache {
     if constexpr (requires { policy.validate(); }) {
       policy.validate();
     }
-    return policy;
+    return policy;  // NOLINT(bugprone-return-const-ref-from-parameter): used within the constructor
   }
 
   [[nodiscard]] host::SequenceRecord<C> const& record(Sequence handle) const {

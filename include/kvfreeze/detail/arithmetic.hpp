@@ -75,7 +75,7 @@ KVFREEZE_HD constexpr std::int32_t floor_sqrt_over(std::uint32_t n, float k) noe
   if (static_cast<float>(whole) == k) {  // the usual case
     return static_cast<std::int32_t>(floor_sqrt_shifted(n, 0) / whole);
   }
-  std::uint32_t const code = __builtin_bit_cast(std::uint32_t, k);
+  auto const code = __builtin_bit_cast(std::uint32_t, k);
   std::uint32_t const m = (code & 0x007FFFFFU) | 0x00800000U;
   int const s = 150 - static_cast<int>(code >> 23);
   return static_cast<std::int32_t>(floor_sqrt_shifted(n, s) / m);

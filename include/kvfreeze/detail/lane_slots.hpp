@@ -129,7 +129,7 @@ class LaneSlots {
       --end_page;
       --pages;
     }
-    std::size_t const offset = static_cast<std::size_t>(region - memory_.data());
+    auto const offset = static_cast<std::size_t>(region - memory_.data());
     memory_.release(offset + begin_page * page_, (end_page - begin_page) * page_);
     std::atomic_ref<std::size_t>(committed_).fetch_sub(pages * page_, std::memory_order_relaxed);
   }

@@ -73,7 +73,8 @@ int check_rows(Geometry const& g, char const* call, int length, int layer, std::
   check_layer(g, call, layer);
   check_part(g, call, part);
   auto const& shape = g.shape;
-  auto const width = static_cast<std::size_t>(shape.kv_heads * shape.head_dim);
+  auto const width =
+      static_cast<std::size_t>(shape.kv_heads) * static_cast<std::size_t>(shape.head_dim);
   if (k.empty() || k.size() % width != 0 || v.size() != k.size()) {
     throw InvalidArgument(std::string(call) + "(): k has " + std::to_string(k.size()) + " and v " +
                           std::to_string(v.size()) +

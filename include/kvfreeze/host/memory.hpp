@@ -18,6 +18,13 @@ template <class C>
 struct LaneRef {
   using Value = typename C::Value;
   using Tile = GranuleTile<C>;
+
+  /// Granules [low, high) may freeze unless they are pinned.
+  struct Open {
+    int low;
+    int high;
+  };
+
   static constexpr std::uint32_t slots_per_block = block_rows / C::page;
 
   Geometry const* geometry = nullptr;
@@ -108,12 +115,6 @@ struct LaneRef {
       return std::max(granules() - 1, 0);
     }
   }
-
-  /// Granules [low, high) may freeze unless they are pinned.
-  struct Open {
-    int low = 0;
-    int high = 0;
-  };
 
   [[nodiscard]] Open open_range() const noexcept {
     int const low = ceil_div(geometry->limits.sinks, geometry->page);

@@ -46,7 +46,9 @@ void dot_contributions(LaneJob<C> const& job, float const* query,
                g.group, dim, logits.data(), window_batch);
     for (int h = 0; h < g.group; ++h) {
       for (int i = 0; i < count; ++i) {
-        out[i] += fixed_dot(logits[static_cast<std::size_t>(h * window_batch + i)], g.dot_limit);
+        out[i] += fixed_dot(
+            logits[static_cast<std::size_t>(h) * window_batch + static_cast<std::size_t>(i)],
+            g.dot_limit);
       }
     }
   }

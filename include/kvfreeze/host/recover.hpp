@@ -9,8 +9,8 @@ namespace kvfreeze::host {
 
 /// @brief Puts frozen granules first in line: the next recall brings them back, wanted or not,
 /// within the transfer budget and the cap. `pick(granule)` says which. O(rows).
-template <class C, class Pick_>
-void force_where(LaneRef<C> const& ref, Pick_&& pick) noexcept {
+template <class C, class Choose>
+void force_where(LaneRef<C> const& ref, Choose&& pick) noexcept {
   if constexpr (!C::discards) {
     wake_where(ref, [&](std::uint32_t granule, Timer const&) { return pick(granule); });
     auto const granules = static_cast<std::uint32_t>(ref.granules());

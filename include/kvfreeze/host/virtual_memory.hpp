@@ -95,7 +95,7 @@ class VirtualMemory {
   /// Bytes of the unit in which memory is committed and given back; a power of two.
   [[nodiscard]] static std::size_t page_bytes() noexcept {
 #ifdef MAP_ANONYMOUS
-    static std::size_t const bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    static auto const bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     return bytes;
 #else
     return 4096;

@@ -18,7 +18,7 @@ struct QueryDriftTrigger {
 
   float cosine = 0.8F;  ///< drift is a cosine below this, in [-1, 1]
 
-  KVFREEZE_HD constexpr Recovery observe(StepSignals const& signals) noexcept {
+  KVFREEZE_HD constexpr Recovery observe(StepSignals const& signals) const noexcept {
     return signals.query_cosine < cosine ? Recovery::soft : Recovery::none;
   }
 

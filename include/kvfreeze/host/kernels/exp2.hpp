@@ -63,7 +63,7 @@ inline double log2(double x) noexcept {
   // The mantissa in [sqrt(1/2), sqrt(2)), so that log2(1) is exactly 0.
   std::uint64_t const shifted = bits - 0x3FE6A09E667F3BCDULL;
   auto const exponent = static_cast<double>(static_cast<std::int64_t>(shifted) >> 52);
-  double const m = std::bit_cast<double>((shifted & 0x000FFFFFFFFFFFFFULL) + 0x3FE6A09E667F3BCDULL);
+  auto const m = std::bit_cast<double>((shifted & 0x000FFFFFFFFFFFFFULL) + 0x3FE6A09E667F3BCDULL);
   double const s = (m - 1.0) / (m + 1.0);
   double const square = s * s;
   double series = 1.0 / 21.0;  // atanh(s) / s; |s| < 0.172

@@ -146,7 +146,7 @@ struct FoldedQuery {
 template <int Bits>
 void encode_key_codes(float const* keys, int group_rows, int dim, std::byte* planes, Half* minima,
                       Half* steps) noexcept {
-  constexpr float highest_code = static_cast<float>((1 << Bits) - 1);
+  constexpr auto highest_code = static_cast<float>((1 << Bits) - 1);
   constexpr float largest_half = 65504.0F;
   std::memset(planes, 0,
               kernels::plane_bytes<Bits>(dim) * static_cast<std::size_t>(group_rows / 64));
