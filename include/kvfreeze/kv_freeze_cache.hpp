@@ -140,8 +140,8 @@ class KvFreezeCache {
     sequence.open = false;
     try {
       host::replan(context_);  // now, not at the next advance(): the others may wait for the room
-    } catch (
-        TierError const&) {  // NOLINT(bugprone-empty-catch): they keep what they have until then
+    } catch (TierError const&) {
+      // They keep what they have until then.
     }
   }
 
