@@ -155,7 +155,7 @@ void plan_bytes(Context<C>& context, std::uint32_t index) {
 }
 
 /// @brief Gives memory back that a lane does not use. With a cap every block counts; without one a
-/// margin, and a look at each lane every sixteenth step only, save the system calls.
+/// margin, and a look every sixteenth step only where little is spare, save system calls.
 template <class C>
 void release_blocks(Context<C>& context, std::uint32_t index) noexcept {
   if constexpr (!C::in_place) {
@@ -165,7 +165,8 @@ void release_blocks(Context<C>& context, std::uint32_t index) noexcept {
       LaneRef<C> const ref = context.memory.lane(index, lane);
       int const used = ceil_div(ref.lane->slots, context.geometry().slots_per_block);
       int const margin = capped ? 0 : 2 + used / 16;
-      bool const look = capped || (context.sequences[index].step + lane) % 16 == 0;
+      bool const look = capped || ref.lane->blocks > used + 4 + used / 4 ||
+                        (context.sequences[index].step + lane) % 16 == 0;
       if (look && ref.lane->blocks > used + margin) {
         context.memory.shrink_rows(ref, ref.lane->slots);
       }
