@@ -13,6 +13,7 @@
 #include <kvfreeze/host/kernels/convert.hpp>
 #include <kvfreeze/host/kernels/dot.hpp>
 #include <kvfreeze/host/kernels/histogram.hpp>
+#include <kvfreeze/host/kernels/mass_threshold.hpp>
 #include <kvfreeze/host/kernels/masses.hpp>
 #include <kvfreeze/host/kernels/prefill.hpp>
 #include <kvfreeze/host/top_k.hpp>
@@ -225,6 +226,61 @@ void masses(Hash& hash) {
   hash.print("softmax_masses");
 }
 
+void mass_runs(Hash& hash) {
+  Random random(8);
+  for (int const heads : {1, 3, 9}) {
+    int const n = 2000;
+    auto logits = random.numbers(size(heads * n), 4.0F);
+    std::vector<std::uint8_t> states(size(n));
+    for (auto& state : states) {
+      state = static_cast<std::uint8_t>(random.integer() % 2 * 2);
+    }
+    std::vector<host::Mass> mass(size(n));
+    std::vector<host::LogitRun> runs;
+    runs.push_back({logits.data(), n, 77, nullptr, mass.data()});
+    runs.push_back({logits.data() + 77, n, n - 77, states.data(), mass.data() + 77});
+    host::softmax_masses(runs, heads, nullptr);
+    hash.add(mass);
+    hash.add(logits);
+    std::vector<std::uint32_t> thresholds;
+    std::vector<std::uint32_t> list(mass.size());
+    for (float const epsilon : {0.0F, 0.01F, 0.1F, 1.0F}) {
+      thresholds.push_back(host::mass_threshold(runs, host::to_mass(epsilon), random.integer()));
+      list.resize(mass.size());
+      list.resize(
+          size(host::list_at_least(mass.data(), states.data(), n, thresholds.back(), list.data())));
+      hash.add(list);
+    }
+    hash.add(thresholds);
+  }
+  hash.print("mass runs, threshold");
+}
+
+void known_logits(Hash& hash) {
+  Random random(9);
+  int const heads = 3;
+  int const rows = 150;
+  for (int const dim : {40, 64}) {
+    auto const data = random.numbers(size(160 * 2 * dim));
+    auto const q = random.numbers(size(heads * dim), 0.5F);
+    host::RowBlocks<float> blocks;
+    blocks.base = reinterpret_cast<std::byte const*>(data.data());
+    blocks.row_elements = dim;
+    blocks.block_bytes = size(16 * 2 * dim) * sizeof(float);
+    State state(heads, dim);
+    std::vector<float> logits(size(heads * rows));
+    host::block_logits(blocks, rows, q.data(), heads, dim, logits.data(), rows);
+    hash.add(logits);
+    host::attend_known(blocks, 20, rows - 20, logits.data() + 20, rows, state.view);
+    host::weigh(logits.data(), rows, 100, state.view, logits.data());
+    hash.add(logits);
+    hash.add(state.max);
+    hash.add(state.sum);
+    hash.add(state.out);
+  }
+  hash.print("known logits");
+}
+
 template <class Digest>
 void digest(Hash& hash, char const* name) {
   Random random(5);
@@ -294,6 +350,8 @@ int main() {
   hash.print("attend, BFloat16");
   prefill(hash);
   masses(hash);
+  mass_runs(hash);
+  known_logits(hash);
   digest<KeyCodes<2>>(hash, "KeyCodes<2>");
   digest<KeyCodes<3>>(hash, "KeyCodes<3>");
   digest<KeyCodes<4>>(hash, "KeyCodes<4>");

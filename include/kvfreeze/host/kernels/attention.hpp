@@ -4,6 +4,7 @@
 /// @brief Attention of one query over cached rows: the decode step.
 
 #include <kvfreeze/config.hpp>
+#include <kvfreeze/host/kernels/masses.hpp>
 #include <kvfreeze/host/kernels/online_softmax.hpp>
 #include <kvfreeze/host/kernels/tile.hpp>
 
@@ -63,33 +64,60 @@ struct TileRows {
   }
 };
 
+/// Takes rows whose logits are in `weights` into `state`; the logits become weights.
+template <int Heads, int Dim, Element T>
+void take_rows(T const* const* values, int rows, float (&weights)[Heads][tile_rows],
+               OnlineSoftmax const& state, int first_head) noexcept {
+  float factors[Heads];
+  float* out[Heads];
+  KVFREEZE_UNROLL
+  for (int h = 0; h < Heads; ++h) {
+    int const head = first_head + h;
+    out[h] = state.out + head * state.dim;
+    factors[h] = take_tile(weights[h], rows, state.max[head], state.sum[head]);
+  }
+  accumulate<Heads, Dim>(values, 0, rows, weights[0], factors, out, state.dim);
+}
+
 template <int Heads, int Dim, Element T, class Ahead>
 void attend_rows(TileRows<T> const& tile, int rows, float const* q, OnlineSoftmax const& state,
                  int first_head, float* logits, std::ptrdiff_t stride,
                  Ahead const& ahead) noexcept {
   float weights[Heads][tile_rows];
-  float factors[Heads];
   float const* queries[Heads];
-  float* out[Heads];
   KVFREEZE_UNROLL
   for (int h = 0; h < Heads; ++h) {
     queries[h] = q + (first_head + h) * state.dim;
-    out[h] = state.out + (first_head + h) * state.dim;
   }
   for (int i = 0; i < rows; i += 16) {
     ahead(i);
     dot_16<Heads, Dim>(tile.k + i, queries, state.dim, weights[0] + i, tile_rows);
   }
-  KVFREEZE_UNROLL
-  for (int h = 0; h < Heads; ++h) {
-    int const head = first_head + h;
-    if (logits != nullptr) {
-      std::memcpy(logits + head * stride, weights[h],
-                  static_cast<std::size_t>(rows) * sizeof(float));
-    }
-    factors[h] = take_tile(weights[h], rows, state.max[head], state.sum[head]);
+  for (int h = 0; logits != nullptr && h < Heads; ++h) {
+    std::memcpy(logits + (first_head + h) * stride, weights[h],
+                static_cast<std::size_t>(rows) * sizeof(float));
   }
-  accumulate<Heads, Dim>(tile.v, 0, rows, weights[0], factors, out, state.dim);
+  take_rows<Heads, Dim>(tile.v, rows, weights, state, first_head);
+}
+
+/// Logits of up to 16 rows under all heads.
+template <Element T>
+void logits_of_16(T const* const* rows, int count, float const* q, int heads, int dim,
+                  float* logits, std::ptrdiff_t stride) noexcept {
+  for (int h = 0; h < heads; h += head_group) {
+    with_constants(std::min(head_group, heads - h), dim, [&](auto heads_c, auto dim_c) {
+      float const* queries[heads_c()];
+      for (int i = 0; i < heads_c(); ++i) {
+        queries[i] = q + static_cast<std::ptrdiff_t>(h + i) * dim;
+      }
+      float result[heads_c()][lane_count];
+      dot_16<heads_c(), dim_c()>(rows, queries, dim, result[0], lane_count);
+      for (int i = 0; i < heads_c(); ++i) {
+        std::memcpy(logits + (h + i) * stride, result[i],
+                    static_cast<std::size_t>(count) * sizeof(float));
+      }
+    });
+  }
 }
 
 }  // namespace kernels
@@ -143,6 +171,76 @@ void attend(RowBlocks<T> const& rows, std::uint32_t const* slots, int count, flo
   }
 }
 
+/// @brief Takes the rows of slots first, ..., first + count - 1 into `state`, given their logits:
+/// the bits of `attend` over these slots, without reading K. Tiles of 64 from the first.
+/// @param logits `logits[h * stride + i]` of slot first + i, as `attend` gives them
+/// @complexity O(count * heads * dim); reads each value once per four heads
+template <Element T>
+void attend_known(RowBlocks<T> const& rows, int first, int count, float const* logits,
+                  std::ptrdiff_t stride, OnlineSoftmax const& state) noexcept {
+  KVFREEZE_ASSERT(std::has_single_bit(static_cast<std::uint32_t>(rows.block_rows)));
+  T const* values[tile_rows];
+  auto const prefetch_values = [&](int begin, int end) {
+    for (int i = begin; i < end; ++i) {
+      kernels::prefetch_row(rows.v(static_cast<std::uint32_t>(first + i)), state.dim);
+    }
+    end_prefetch();
+  };
+  prefetch_values(0, std::min(tile_rows, count));
+  for (int begin = 0; begin < count; begin += tile_rows) {
+    int const n = std::min(tile_rows, count - begin);
+    for (int i = 0; i < n; ++i) {
+      values[i] = rows.v(static_cast<std::uint32_t>(first + begin + i));
+    }
+    prefetch_values(begin + n, std::min(begin + n + tile_rows, count));
+    for (int h = 0; h < state.heads; h += head_group) {
+      kernels::with_constants(
+          std::min(head_group, state.heads - h), state.dim, [&](auto heads_c, auto dim_c) {
+            float weights[heads_c()][tile_rows];
+            for (int i = 0; i < heads_c(); ++i) {
+              std::memcpy(weights[i], logits + (h + i) * stride + begin,
+                          static_cast<std::size_t>(n) * sizeof(float));
+            }
+            kernels::take_rows<heads_c(), dim_c()>(values, n, weights, state, h);
+          });
+    }
+  }
+}
+
+/// @brief Takes rows into `state` of which only the logits are at hand: its `max` and `sum` are
+/// brought up to date and `out` is rescaled; the caller adds weight * value of each row to `out`.
+///
+/// One rescaling for the whole run; weights are summed in tiles of 64 from the first. Up to 64 rows
+/// give the bits that `attend` gives, if values are added in order by fused multiply-adds.
+/// @param logits `logits[h * stride + i]` in octaves; rows of -infinity weigh 0
+/// @param weights `weights[h * stride + i]` = 2^(logit - max); may be `logits`
+/// @complexity O(heads * (count + dim))
+inline void weigh(float const* logits, std::ptrdiff_t stride, int count, OnlineSoftmax const& state,
+                  float* weights) noexcept {
+  for (int h = 0; count > 0 && h < state.heads; ++h) {
+    float const* const row = logits + h * stride;
+    float const before = state.max[h];
+    float const here = kernels::largest_of(row, count);
+    state.max[h] = here > before ? here : before;
+    // As in `take_tile`: rows of which all logits are -inf weigh nothing.
+    float const origin = state.max[h] > kernels::minus_infinity ? state.max[h] : 0.0F;
+    float const factor = exp2(before - origin);
+    for (int begin = 0; begin < count; begin += tile_rows) {
+      int const n = std::min(tile_rows, count - begin);
+      float tile[tile_rows];
+      std::memcpy(tile, row + begin, static_cast<std::size_t>(n) * sizeof(float));
+      std::fill(tile + n, tile + tile_rows, kernels::minus_infinity);
+      float const total = kernels::tile_weights(tile, origin);
+      state.sum[h] = kernels::fused(state.sum[h], begin == 0 ? factor : 1.0F, total);
+      std::memcpy(weights + h * stride + begin, tile, static_cast<std::size_t>(n) * sizeof(float));
+    }
+    float* const out = state.out + static_cast<std::ptrdiff_t>(h) * state.dim;
+    for (int d = 0; factor != 1.0F && d < state.dim; ++d) {
+      out[d] *= factor;
+    }
+  }
+}
+
 /// @brief Logits of rows that lie anywhere, without attention: the bits of `attend`'s.
 /// @param rows [count] pointers to the head's keys
 /// @param logits `logits[h * stride + i]` of row i
@@ -156,20 +254,29 @@ void row_logits(T const* const* rows, int count, float const* q, int heads, int 
     for (int i = 0; i < lane_count; ++i) {
       block[i] = rows[first + std::min(i, n - 1)];
     }
-    for (int h = 0; h < heads; h += head_group) {
-      kernels::with_constants(std::min(head_group, heads - h), dim, [&](auto heads_c, auto dim_c) {
-        float const* queries[heads_c()];
-        for (int i = 0; i < heads_c(); ++i) {
-          queries[i] = q + static_cast<std::ptrdiff_t>(h + i) * dim;
-        }
-        float result[heads_c()][lane_count];
-        kernels::dot_16<heads_c(), dim_c()>(block, queries, dim, result[0], lane_count);
-        for (int i = 0; i < heads_c(); ++i) {
-          std::memcpy(logits + (h + i) * stride + first, result[i],
-                      static_cast<std::size_t>(n) * sizeof(float));
-        }
-      });
+    kernels::logits_of_16(block, n, q, heads, dim, logits + first, stride);
+  }
+}
+
+/// @brief Logits of slots 0, ..., count - 1, without attention: the bits of `attend`'s. Reads K
+/// alone, and asks for it ahead.
+/// @param logits `logits[h * stride + i]` of slot i
+/// @complexity O(count * heads * dim); reads each key once per four heads
+template <Element T>
+void block_logits(RowBlocks<T> const& rows, int count, float const* q, int heads, int dim,
+                  float* logits, std::ptrdiff_t stride) noexcept {
+  KVFREEZE_ASSERT(std::has_single_bit(static_cast<std::uint32_t>(rows.block_rows)));
+  for (int first = 0; first < count; first += lane_count) {
+    int const n = std::min(lane_count, count - first);
+    T const* block[lane_count];
+    for (int i = 0; i < lane_count; ++i) {
+      block[i] = rows.k(static_cast<std::uint32_t>(first + std::min(i, n - 1)));
     }
+    for (int i = first + n; i < std::min(first + n + lane_count, count); ++i) {
+      kernels::prefetch_row(rows.k(static_cast<std::uint32_t>(i)), dim);
+    }
+    end_prefetch();
+    kernels::logits_of_16(block, n, q, heads, dim, logits + first, stride);
   }
 }
 

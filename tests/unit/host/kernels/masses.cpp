@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <numeric>
+#include <span>
 #include <vector>
 
 namespace host = kvfreeze::host;
@@ -52,6 +54,71 @@ void check(int heads, int n) {
     REQUIRE(static_cast<double>(host::mass_to_float(mass[index])) ==
             Approx(expected[index]).margin(3e-7));
   }
+}
+
+/// Rows of `logits` that lie in runs of the given lengths, every `skip`-th not taking part.
+struct Runs {
+  std::vector<std::vector<float>> logits;
+  std::vector<std::vector<std::uint8_t>> states;
+  std::vector<std::vector<host::Mass>> masses;
+  std::vector<host::LogitRun> runs;
+
+  Runs(std::vector<float> const& all, int heads, std::vector<int> const& lengths, int skip) {
+    int const n = std::accumulate(lengths.begin(), lengths.end(), 0);
+    logits.reserve(lengths.size());
+    states.reserve(lengths.size());
+    masses.reserve(lengths.size());
+    int first = 0;
+    for (int const rows : lengths) {
+      int const stride = rows + 3;
+      auto& part = logits.emplace_back(static_cast<std::size_t>(heads * stride), 9.0F);
+      auto& state = states.emplace_back();
+      for (int i = 0; i < rows; ++i) {
+        bool const in = skip == 0 || (first + i) % skip != 0;
+        state.push_back(in ? 0x52 : static_cast<std::uint8_t>(i % 2 != 0 ? 0x50 : 0x13));
+        for (int h = 0; h < heads; ++h) {
+          part[static_cast<std::size_t>(h * stride + i)] =
+              all[static_cast<std::size_t>(h * n + first + i)];
+        }
+      }
+      auto& mass = masses.emplace_back(static_cast<std::size_t>(rows) + 1, 77U);
+      runs.push_back({part.data(), stride, rows, skip != 0 ? state.data() : nullptr, mass.data()});
+      first += rows;
+    }
+  }
+
+  [[nodiscard]] std::vector<host::Mass> joined() const {
+    std::vector<host::Mass> out;
+    for (auto const& part : masses) {
+      CHECK(part.back() == 77U);
+      out.insert(out.end(), part.begin(), part.end() - 1);
+    }
+    return out;
+  }
+};
+
+void check_runs(int heads, std::vector<int> const& lengths, int skip, bool known) {
+  CAPTURE(heads, lengths, skip, known);
+  int const n = std::accumulate(lengths.begin(), lengths.end(), 0);
+  auto const logits = normal_numbers(static_cast<std::size_t>(heads * n), 8, 5.0F);
+  auto straight = logits;
+  for (int i = 0; skip != 0 && i < heads * n; ++i) {
+    if (i % n % skip == 0) {
+      straight[static_cast<std::size_t>(i)] = minus_infinity;
+    }
+  }
+  std::vector<float> highest;
+  for (int h = 0; h < heads; ++h) {
+    highest.push_back(*std::max_element(straight.begin() + h * n, straight.begin() + (h + 1) * n));
+  }
+  std::vector<host::Mass> expected(static_cast<std::size_t>(n));
+  std::vector<float> expected_lse(static_cast<std::size_t>(heads));
+  host::softmax_masses(straight.data(), n, heads, n, expected.data(), expected_lse.data());
+  Runs const runs(logits, heads, lengths, skip);
+  std::vector<float> lse(static_cast<std::size_t>(heads));
+  host::softmax_masses(runs.runs, heads, lse.data(), known ? highest.data() : nullptr);
+  CHECK(runs.joined() == expected);
+  CHECK(lse == expected_lse);
 }
 
 }  // namespace
@@ -100,4 +167,49 @@ TEST_CASE("Masses of nothing, of excluded rows and of one row") {
   CHECK(mass[0] == 1U << 30);
   CHECK(lse == -1e30F);
   CHECK(host::to_mass(0.25F) == 1U << 28);
+}
+
+TEST_CASE("Masses do not depend on the division into runs") {
+  for (int const heads : {1, 2, 3, 4, 5, 9}) {
+    for (int const skip : {0, 1, 2, 7}) {
+      for (bool const known : {false, true}) {
+        check_runs(heads, {333}, skip, known);
+        check_runs(heads, {0, 1, 15, 0, 16, 17, 64, 220, 0}, skip, known);
+        check_runs(heads, {2500, 1, 4099}, skip, known);
+      }
+    }
+  }
+  host::softmax_masses(std::span<host::LogitRun const>(), 0, nullptr);
+}
+
+TEST_CASE("Logits far below the largest weigh nothing, whatever they are") {
+  std::vector<float> logits(40, -3e38F);
+  for (std::size_t i = 0; i < logits.size(); i += 2) {
+    logits[i] = -1.7F * static_cast<float>(1ULL << (i + 5));
+  }
+  logits[1] = minus_infinity;
+  logits[20] = 0.0F;
+  logits[21] = -26.0F;
+  std::vector<host::Mass> mass(40, 3U);
+  float lse = 1.0F;
+  host::softmax_masses(logits.data(), 40, 1, 40, mass.data(), &lse);
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    CHECK(mass[i] == (i == 20 ? 1U << 30 : 0U));
+  }
+}
+
+TEST_CASE("Weights are within 2^-18 of the exact ones, and exact at the largest") {
+  std::vector<float> x(16 * 2000);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    x[i] = -static_cast<float>(i) * 0x1p-11F;
+  }
+  for (std::size_t i = 0; i < x.size(); i += 16) {
+    std::int32_t weight[16];
+    host::store(weight, host::kernels::integer_weights(host::load(x.data() + i)));
+    for (std::size_t j = 0; j < 16; ++j) {
+      double const expected = std::exp2(24.0 + static_cast<double>(x[i + j]));
+      REQUIRE(std::abs(weight[j] - expected) <= 0.5 + expected * 0x1p-18);
+    }
+    REQUIRE((i != 0 || weight[0] == 1 << 24));
+  }
 }
