@@ -13,9 +13,11 @@
 #include <kvfreeze/host/kernels/convert.hpp>
 #include <kvfreeze/host/kernels/dot.hpp>
 #include <kvfreeze/host/kernels/histogram.hpp>
+#include <kvfreeze/host/kernels/key_residuals.hpp>
 #include <kvfreeze/host/kernels/mass_threshold.hpp>
 #include <kvfreeze/host/kernels/masses.hpp>
 #include <kvfreeze/host/kernels/prefill.hpp>
+#include <kvfreeze/host/kernels/value_codes.hpp>
 #include <kvfreeze/host/top_k.hpp>
 #include <kvfreeze/host/top_p.hpp>
 
@@ -302,6 +304,83 @@ void digest(Hash& hash, char const* name) {
   hash.print(name);
 }
 
+template <int Residual>
+void residuals(Hash& hash) {
+  Random random(8);
+  for (int const dim : {8, 40, 64, 96, 128, 256}) {
+    int const groups = 3;
+    int const count = 53;
+    std::vector<std::byte> pool(size(count + 15) * host::residual_bytes<Residual>(dim));
+    host::CodeRows const rows{pool.data(), 16 * host::residual_bytes<Residual>(dim),
+                              host::residual_bytes<Residual>(dim)};
+    for (int const heads : {1, 3, 5}) {
+      auto const q = random.numbers(size(heads * dim), 0.5F);
+      std::vector<std::int8_t> weights(host::FoldedQueries::weight_bytes(groups, heads, dim));
+      std::vector<host::FoldScale> scales(size(groups * heads));
+      host::FoldedQueries const folded{weights.data(), scales.data(), heads, dim};
+      std::vector<std::uint32_t> group_of(size(count));
+      for (int g = 0; g < groups; ++g) {
+        auto const minima = narrowed<Half>(random.numbers(size(dim), 2.0F));
+        auto steps = random.numbers(size(dim), 0.5F);
+        for (float& step : steps) {
+          step = step < 0.0F ? 0.0F : step;
+        }
+        auto const widths = narrowed<Half>(steps);
+        host::fold_queries(q.data(), heads, dim, minima.data(), widths.data(), folded, g);
+        for (int i = g; i < count; i += groups) {
+          group_of[size(i)] = static_cast<std::uint32_t>(g);
+          auto const key = random.numbers(size(dim), 2.0F);
+          host::encode_key_residual<2, Residual>(key.data(), dim, minima.data(), widths.data(),
+                                                 const_cast<std::byte*>(rows.row(i)));
+        }
+      }
+      auto logits = random.numbers(size(heads * count));
+      host::add_residuals<Residual>(rows, count, group_of.data(), folded, logits.data(), count);
+      hash.add(pool);
+      hash.add(weights);
+      for (host::FoldScale const& scale : scales) {
+        hash.add(std::vector<float>{scale.unit, scale.base});
+        hash.add(std::vector<std::int32_t>{scale.sum});
+      }
+      hash.add(logits);
+    }
+  }
+}
+
+template <int Bits>
+void values(Hash& hash) {
+  Random random(9);
+  for (int const dim : {8, 40, 64, 96, 128, 256}) {
+    int const count = 150;
+    std::size_t const bytes = host::value_code_bytes<Bits>(dim);
+    std::vector<std::byte> pool(size(160) * bytes);
+    std::vector<BFloat16> scales(160);
+    std::vector<float> decoded(size(dim));
+    for (int i = 0; i < count; ++i) {
+      auto const v = random.numbers(size(dim), i % 2 == 0 ? 1.0F : 0x1p-70F);
+      std::byte* const row = pool.data() + size(i) * bytes;
+      scales[size(i)] = host::encode_values<Bits>(v.data(), dim, row);
+      host::decode_values<Bits>(row, scales[size(i)], dim, decoded.data());
+      hash.add(decoded);
+    }
+    hash.add(pool);
+    hash.add(scales);
+    for (int const heads : {1, 3, 5}) {
+      auto weights = random.numbers(size(heads * count));
+      auto out = random.numbers(size(heads * dim));
+      host::accumulate_values<Bits>({pool.data(), 16 * bytes, bytes},
+                                    {reinterpret_cast<std::byte const*>(scales.data()), 32, 2},
+                                    count, weights.data(), count, heads, dim, out.data());
+      hash.add(weights);
+      hash.add(out);
+    }
+    if constexpr (Bits == 4) {
+      host::truncate_codes(pool.data(), dim, pool.data());
+      hash.add(pool);
+    }
+  }
+}
+
 template <Element T>
 void entropies(Hash& hash) {
   Random random(6);
@@ -360,6 +439,13 @@ int main() {
   digest<BoxDigest<>>(hash, "BoxDigest");
   digest<CuboidDigest<>>(hash, "CuboidDigest");
   digest<MeanKeyDigest<>>(hash, "MeanKeyDigest");
+  residuals<2>(hash);
+  residuals<4>(hash);
+  hash.print("add_residuals");
+  values<2>(hash);
+  values<4>(hash);
+  values<8>(hash);
+  hash.print("accumulate_values");
   entropies<float>(hash);
   entropies<Half>(hash);
   entropies<BFloat16>(hash);

@@ -37,20 +37,20 @@ struct KeyCodes {
   }
 
   static void encode(float const* keys, int dim, std::byte* group) noexcept {
-    auto* const scales = reinterpret_cast<Half*>(group + code_bytes(dim));
-    host::encode_key_codes<Bits>(keys, Group, dim, group, scales, scales + dim);
+    auto* const minima = reinterpret_cast<Half*>(group + code_bytes(dim));
+    host::encode_key_codes<Bits>(keys, Group, dim, group, minima, minima + dim);
   }
 
   static void scan(DigestQuery const& query, std::byte const* group, float* logits,
                    std::ptrdiff_t stride) noexcept {
-    auto const* const scales = reinterpret_cast<Half const*>(group + code_bytes(query.dim));
-    host::scan_key_codes<Bits>(query.values, query.heads, query.dim, group, scales,
-                               scales + query.dim, Group, logits, stride);
+    Half const* const minima = scales(group, query.dim);
+    host::scan_key_codes<Bits>(query.values, query.heads, query.dim, group, minima,
+                               minima + query.dim, Group, logits, stride);
   }
 
   /// @brief keys[group_rows][dim] as the codes have them.
   static void decode(std::byte const* group, int dim, float* keys) noexcept {
-    auto const* const minima = reinterpret_cast<Half const*>(group + code_bytes(dim));
+    Half const* const minima = scales(group, dim);
     for (int begin = 0; begin < Group; begin += 64) {
       std::byte const* const plane =
           group + host::kernels::plane_bytes<Bits>(dim) * static_cast<std::size_t>(begin / 64);
@@ -72,6 +72,12 @@ struct KeyCodes {
         }
       }
     }
+  }
+
+ protected:
+  /// The group's minima [dim], and behind them its steps [dim].
+  static Half const* scales(std::byte const* group, int dim) noexcept {
+    return reinterpret_cast<Half const*>(group + code_bytes(dim));
   }
 
  private:

@@ -88,6 +88,32 @@ inline __m128i load_half_line(void const* p) noexcept {
   return _mm_loadu_si128(static_cast<__m128i const*>(p));
 }
 
+inline I32x16 load_bytes(void const* p) noexcept {
+  __m128i const bytes = load_half_line(p);
+  return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+}
+
+inline I32x16 load_words(void const* p) noexcept {
+  auto const* lines = static_cast<__m128i const*>(p);
+  return {_mm256_cvtepu16_epi32(_mm_loadu_si128(lines)),
+          _mm256_cvtepu16_epi32(_mm_loadu_si128(lines + 1))};
+}
+
+inline I32x16 load_repeated_quad(void const* p) noexcept {
+  __m256i const twice = _mm256_broadcastsi128_si256(load_half_line(p));
+  return {twice, twice};
+}
+
+inline I32x16 load_repeated_half(void const* p) noexcept {
+  __m256i const half = _mm256_loadu_si256(static_cast<__m256i const*>(p));
+  return {half, half};
+}
+
+inline I32x16 load_quads(void const* a, void const* b, void const* c, void const* d) noexcept {
+  return {_mm256_set_m128i(load_half_line(b), load_half_line(a)),
+          _mm256_set_m128i(load_half_line(d), load_half_line(c))};
+}
+
 inline F32x16 load(Half const* p) noexcept {
   return {_mm256_cvtph_ps(load_half_line(p)), _mm256_cvtph_ps(load_half_line(p + 8))};
 }
@@ -124,6 +150,10 @@ inline F32x16 sub(F32x16 a, F32x16 b) noexcept {
 
 inline F32x16 mul(F32x16 a, F32x16 b) noexcept {
   return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+}
+
+inline F32x16 div(F32x16 a, F32x16 b) noexcept {
+  return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
 }
 
 inline F32x16 fma(F32x16 a, F32x16 b, F32x16 c) noexcept {
@@ -171,6 +201,25 @@ I32x16 shift_left(I32x16 a) noexcept {
 template <int N>
 I32x16 shift_right(I32x16 a) noexcept {
   return {_mm256_srli_epi32(a.lo, N), _mm256_srli_epi32(a.hi, N)};
+}
+
+inline I32x16 shift_right(I32x16 a, I32x16 n) noexcept {
+  return {_mm256_srlv_epi32(a.lo, n.lo), _mm256_srlv_epi32(a.hi, n.hi)};
+}
+
+template <int N>
+I32x16 shift_right_signed(I32x16 a) noexcept {
+  return {_mm256_srai_epi32(a.lo, N), _mm256_srai_epi32(a.hi, N)};
+}
+
+inline __m256 lookup8(F32x16 table, __m256i index) noexcept {
+  __m256 const high = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));  // bit 3 as the sign
+  return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.lo, index),
+                          _mm256_permutevar8x32_ps(table.hi, index), high);
+}
+
+inline F32x16 lookup(F32x16 table, I32x16 index) noexcept {
+  return {lookup8(table, index.lo), lookup8(table, index.hi)};
 }
 
 inline I32x16 as_ints(F32x16 a) noexcept {
@@ -247,6 +296,9 @@ __m256i byte_products(__m256i codes, __m256i weights) noexcept {
   }
 }
 
+/// Whether dot_bytes is no dearer for whole bytes than for small codes.
+inline constexpr bool dots_whole_bytes = false;
+
 template <int MaxCode>
 I32x16 dot_bytes(I32x16 sum, I32x16 codes, I32x16 weights) noexcept {
   return {_mm256_add_epi32(sum.lo, byte_products<MaxCode>(codes.lo, weights.lo)),
@@ -271,6 +323,73 @@ inline __m256 reduce_quads(__m256 a, __m256 b, __m256 c, __m256 d) noexcept {
 
 inline F32x16 reduce_quads(F32x16 a, F32x16 b, F32x16 c, F32x16 d) noexcept {
   return {reduce_quads(a.lo, b.lo, c.lo, d.lo), reduce_quads(a.hi, b.hi, c.hi, d.hi)};
+}
+
+inline I32x16 reduce_to_quads(I32x16 a, I32x16 b, I32x16 c, I32x16 d) noexcept {
+  auto const pair = [](I32x16 x, I32x16 y) {
+    __m256i const x8 = _mm256_add_epi32(x.lo, x.hi);
+    __m256i const y8 = _mm256_add_epi32(y.lo, y.hi);
+    return _mm256_add_epi32(_mm256_permute2x128_si256(x8, y8, 0x20),
+                            _mm256_permute2x128_si256(x8, y8, 0x31));
+  };
+  return {pair(a, b), pair(c, d)};
+}
+
+template <int Lanes>
+__m256i shuffle_quads(__m256i a, __m256i b) noexcept {
+  return _mm256_castps_si256(
+      _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), Lanes));
+}
+
+template <int Lanes>
+I32x16 shuffle_quads(I32x16 a, I32x16 b) noexcept {
+  return {shuffle_quads<Lanes>(a.lo, b.lo), shuffle_quads<Lanes>(a.hi, b.hi)};
+}
+
+inline I32x16 evens(I32x16 a, I32x16 b) noexcept { return shuffle_quads<0x88>(a, b); }
+
+inline I32x16 odds(I32x16 a, I32x16 b) noexcept { return shuffle_quads<0xDD>(a, b); }
+
+inline I32x16 reduce_quads(I32x16 a, I32x16 b, I32x16 c, I32x16 d) noexcept {
+  I32x16 const ab = add(shuffle_quads<0x44>(a, b), shuffle_quads<0xEE>(a, b));
+  I32x16 const cd = add(shuffle_quads<0x44>(c, d), shuffle_quads<0xEE>(c, d));
+  return add(evens(ab, cd), odds(ab, cd));
+}
+
+template <int Lanes>
+F32x16 shuffle_quads(F32x16 a) noexcept {
+  return {_mm256_shuffle_ps(a.lo, a.lo, Lanes), _mm256_shuffle_ps(a.hi, a.hi, Lanes)};
+}
+
+inline F32x16 sums(F32x16 a, F32x16 b, F32x16 c, F32x16 d) noexcept {
+  F32x16 const four = reduce_to_quads(a, b, c, d);
+  F32x16 const two = add(four, shuffle_quads<0x4E>(four));
+  return add(two, shuffle_quads<0xB1>(two));
+}
+
+inline I32x16 sums(I32x16 a, I32x16 b, I32x16 c, I32x16 d) noexcept {
+  I32x16 const four = reduce_to_quads(a, b, c, d);
+  I32x16 const two = add(four, shuffle_quads<0x4E>(four, four));
+  return add(two, shuffle_quads<0xB1>(two, two));
+}
+
+inline F32x16 largest(F32x16 a, F32x16 b, F32x16 c, F32x16 d) noexcept {
+  auto const pair = [](F32x16 x, F32x16 y) {
+    __m256 const x8 = _mm256_max_ps(x.lo, x.hi);
+    __m256 const y8 = _mm256_max_ps(y.lo, y.hi);
+    return _mm256_max_ps(_mm256_permute2f128_ps(x8, y8, 0x20),
+                         _mm256_permute2f128_ps(x8, y8, 0x31));
+  };
+  F32x16 const four = {pair(a, b), pair(c, d)};
+  F32x16 const two = max(four, shuffle_quads<0x4E>(four));
+  return max(two, shuffle_quads<0xB1>(two));
+}
+
+template <int Quad>
+F32x16 splat_quad(F32x16 a) noexcept {
+  __m256 const half = Quad < 2 ? a.lo : a.hi;
+  __m256 const all = _mm256_permute2f128_ps(half, half, Quad % 2 * 0x11);
+  return {all, all};
 }
 
 inline float sum(F32x16 a) noexcept {

@@ -71,6 +71,30 @@ inline void store_first(std::int32_t* p, I32x16 a, int n) noexcept {
 
 inline I32x16 load_line(void const* p) noexcept { return {_mm512_loadu_si512(p)}; }
 
+inline I32x16 load_bytes(void const* p) noexcept {
+  return {_mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_loadu_si128(static_cast<__m128i const*>(p)))};
+}
+
+inline I32x16 load_words(void const* p) noexcept {
+  return {_mm512_maskz_cvtepu16_epi32(0xFFFF, _mm256_loadu_si256(static_cast<__m256i const*>(p)))};
+}
+
+inline I32x16 load_repeated_quad(void const* p) noexcept {
+  return {_mm512_maskz_broadcast_i32x4(0xFFFF, _mm_loadu_si128(static_cast<__m128i const*>(p)))};
+}
+
+inline I32x16 load_repeated_half(void const* p) noexcept {
+  return {_mm512_maskz_broadcast_i64x4(0xFF, _mm256_loadu_si256(static_cast<__m256i const*>(p)))};
+}
+
+inline I32x16 load_quads(void const* a, void const* b, void const* c, void const* d) noexcept {
+  auto const get = [](void const* p) { return _mm_loadu_si128(static_cast<__m128i const*>(p)); };
+  __m512i x = _mm512_maskz_broadcast_i32x4(0xFFFF, get(a));
+  x = _mm512_mask_broadcast_i32x4(x, 0x00F0, get(b));
+  x = _mm512_mask_broadcast_i32x4(x, 0x0F00, get(c));
+  return {_mm512_mask_broadcast_i32x4(x, 0xF000, get(d))};
+}
+
 inline F32x16 load(Half const* p) noexcept {
   return {_mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(reinterpret_cast<__m256i const*>(p)))};
 }
@@ -105,6 +129,8 @@ inline F32x16 sub(F32x16 a, F32x16 b) noexcept { return {_mm512_sub_ps(a.v, b.v)
 
 inline F32x16 mul(F32x16 a, F32x16 b) noexcept { return {_mm512_mul_ps(a.v, b.v)}; }
 
+inline F32x16 div(F32x16 a, F32x16 b) noexcept { return {_mm512_div_ps(a.v, b.v)}; }
+
 inline F32x16 fma(F32x16 a, F32x16 b, F32x16 c) noexcept {
   return {_mm512_fmadd_ps(a.v, b.v, c.v)};
 }
@@ -138,6 +164,19 @@ I32x16 shift_left(I32x16 a) noexcept {
 template <int N>
 I32x16 shift_right(I32x16 a) noexcept {
   return {_mm512_maskz_srli_epi32(0xFFFF, a.v, N)};
+}
+
+inline I32x16 shift_right(I32x16 a, I32x16 n) noexcept {
+  return {_mm512_maskz_srlv_epi32(0xFFFF, a.v, n.v)};
+}
+
+template <int N>
+I32x16 shift_right_signed(I32x16 a) noexcept {
+  return {_mm512_maskz_srai_epi32(0xFFFF, a.v, N)};
+}
+
+inline F32x16 lookup(F32x16 table, I32x16 index) noexcept {
+  return {_mm512_maskz_permutexvar_ps(0xFFFF, index.v, table.v)};
 }
 
 inline I32x16 as_ints(F32x16 a) noexcept { return {_mm512_castps_si512(a.v)}; }
@@ -176,6 +215,13 @@ inline void store_words(void* p, I32x16 a) noexcept {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_maskz_cvtepi32_epi16(0xFFFF, a.v));
 }
 
+/// Whether dot_bytes is no dearer for whole bytes than for small codes.
+#if defined(__AVX512VNNI__)
+inline constexpr bool dots_whole_bytes = true;
+#else
+inline constexpr bool dots_whole_bytes = false;
+#endif
+
 template <int MaxCode>
 I32x16 dot_bytes(I32x16 sum, I32x16 codes, I32x16 weights) noexcept {
 #if defined(__AVX512VNNI__)
@@ -211,6 +257,61 @@ inline F32x16 reduce_quads(F32x16 a, F32x16 b, F32x16 c, F32x16 d) noexcept {
   __m512 const cd =
       _mm512_add_ps(_mm512_shuffle_ps(c.v, d.v, 0x44), _mm512_shuffle_ps(c.v, d.v, 0xEE));
   return {_mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x88), _mm512_shuffle_ps(ab, cd, 0xDD))};
+}
+
+inline I32x16 reduce_to_quads(I32x16 a, I32x16 b, I32x16 c, I32x16 d) noexcept {
+  __mmask16 const all = 0xFFFF;
+  __m512i const ab = _mm512_add_epi32(_mm512_maskz_shuffle_i32x4(all, a.v, b.v, 0x44),
+                                      _mm512_maskz_shuffle_i32x4(all, a.v, b.v, 0xEE));
+  __m512i const cd = _mm512_add_epi32(_mm512_maskz_shuffle_i32x4(all, c.v, d.v, 0x44),
+                                      _mm512_maskz_shuffle_i32x4(all, c.v, d.v, 0xEE));
+  return {_mm512_add_epi32(_mm512_maskz_shuffle_i32x4(all, ab, cd, 0x88),
+                           _mm512_maskz_shuffle_i32x4(all, ab, cd, 0xDD))};
+}
+
+template <int Lanes>
+I32x16 shuffle_quads(I32x16 a, I32x16 b) noexcept {
+  return {_mm512_castps_si512(
+      _mm512_shuffle_ps(_mm512_castsi512_ps(a.v), _mm512_castsi512_ps(b.v), Lanes))};
+}
+
+inline I32x16 evens(I32x16 a, I32x16 b) noexcept { return shuffle_quads<0x88>(a, b); }
+
+inline I32x16 odds(I32x16 a, I32x16 b) noexcept { return shuffle_quads<0xDD>(a, b); }
+
+inline I32x16 reduce_quads(I32x16 a, I32x16 b, I32x16 c, I32x16 d) noexcept {
+  I32x16 const ab = add(shuffle_quads<0x44>(a, b), shuffle_quads<0xEE>(a, b));
+  I32x16 const cd = add(shuffle_quads<0x44>(c, d), shuffle_quads<0xEE>(c, d));
+  return add(evens(ab, cd), odds(ab, cd));
+}
+
+inline F32x16 sums(F32x16 a, F32x16 b, F32x16 c, F32x16 d) noexcept {
+  F32x16 const four = reduce_to_quads(a, b, c, d);
+  F32x16 const two = {_mm512_add_ps(four.v, _mm512_shuffle_ps(four.v, four.v, 0x4E))};
+  return {_mm512_add_ps(two.v, _mm512_shuffle_ps(two.v, two.v, 0xB1))};
+}
+
+inline I32x16 sums(I32x16 a, I32x16 b, I32x16 c, I32x16 d) noexcept {
+  I32x16 const four = reduce_to_quads(a, b, c, d);
+  I32x16 const two = add(four, shuffle_quads<0x4E>(four, four));
+  return add(two, shuffle_quads<0xB1>(two, two));
+}
+
+inline F32x16 largest(F32x16 a, F32x16 b, F32x16 c, F32x16 d) noexcept {
+  __mmask16 const all = 0xFFFF;
+  F32x16 const ab = max({_mm512_maskz_shuffle_f32x4(all, a.v, b.v, 0x44)},
+                        {_mm512_maskz_shuffle_f32x4(all, a.v, b.v, 0xEE)});
+  F32x16 const cd = max({_mm512_maskz_shuffle_f32x4(all, c.v, d.v, 0x44)},
+                        {_mm512_maskz_shuffle_f32x4(all, c.v, d.v, 0xEE)});
+  F32x16 const four = max({_mm512_maskz_shuffle_f32x4(all, ab.v, cd.v, 0x88)},
+                          {_mm512_maskz_shuffle_f32x4(all, ab.v, cd.v, 0xDD)});
+  F32x16 const two = max(four, {_mm512_shuffle_ps(four.v, four.v, 0x4E)});
+  return max(two, {_mm512_shuffle_ps(two.v, two.v, 0xB1)});
+}
+
+template <int Quad>
+F32x16 splat_quad(F32x16 a) noexcept {
+  return {_mm512_maskz_shuffle_f32x4(0xFFFF, a.v, a.v, Quad * 0x55)};
 }
 
 inline float sum(F32x16 a) noexcept {

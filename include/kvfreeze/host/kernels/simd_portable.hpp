@@ -88,6 +88,32 @@ inline void store_first(std::int32_t* p, I32x16 const& a, int n) noexcept {
   std::memcpy(p, a.v, static_cast<std::size_t>(n) * sizeof(std::int32_t));
 }
 
+inline I32x16 load_bytes(void const* p) noexcept {
+  return lanes<I32x16>([=](int i) { return static_cast<std::uint8_t const*>(p)[i]; });
+}
+
+inline I32x16 load_words(void const* p) noexcept {
+  std::uint16_t words[16];
+  std::memcpy(words, p, sizeof words);
+  return lanes<I32x16>([&](int i) { return words[i]; });
+}
+
+inline I32x16 load_quads(void const* a, void const* b, void const* c, void const* d) noexcept {
+  I32x16 out;
+  std::memcpy(out.v, a, 16);
+  std::memcpy(out.v + 4, b, 16);
+  std::memcpy(out.v + 8, c, 16);
+  std::memcpy(out.v + 12, d, 16);
+  return out;
+}
+
+inline I32x16 load_repeated_quad(void const* p) noexcept { return load_quads(p, p, p, p); }
+
+inline I32x16 load_repeated_half(void const* p) noexcept {
+  auto const* const upper = static_cast<std::byte const*>(p) + 16;
+  return load_quads(p, upper, p, upper);
+}
+
 inline void store_rounded(Half* p, F32x16 const& a) noexcept {
   for (int i = 0; i < 16; ++i) {
     p[i] = from_float<Half>(a.v[i]);
@@ -104,6 +130,10 @@ inline F32x16 sub(F32x16 const& a, F32x16 const& b) noexcept {
 
 inline F32x16 mul(F32x16 const& a, F32x16 const& b) noexcept {
   return lanes<F32x16>([&](int i) { return a.v[i] * b.v[i]; });
+}
+
+inline F32x16 div(F32x16 const& a, F32x16 const& b) noexcept {
+  return lanes<F32x16>([&](int i) { return a.v[i] / b.v[i]; });
 }
 
 inline F32x16 fma(F32x16 const& a, F32x16 const& b, F32x16 const& c) noexcept {
@@ -158,6 +188,19 @@ I32x16 shift_left(I32x16 const& a) noexcept {
 template <int N>
 I32x16 shift_right(I32x16 const& a) noexcept {
   return wrapping([&](int i) { return bits_of(a.v[i]) >> N; });
+}
+
+inline I32x16 shift_right(I32x16 const& a, I32x16 const& n) noexcept {
+  return wrapping([&](int i) { return bits_of(a.v[i]) >> n.v[i]; });
+}
+
+template <int N>
+I32x16 shift_right_signed(I32x16 const& a) noexcept {
+  return lanes<I32x16>([&](int i) { return a.v[i] >> N; });
+}
+
+inline F32x16 lookup(F32x16 const& table, I32x16 const& index) noexcept {
+  return lanes<F32x16>([&](int i) { return table.v[index.v[i] & 15]; });
 }
 
 inline I32x16 as_ints(F32x16 const& a) noexcept { return std::bit_cast<I32x16>(a); }
@@ -223,6 +266,9 @@ inline void store_words(void* p, I32x16 const& a) noexcept {
   std::memcpy(p, words, sizeof words);
 }
 
+/// Whether dot_bytes is no dearer for whole bytes than for small codes.
+inline constexpr bool dots_whole_bytes = true;
+
 template <int MaxCode>
 I32x16 dot_bytes(I32x16 const& sum, I32x16 const& codes, I32x16 const& weights) noexcept {
   return lanes<I32x16>([&](int i) {
@@ -254,6 +300,32 @@ inline F32x16 reduce_quads(F32x16 const& a, F32x16 const& b, F32x16 const& c,
   });
 }
 
+inline I32x16 reduce_to_quads(I32x16 const& a, I32x16 const& b, I32x16 const& c,
+                              I32x16 const& d) noexcept {
+  I32x16 const* const rows[4] = {&a, &b, &c, &d};
+  return wrapping([&](int i) {
+    std::int32_t const* const x = rows[i / 4]->v + i % 4;
+    return bits_of(x[0]) + bits_of(x[4]) + bits_of(x[8]) + bits_of(x[12]);
+  });
+}
+
+inline I32x16 reduce_quads(I32x16 const& a, I32x16 const& b, I32x16 const& c,
+                           I32x16 const& d) noexcept {
+  I32x16 const* const rows[4] = {&a, &b, &c, &d};
+  return wrapping([&](int i) {
+    std::int32_t const* const x = rows[i % 4]->v + i / 4 * 4;
+    return bits_of(x[0]) + bits_of(x[1]) + bits_of(x[2]) + bits_of(x[3]);
+  });
+}
+
+inline I32x16 evens(I32x16 const& a, I32x16 const& b) noexcept {
+  return lanes<I32x16>([&](int i) { return (i % 4 < 2 ? a : b).v[i / 4 * 4 + i % 2 * 2]; });
+}
+
+inline I32x16 odds(I32x16 const& a, I32x16 const& b) noexcept {
+  return lanes<I32x16>([&](int i) { return (i % 4 < 2 ? a : b).v[i / 4 * 4 + i % 2 * 2 + 1]; });
+}
+
 inline float sum(F32x16 a) noexcept {
   for (int n = 8; n > 0; n /= 2) {
     for (int i = 0; i < n; ++i) {
@@ -270,6 +342,29 @@ inline float largest(F32x16 a) noexcept {
     }
   }
   return a.v[0];
+}
+
+inline F32x16 sums(F32x16 const& a, F32x16 const& b, F32x16 const& c, F32x16 const& d) noexcept {
+  float const each[4] = {sum(a), sum(b), sum(c), sum(d)};
+  return lanes<F32x16>([&](int i) { return each[i / 4]; });
+}
+
+inline I32x16 sums(I32x16 const& a, I32x16 const& b, I32x16 const& c, I32x16 const& d) noexcept {
+  I32x16 const four = reduce_to_quads(a, b, c, d);
+  return wrapping([&](int i) {
+    std::int32_t const* const x = four.v + i / 4 * 4;
+    return bits_of(x[0]) + bits_of(x[1]) + bits_of(x[2]) + bits_of(x[3]);
+  });
+}
+
+inline F32x16 largest(F32x16 const& a, F32x16 const& b, F32x16 const& c, F32x16 const& d) noexcept {
+  float const each[4] = {largest(a), largest(b), largest(c), largest(d)};
+  return lanes<F32x16>([&](int i) { return each[i / 4]; });
+}
+
+template <int Quad>
+F32x16 splat_quad(F32x16 const& a) noexcept {
+  return lanes<F32x16>([&](int i) { return a.v[4 * Quad + i % 4]; });
 }
 
 /// Sixteen doubles.

@@ -1,0 +1,350 @@
+#pragma once
+
+/// @file
+/// @brief Queries with the steps of a group of key codes folded in, and the scan under them. The
+/// format of the codes is that of `digest/key_codes.hpp`.
+
+#include <kvfreeze/element.hpp>
+#include <kvfreeze/host/kernels/simd.hpp>
+#include <kvfreeze/host/kernels/tile.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace kvfreeze::host::inline KVFREEZE_ISA {
+
+/// What turns the integer products of one group and head into logits.
+struct alignas(16) FoldScale {
+  float unit;        ///< of the weights
+  float base;        ///< the logit of code -1/2 everywhere
+  std::int32_t sum;  ///< of the weights
+};
+
+/// @brief Folded queries in memory of the caller's: int8 weights [group][head][padded(dim)] and
+/// scales [group][head].
+struct FoldedQueries {
+  std::int8_t* weights = nullptr;
+  FoldScale* scales = nullptr;
+  int heads = 0;
+  int dim = 0;
+
+  /// Weights of one group and head; those from `dim` on are zero.
+  static constexpr int padded(int dim) noexcept { return (dim + 63) / 64 * 64; }
+
+  static constexpr std::size_t weight_bytes(int groups, int heads, int dim) noexcept {
+    return static_cast<std::size_t>(groups) * static_cast<std::size_t>(heads) *
+           static_cast<std::size_t>(padded(dim));
+  }
+
+  static constexpr std::size_t scale_bytes(int groups, int heads) noexcept {
+    return static_cast<std::size_t>(groups) * static_cast<std::size_t>(heads) * sizeof(FoldScale);
+  }
+
+  [[nodiscard]] std::int8_t* weights_of(std::size_t group, int head) const noexcept {
+    return weights + index(group, head) * static_cast<std::size_t>(padded(dim));
+  }
+
+  [[nodiscard]] FoldScale& scale_of(std::size_t group, int head) const noexcept {
+    return scales[index(group, head)];
+  }
+
+ private:
+  [[nodiscard]] std::size_t index(std::size_t group, int head) const noexcept {
+    return group * static_cast<std::size_t>(heads) + static_cast<std::size_t>(head);
+  }
+};
+
+namespace kernels {
+
+/// Bytes of one plane over 64 rows.
+template <int Bits>
+constexpr std::size_t plane_bytes(int dim) noexcept {
+  return static_cast<std::size_t>(dim) * 8U * Bits;
+}
+
+/// Each byte of a dword.
+constexpr std::int32_t four_bytes(std::uint32_t byte) noexcept {
+  return static_cast<std::int32_t>(0x01010101U * byte);
+}
+
+/// f(get, c) for the sixteens of channels; `get` loads them, a last eight with zeros above.
+template <class F>
+[[gnu::always_inline]] inline void for_channels(int dim, F const& f) noexcept {
+  int c = 0;
+  KVFREEZE_UNROLL
+  for (; c + 16 <= dim; c += 16) {
+    f([](auto const* p) { return load(p); }, c);
+  }
+  if (c < dim) {
+    f([](auto const* p) { return load8(p); }, c);
+  }
+}
+
+/// Up to four heads of one group: one pass over minima and steps, and reductions in common.
+template <int Heads, int Dim>
+void fold_heads(float const* q, int dynamic_dim, Half const* minima, Half const* steps,
+                std::int8_t* weights, FoldScale* scales) noexcept {
+  int const dim = Dim != 0 ? Dim : dynamic_dim;
+  int const padded = FoldedQueries::padded(dim);
+  constexpr bool in_registers = Dim == 64;  // otherwise the products are made a second time
+  F32x16 folded[Heads][4];
+  F32x16 total[4];
+  F32x16 highest[4];
+  KVFREEZE_UNROLL
+  for (int h = 0; h < 4; ++h) {
+    total[h] = splat(0.0F);
+    highest[h] = splat(0.0F);
+  }
+  for_channels(dim, [&](auto const get, int c) {
+    F32x16 const width = get(steps + c);
+    F32x16 const center = fma(width, splat(0.5F), get(minima + c));
+    KVFREEZE_UNROLL
+    for (int h = 0; h < Heads; ++h) {
+      F32x16 const query = get(q + h * dim + c);
+      F32x16 const weight = mul(query, width);
+      highest[h] = max(abs(weight), highest[h]);
+      total[h] = fma(query, center, total[h]);
+      if constexpr (in_registers) {
+        folded[h][c / 16] = weight;
+      }
+    }
+  });
+  F32x16 const most = largest(highest[0], highest[1], highest[2], highest[3]);
+  F32x16 const base = sums(total[0], total[1], total[2], total[3]);
+  F32x16 const unit = div(most, splat(127.0F));
+  F32x16 const inverses =
+      select(less(splat(0x1p-100F), most), div(splat(127.0F), most), splat(0.0F));
+  F32x16 const inverse[4] = {splat_quad<0>(inverses), splat_quad<1>(inverses),
+                             splat_quad<2>(inverses), splat_quad<3>(inverses)};
+  if constexpr (in_registers) {
+    KVFREEZE_UNROLL
+    for (int h = 0; h < Heads; ++h) {
+      KVFREEZE_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        store_bytes(weights + h * padded + 16 * i, rounded(mul(folded[h][i], inverse[h])));
+      }
+    }
+  } else {
+    for_channels(dim, [&](auto const get, int c) {
+      F32x16 const width = get(steps + c);
+      KVFREEZE_UNROLL
+      for (int h = 0; h < Heads; ++h) {
+        F32x16 const weight = mul(get(q + h * dim + c), width);
+        store_bytes(weights + h * padded + c, rounded(mul(weight, inverse[h])));
+      }
+    });
+    for (int c = (dim + 15) / 16 * 16; c < padded; c += 16) {
+      for (int h = 0; h < Heads; ++h) {
+        std::memset(weights + h * padded + c, 0, 16);
+      }
+    }
+  }
+  I32x16 count[4] = {splat(0), splat(0), splat(0), splat(0)};
+  for (int c = 0; c < padded; c += 64) {
+    KVFREEZE_UNROLL
+    for (int h = 0; h < Heads; ++h) {
+      count[h] = dot_bytes<1>(count[h], splat(four_bytes(1)), load_line(weights + h * padded + c));
+    }
+  }
+  // Quad h of each vector is about head h: one dword of each makes a FoldScale.
+  static_assert(sizeof(FoldScale) == 16);
+  static constexpr std::int32_t first[16] = {-1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0};
+  static constexpr std::int32_t second[16] = {0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0};
+  static constexpr std::int32_t third[16] = {0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0};
+  I32x16 const together = either(either(both(as_ints(unit), load(first)),  //
+                                        both(as_ints(base), load(second))),
+                                 both(sums(count[0], count[1], count[2], count[3]), load(third)));
+  std::int32_t lanes[16];
+  store(lanes, together);
+  std::memcpy(scales, lanes, Heads * sizeof(FoldScale));
+}
+
+/// Adds codes * weights of one plane over 64 rows to sums[h][block]; `weights` of the heads lie
+/// `stride` apart.
+template <int Bits, int Heads>
+void scan_plane(std::byte const* plane, std::int8_t const* weights, int stride, int dim,
+                I32x16 (&sums)[Heads][4]) noexcept {
+  constexpr int fields = 8 / Bits;
+  constexpr int lines = fields < 4 ? 4 / fields : 1;  // of one or two channel quads
+  constexpr int quads = fields * lines / 4;
+  for (int first = 0; first < dim / 4; first += quads) {
+    KVFREEZE_UNROLL
+    for (int l = 0; l < lines; ++l) {
+      I32x16 line = load_line(plane);
+      plane += 64;
+      KVFREEZE_UNROLL
+      for (int f = 0; f < fields; ++f) {
+        int const place = l * fields + f;
+        I32x16 const codes = both(line, splat(four_bytes((1U << Bits) - 1U)));
+        if constexpr (Bits < 8) {
+          line = shift_right<Bits>(line);
+        }
+        KVFREEZE_UNROLL
+        for (int h = 0; h < Heads; ++h) {
+          std::int32_t four;
+          std::memcpy(&four, weights + h * stride + 4 * (first + place / 4), sizeof four);
+          I32x16& total = sums[h][place % 4];
+          total = dot_bytes<(1 << Bits) - 1>(total, codes, splat(four));
+        }
+      }
+    }
+  }
+}
+
+/// @brief The same from zero where the fields of a byte are of one channel quad, and whole bytes
+/// are multiplied as quickly as codes.
+///
+/// Fields are not shifted down. With all fields below field f masked off, a byte is the codes of
+/// fields f, f + 1, ... times powers of two: the difference of two such products, shifted, is the
+/// product of one field. Exact, for half the work on the codes.
+template <int Bits, int Heads>
+void scan_whole_bytes(std::byte const* plane, std::int8_t const* weights, int stride, int dim,
+                      I32x16 (&sums)[Heads][4]) noexcept {
+  constexpr int fields = 8 / Bits;
+  constexpr int lines = 4 / fields;  // of one channel quad
+  KVFREEZE_UNROLL
+  for (auto& head : sums) {
+    KVFREEZE_UNROLL
+    for (auto& x : head) {
+      x = splat(0);
+    }
+  }
+  for (int quad = 0; quad < dim / 4; ++quad) {
+    KVFREEZE_UNROLL
+    for (int l = 0; l < lines; ++l) {
+      I32x16 const line = load_line(plane);
+      plane += 64;
+      KVFREEZE_UNROLL
+      for (int f = 0; f < fields; ++f) {
+        I32x16 const codes =
+            f == 0 ? line : both(line, splat(four_bytes(0xFFU << (Bits * f) & 0xFFU)));
+        KVFREEZE_UNROLL
+        for (int h = 0; h < Heads; ++h) {
+          std::int32_t four;
+          std::memcpy(&four, weights + h * stride + 4 * quad, sizeof four);
+          I32x16& total = sums[h][l * fields + f];
+          total = dot_bytes<255>(total, codes, splat(four));
+        }
+      }
+    }
+  }
+  KVFREEZE_UNROLL
+  for (auto& head : sums) {
+    KVFREEZE_UNROLL
+    for (int l = 0; l < lines; ++l) {
+      I32x16* const x = head + l * fields;
+      if constexpr (fields == 4) {
+        x[0] = sub(x[0], x[1]);
+        x[1] = shift_right_signed<2>(sub(x[1], x[2]));
+        x[2] = shift_right_signed<4>(sub(x[2], x[3]));
+        x[3] = shift_right_signed<6>(x[3]);
+      } else {
+        x[0] = sub(x[0], x[1]);
+        x[1] = shift_right_signed<4>(x[1]);
+      }
+    }
+  }
+}
+
+template <int Bits, int Heads>
+void scan_heads(FoldedQueries const& folded, int group, int first_head, std::byte const* planes,
+                int group_rows, float* logits, std::ptrdiff_t stride) noexcept {
+  constexpr int upper = Bits == 3 ? 2 : Bits;  // bits of the first plane
+  int const dim = folded.dim;
+  int const padded = FoldedQueries::padded(dim);
+  auto const at = static_cast<std::size_t>(group);
+  std::int8_t const* const weights = folded.weights_of(at, first_head);
+  FoldScale const* const scales = &folded.scale_of(at, first_head);
+  for (int begin = 0; begin < group_rows; begin += 64) {
+    I32x16 sums[Heads][4];
+    if constexpr (dots_whole_bytes && (upper == 2 || upper == 4)) {
+      scan_whole_bytes<upper>(planes, weights, padded, dim, sums);
+    } else {
+      KVFREEZE_UNROLL
+      for (auto& head : sums) {
+        KVFREEZE_UNROLL
+        for (auto& x : head) {
+          x = splat(0);
+        }
+      }
+      scan_plane<upper>(planes, weights, padded, dim, sums);
+    }
+    if constexpr (Bits == 3) {
+      KVFREEZE_UNROLL
+      for (auto& head : sums) {
+        KVFREEZE_UNROLL
+        for (auto& x : head) {
+          x = shift_left<1>(x);
+        }
+      }
+      scan_plane<1>(planes + plane_bytes<2>(dim), weights, padded, dim, sums);
+    }
+    planes += plane_bytes<Bits>(dim);
+    KVFREEZE_UNROLL
+    for (int h = 0; h < Heads; ++h) {
+      F32x16 const unit = splat(scales[h].unit);
+      F32x16 const base = splat(scales[h].base);
+      KVFREEZE_UNROLL
+      for (int b = 0; b < 4; ++b) {
+        store(logits + (first_head + h) * stride + begin + 16 * b,
+              fma(to_floats(sums[h][b]), unit, base));
+      }
+    }
+  }
+}
+
+/// f(heads) with the number of heads as a constant.
+template <class F>
+void with_heads(int heads, F const& f) noexcept {
+  switch (heads) {
+    case 1:
+      return f(std::integral_constant<int, 1>{});
+    case 2:
+      return f(std::integral_constant<int, 2>{});
+    case 3:
+      return f(std::integral_constant<int, 3>{});
+    default:
+      return f(std::integral_constant<int, 4>{});
+  }
+}
+
+}  // namespace kernels
+
+/// @brief Folds a group's steps into the queries: entry `group` of `out`.
+///
+/// A weight is q * step in the unit that makes the head's largest 127, rounded to nearest even.
+/// @param q [heads][dim], dim a multiple of 8
+/// @param minima, steps [dim]
+/// @complexity O(heads * dim)
+inline void fold_queries(float const* q, int heads, int dim, Half const* minima, Half const* steps,
+                         FoldedQueries const& out, int group) noexcept {
+  auto const at = static_cast<std::size_t>(group);
+  for (int first = 0; first < heads; first += head_group) {
+    kernels::with_constants(
+        std::min(head_group, heads - first), dim, [&](auto heads_c, auto dim_c) {
+          kernels::fold_heads<heads_c(), dim_c()>(q + static_cast<std::ptrdiff_t>(first) * dim, dim,
+                                                  minima, steps, out.weights_of(at, first),
+                                                  &out.scale_of(at, first));
+        });
+  }
+}
+
+/// @brief logits[h * stride + row] of one group, estimated from its codes.
+///
+/// Products of codes and weights are exact int32; one multiply-add turns them into a logit.
+/// @param planes of the group's `group_rows` rows, a multiple of 64
+/// @complexity O(group_rows * heads * dim)
+template <int Bits>
+void scan_folded(FoldedQueries const& folded, int group, std::byte const* planes, int group_rows,
+                 float* logits, std::ptrdiff_t stride) noexcept {
+  for (int first = 0; first < folded.heads; first += head_group) {
+    kernels::with_heads(std::min(head_group, folded.heads - first), [&](auto heads_c) {
+      kernels::scan_heads<Bits, heads_c()>(folded, group, first, planes, group_rows, logits,
+                                           stride);
+    });
+  }
+}
+
+}  // namespace kvfreeze::host::inline KVFREEZE_ISA
