@@ -2,7 +2,7 @@
 
 #include <kvfreeze/digest/key_codes.hpp>
 #include <kvfreeze/host/arguments.hpp>
-#include <kvfreeze/host/attend.hpp>
+#include <kvfreeze/host/decode.hpp>
 #include <kvfreeze/host/step.hpp>
 #include <kvfreeze/host/view.hpp>
 #include <kvfreeze/scheduler/water_level_scheduler.hpp>
@@ -214,7 +214,26 @@ class KvFreezeCache {
     static_cast<void>(record(handle));
     host::check_queries(context_.geometry(), "recall", layer, q, 1, part);
     for_lanes(handle, layer, part, [&](host::LaneJob<C> const& job) {
-      host::recall_lane(job, lane_queries(job, q.data()));
+      host::recall_token(job, lane_queries(job, q.data()));
+    });
+  }
+
+  /// @brief Attention of one token over the compact rows alone, for a kernel of one's own that
+  /// knows only exact rows: after recall(), beside view(). host::merge() joins the two.
+  /// @param q [query_heads][head_dim]
+  /// @param out [query_heads][head_dim]
+  /// @param lse [query_heads], natural log-sum-exp; minus infinity where no row is compact
+  /// @throws InvalidArgument for spans of the wrong size
+  /// @complexity as attend(): one digest scan, and the compact rows
+  void partial(Sequence handle, int layer, std::span<float const> q, std::span<float> out,
+               std::span<float> lse, Part part = {}) {
+    static_cast<void>(record(handle));
+    host::check_queries(context_.geometry(), "partial", layer, q, 1, part);
+    host::check_partial(context_.geometry(), q, out, lse);
+    for_lanes(handle, layer, part, [&](host::LaneJob<C> const& job) {
+      float const* const lane_q = lane_queries(job, q.data());
+      host::decode_compact(job, lane_q, out.data() + (lane_q - q.data()),
+                           lse.data() + job.head * job.geometry().lane_queries);
     });
   }
 
@@ -249,8 +268,7 @@ class KvFreezeCache {
                            job.lane().rows + 1);
       }
       host::append_rows(job, new_rows(k, v, 1), 0, 1);
-      host::recall_lane(job, lane_q);
-      host::attend_lane(job, lane_out);
+      host::decode_token(job, lane_q, lane_out);
     });
   }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/compact_rows.hpp>
 #include <kvfreeze/element.hpp>
 #include <kvfreeze/types.hpp>
 
@@ -11,11 +12,14 @@ namespace kvfreeze {
 /// @tparam T element type of K and V: float, Half or BFloat16
 /// @tparam PageTokens rows of a granule: 1, 4 or 16; a granule freezes and thaws as one
 /// @tparam Lanes one active set per KV head or per layer
-template <Element T = Half, int PageTokens = 1, Grouping Lanes = Grouping::kv_head>
+/// @tparam Compact forms of rows between exact and frozen, @see CompactRows
+template <Element T = Half, int PageTokens = 1, Grouping Lanes = Grouping::kv_head,
+          class Compact = CompactRows<>>
 struct Layout {
   static_assert(PageTokens == 1 || PageTokens == 4 || PageTokens == 16,
                 "kvfreeze: PageTokens must be 1, 4 or 16");
   using element_type = T;
+  using compact_rows = Compact;
   static constexpr int page_tokens = PageTokens;
   static constexpr Grouping grouping = Lanes;
 };

@@ -5,6 +5,7 @@
 
 #include <kvfreeze/concepts.hpp>
 #include <kvfreeze/digest/none.hpp>
+#include <kvfreeze/scheduler/rungs.hpp>
 
 #include <limits>
 
@@ -95,6 +96,29 @@ constexpr float hysteresis(S const& scheduler) noexcept {
     return scheduler.hysteresis();
   } else {
     return 1.0F;
+  }
+}
+
+template <SchedulerPolicy S>
+constexpr bool is_uniform() noexcept {
+  if constexpr (requires { S::uniform; }) {
+    return S::uniform;
+  } else {
+    return false;
+  }
+}
+
+template <class S>
+concept has_rungs = requires(S const& scheduler, LaneFacts const& lane) {
+  { scheduler.rungs(lane) } noexcept -> std::same_as<Rungs>;
+};
+
+template <DigestPolicy D>
+constexpr int residual_bits() noexcept {
+  if constexpr (requires { D::residual_bits; }) {
+    return D::residual_bits;
+  } else {
+    return 0;
   }
 }
 

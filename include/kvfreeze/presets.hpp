@@ -3,11 +3,15 @@
 /// @file
 /// @brief Named caches: what the axes can do, a few lines each.
 
+#include <kvfreeze/compact_rows.hpp>
 #include <kvfreeze/digest/key_codes.hpp>
+#include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/kv_freeze_cache.hpp>
 #include <kvfreeze/scheduler/keep_all_scheduler.hpp>
+#include <kvfreeze/scheduler/ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
 #include <kvfreeze/scheduler/sublinear_scheduler.hpp>
+#include <kvfreeze/scheduler/uniform_scheduler.hpp>
 #include <kvfreeze/scheduler/water_level_scheduler.hpp>
 #include <kvfreeze/scorer/instant_mass_scorer.hpp>
 #include <kvfreeze/scorer/mean_abs_dot_scorer.hpp>
@@ -21,11 +25,26 @@
 
 namespace kvfreeze::presets {
 
-/// Ours: every row's 4-bit key code is asked by the current query, before attention, which rows it
-/// needs; one water level for all lanes meets the byte cap.
+/// Ours, the fidelity ladder: every row's 2-bit key code is asked by the current query, before
+/// attention; what matters is attended through 4-bit keys and 2- or 4-bit values, what matters most
+/// exactly. One water level for all lanes meets the byte cap.
 template <Element T = Half, TierPolicy Tier = HostTier>
-using KvFreeze = KvFreezeCache<Layout<T>, InstantMassScorer<KeyCodes<4>>, WaterLevelScheduler<>,
-                               Tier, MissedMassTrigger>;
+using KvFreeze = KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<2, 4>>,
+                               InstantMassScorer<NestedKeyCodes<2, 4>>, LadderScheduler<>, Tier,
+                               MissedMassTrigger>;
+
+/// Recall without compact rows: a row is exact or frozen, by the 4-bit key code of every row.
+template <Element T = Half, TierPolicy Tier = HostTier>
+using ExactRecall = KvFreezeCache<Layout<T>, InstantMassScorer<KeyCodes<4>>, WaterLevelScheduler<>,
+                                  Tier, MissedMassTrigger>;
+
+/// Uniform quantisation (KIVI, arXiv 2402.02750): per-channel keys and per-row values of Bits bits
+/// outside of sinks and window, all of them attended. The yardstick of quality per byte.
+/// @tparam Bits 2, 3, 4 or 8; values of 3 bits have 4
+template <int Bits, Element T = Half, TierPolicy Tier = HostTier>
+using UniformQuantised =
+    KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<Bits == 3 ? 4 : Bits>>,
+                  InstantMassScorer<KeyCodes<Bits>>, UniformScheduler, Tier, NeverTrigger>;
 
 /// ASR-KF-EGR (arXiv 2512.11221) with lazy thaw: a row whose timer expires comes back only if its
 /// digest says so. Entropy-guided recovery included.

@@ -111,6 +111,16 @@ inline void check_queries(Geometry const& g, char const* call, int layer, std::s
   check_finite(call, "q", q, std::numeric_limits<float>::max());
 }
 
+/// @throws InvalidArgument if partial()'s results do not fit its queries
+inline void check_partial(Geometry const& g, std::span<float const> q, std::span<float const> out,
+                          std::span<float const> lse) {
+  if (out.size() != q.size() || lse.size() != static_cast<std::size_t>(g.shape.query_heads)) {
+    throw InvalidArgument("partial(): out has " + std::to_string(out.size()) + " elements, q has " +
+                          std::to_string(q.size()) + "; lse has " + std::to_string(lse.size()) +
+                          ", query_heads is " + std::to_string(g.shape.query_heads));
+  }
+}
+
 /// @throws InvalidArgument for ranges that are empty, unsorted, overlapping or out of range
 inline void check_pins(Geometry const& g, std::span<TokenRange const> ranges) {
   int last = 0;

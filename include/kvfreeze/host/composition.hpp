@@ -30,11 +30,26 @@ struct Composition {
   static constexpr bool needs_cosine = kvfreeze::detail::needs_query_cosine<R>();
   static constexpr bool rewalks = kvfreeze::detail::highest_recovery<R>() == Recovery::rewalk;
 
+  using CompactRows = typename L::compact_rows;
+
+  /// Compact levels, each with a pool of its own; 0: rows are exact or not resident.
+  static constexpr int levels = CompactRows::levels;
+  static constexpr bool has_levels = levels > 0;
+  static constexpr bool uniform = kvfreeze::detail::is_uniform<D>();
+  static constexpr bool refines = kvfreeze::detail::residual_bits<Digest>() > 0;
+
   /// Granules whose keys are not in the digest yet: they stay exact.
   static constexpr int tail_granules = has_digest ? Digest::group_rows / page : 1;
 
   static_assert(Digest::group_rows % page == 0,
                 "kvfreeze: the digest's group must be a multiple of PageTokens");
+  static_assert(!has_levels || kvfreeze::detail::has_rungs<D>,
+                "kvfreeze: compact rows need a scheduler with rungs(): LadderScheduler");
+  static_assert(!has_levels || (has_digest && needs_mass && !has_state),
+                "kvfreeze: compact rows need a scorer of masses with a digest and no memory: "
+                "InstantMassScorer");
+  static_assert(!has_levels || (!in_place && !discards),
+                "kvfreeze: compact rows need a tier that holds their exact rows");
 };
 
 }  // namespace kvfreeze::host

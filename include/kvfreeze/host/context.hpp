@@ -58,6 +58,8 @@ struct LaneJob {
   [[nodiscard]] std::uint32_t step() const noexcept { return sequence->step; }
 };
 
+inline constexpr int votes = 4;  ///< last queries of a chunk that say what stays exact
+
 /// Exact granules that a lane of `rows` rows may hold within `budget` bytes.
 template <class C>
 int allowed_granules(Geometry const& g, std::size_t budget, int rows) noexcept {
@@ -69,6 +71,20 @@ int allowed_granules(Geometry const& g, std::size_t budget, int rows) noexcept {
     return 0;
   }
   return g.blocks_within(budget - fixed) * g.slots_per_block;
+}
+
+/// Exact granules that the lane may hold beside its compact ones within `budget` bytes, with `rows`
+/// rows.
+template <class C>
+int allowed_granules(LaneRef<C> const& ref, std::size_t budget, int rows) noexcept {
+  std::size_t codes = 0;
+  for (std::size_t level = 0; level < C::levels; ++level) {
+    codes += ref.geometry->pools[level].bytes(ref.lane->pools[level].blocks);
+  }
+  bool const some = budget == unlimited || budget > codes;
+  return some ? allowed_granules<C>(*ref.geometry, budget == unlimited ? budget : budget - codes,
+                                    rows)
+              : 0;
 }
 
 /// Bytes that a lane of `rows` rows needs to hold `granules` exact ones.

@@ -6,6 +6,7 @@
 #include <kvfreeze/types.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -22,6 +23,28 @@ constexpr std::size_t round_up(std::size_t value, std::size_t unit) noexcept {
 }
 
 constexpr int ceil_div(int value, int unit) noexcept { return (value + unit - 1) / unit; }
+
+/// @brief One compact level: where things lie in a block of its pool.
+///
+/// A block holds 16 rows, for each KV head of the lane the lower bits of their keys, then their V
+/// codes, then their V scales; then the granules' numbers and stamps.
+struct PoolGeometry {
+  std::size_t residual_bytes = 0;  ///< of one row and KV head
+  std::size_t value_bytes = 0;     ///< of one row and KV head
+  std::size_t values_offset = 0;
+  std::size_t scales_offset = 0;
+  std::size_t granules_offset = 0;
+  std::size_t stamps_offset = 0;
+  std::size_t block_bytes = 0;
+  std::size_t region = 0;  ///< address space of a lane's pool
+
+  /// Committed bytes of so many blocks.
+  [[nodiscard]] std::size_t bytes(int blocks) const noexcept {
+    return round_up(static_cast<std::size_t>(blocks) * block_bytes, page_bytes);
+  }
+};
+
+inline constexpr std::size_t most_levels = 3;  ///< as in Rungs
 
 /// @brief Sizes that follow from the model's shape, the limits and the composition.
 ///
@@ -55,6 +78,7 @@ struct Geometry {
   std::size_t digest_group_bytes = 0;  ///< one group, all KV heads of the lane
   std::size_t digest_region = 0;
   std::size_t tile_bytes = 0;  ///< metadata of 64 granules of one lane
+  std::array<PoolGeometry, most_levels> pools;  ///< one for each compact level
 
   /// Rows of a lane rounded so that digests may write whole groups.
   [[nodiscard]] int max_tokens_rounded() const noexcept {
@@ -161,6 +185,27 @@ inline void check_limits(Limits const& limits) {
   }
 }
 
+/// The block of a compact level whose V codes have so many bits.
+template <class C>
+PoolGeometry make_pool(Geometry const& g, int value_bits) noexcept {
+  auto const heads = static_cast<std::size_t>(g.heads_per_lane);
+  auto const slots = static_cast<std::size_t>(g.slots_per_block);
+  PoolGeometry pool;
+  if constexpr (C::refines) {
+    pool.residual_bytes = C::Digest::residual_bytes(g.shape.head_dim);
+  }
+  pool.value_bytes =
+      round_up(static_cast<std::size_t>(g.shape.head_dim), 64) * static_cast<std::size_t>(value_bits) / 8U;
+  std::size_t const rows = heads * static_cast<std::size_t>(block_rows);
+  pool.values_offset = rows * pool.residual_bytes;
+  pool.scales_offset = pool.values_offset + rows * pool.value_bytes;
+  pool.granules_offset = round_up(pool.scales_offset + rows * sizeof(BFloat16), 4);
+  pool.stamps_offset = pool.granules_offset + slots * sizeof(std::uint32_t);
+  pool.block_bytes = round_up(pool.stamps_offset + slots * sizeof(std::uint16_t), 64);
+  pool.region = pool.bytes(ceil_div(g.max_granules, g.slots_per_block));
+  return pool;
+}
+
 /// @brief All sizes of a cache.
 /// @throws InvalidArgument for a shape or limits out of range
 template <class C>
@@ -203,6 +248,11 @@ Geometry make_geometry(Shape const& shape, Limits const& limits, typename C::Sco
     g.digest_region = g.digest_bytes(limits.max_tokens, C::Digest::group_rows);
   }
   g.tile_bytes = tile_bytes;
+  if constexpr (C::has_levels) {
+    for (std::size_t level = 0; level < C::levels; ++level) {
+      g.pools[level] = make_pool<C>(g, C::CompactRows::value_bits[level]);
+    }
+  }
   return g;
 }
 

@@ -53,6 +53,14 @@ struct Timer {
 
 struct NoTimer {};
 
+/// What a lane holds at one compact level. Slots are dense, as those of exact rows are.
+struct Pool {
+  std::int32_t slots = 0;          ///< granules
+  std::int32_t blocks = 0;         ///< committed
+  std::uint32_t first = 0;         ///< granule of slot 0
+  bool consecutive = true;         ///< slot i holds granule first + i
+};
+
 /// Metadata of 64 granules of one lane. Tiles of a token range lie side by side for all lanes, so
 /// that a sequence grows by whole pages.
 template <class C>
@@ -83,6 +91,8 @@ struct Lane {
   bool ordered = true;         ///< slot i holds the i-th granule
   std::size_t budget =
       unlimited;  ///< bytes for rows, digests and metadata until the next advance()
+  std::size_t aim = unlimited;  ///< bytes that the water level leaves to the lane: on the ladder
+                                ///< it shrinks towards them, while `budget` is the hard limit
   std::size_t allotment = unlimited;  ///< bytes that may move for each token of a step
   std::size_t transfer_left = 0;      ///< bytes that may still move in this step
   std::size_t touched = 0;            ///< bytes read in this step
@@ -98,7 +108,12 @@ struct Lane {
   std::uint32_t queries = 0;    ///< ring entries pushed since `open`, less those taken back
   std::int32_t held = 0;        ///< the newest entries of the ring that are valid
   std::uint32_t next_wake = 0;  ///< first step whose sleepers were not woken yet
-  std::array<std::uint32_t, water_levels> demand{};  ///< unprotected granules wanted at each level
+  /// What each water level asks for: unprotected granules, or with compact levels bytes.
+  std::array<std::uint32_t, water_levels> demand{};
+  std::array<Pool, most_levels> pools{};  ///< compact rows by level
+  /// Masses from which a row stood above each level at the last step.
+  std::array<std::uint32_t, most_levels + 1> least{};
+  bool refused = false;  ///< the tier refused rows on the fast clock: they stayed exact
   std::array<std::uint32_t, C::sleeps ? wheel_slots : 1> wheel{};  ///< heads of the buckets
   std::array<std::uint32_t, static_cast<std::size_t>(C::tail_granules)> tail{};  ///< slots
 };

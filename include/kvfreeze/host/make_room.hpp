@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/host/code_pools.hpp>
 #include <kvfreeze/host/context.hpp>
 #include <kvfreeze/host/movers.hpp>
 #include <kvfreeze/host/timers.hpp>
@@ -54,17 +55,45 @@ int make_room(LaneJob<C> const& job, int count, Victims victims) {
   return count;
 }
 
+/// @brief Makes the lane's codes give way, coarsest level first and whole pools at a time, until
+/// `more` exact granules fit the budget beside them. For lanes whose budget shrank under them; as a
+/// rule recall has met the budget before.
+template <class C>
+void yield_codes(LaneJob<C> const& job, int more, int rows) noexcept {
+  if constexpr (C::has_levels) {
+    LaneRef<C> const& ref = job.ref;
+    shrink_pools(job.context->memory, ref);
+    auto const fits = [&] {
+      return ref.lane->exact + more <= allowed_granules(ref, ref.lane->budget, rows);
+    };
+    for (std::size_t level = 0; level < C::levels && !fits(); ++level) {
+      while (ref.lane->pools[level].slots > 0 && !fits()) {
+        // The newest quarter of the slots, so that a few rounds free whole pages.
+        int const kept = ref.lane->pools[level].slots * 3 / 4;
+        while (ref.lane->pools[level].slots > kept) {
+          drop_code(ref, level, static_cast<std::uint32_t>(ref.lane->pools[level].slots - 1),
+                    job.step());
+        }
+        job.context->memory.shrink_codes(ref, level);
+      }
+    }
+  }
+}
+
 /// @brief Makes sure that a lane may hold `extra` more exact granules at `rows` rows.
 /// @throws CapacityError with the bytes that the protected granules need
 template <class C>
 void require_room(LaneJob<C> const& job, int extra, int rows) {
   if constexpr (!C::in_place) {
     Lane<C> const& lane = job.lane();
-    int const allowed = allowed_granules<C>(job.geometry(), lane.budget, rows);
+    int const allowed = allowed_granules(job.ref, lane.budget, rows);
     if (lane.exact + extra <= allowed) {
       return;
     }
-    int const missing = lane.exact + extra - allowed;
+    if constexpr (C::has_levels) {
+      yield_codes(job, extra, rows);
+    }
+    int const missing = lane.exact + extra - allowed_granules(job.ref, lane.budget, rows);
     if (make_room(job, missing, Victims::any) < missing) {
       std::size_t const needed = lane_bytes<C>(job.geometry(), lane.exact + extra, rows);
       throw CapacityError("Limits::resident_bytes leaves " + std::to_string(lane.budget) +

@@ -28,7 +28,7 @@ LaneFacts lane_facts(LaneJob<C> const& job) noexcept {
     }
   }
   if constexpr (!C::in_place) {
-    facts.allowed = allowed_granules<C>(job.geometry(), ref.lane->budget, ref.lane->rows);
+    facts.allowed = allowed_granules(ref, ref.lane->budget, ref.lane->rows);
   }
   facts.water_level = job.sequence->water_level;
   facts.step = job.step();

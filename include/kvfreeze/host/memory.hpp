@@ -8,6 +8,7 @@
 #include <kvfreeze/report.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <vector>
 
@@ -32,6 +33,7 @@ struct LaneRef {
   std::byte* rows = nullptr;               ///< blocks
   std::byte* cards = nullptr;              ///< slot records and query sums, one card to a block
   std::byte* digests = nullptr;            ///< [group][KV head]
+  std::array<std::byte*, most_levels> codes{};  ///< pools of compact rows, by level
   std::byte* tiles = nullptr;              ///< first tile; the next one is `tile_stride` further
   float* ring = nullptr;                   ///< [window_queries][lane_queries][head_dim]
   std::int32_t* ring_positions = nullptr;  ///< [window_queries]
@@ -103,6 +105,33 @@ struct LaneRef {
   [[nodiscard]] std::byte* digest(int group, int head) const noexcept {
     return digests + static_cast<std::size_t>(group) * geometry->digest_group_bytes +
            static_cast<std::size_t>(head) * C::Digest::bytes(geometry->shape.head_dim);
+  }
+
+  /// Block of a slot of a compact level.
+  [[nodiscard]] std::byte* code_block(std::size_t level, std::uint32_t slot) const noexcept {
+    return codes[level] + slot / slots_per_block * geometry->pools[level].block_bytes;
+  }
+
+  /// Granule in a slot of a compact level.
+  [[nodiscard]] std::uint32_t& code_granule(std::size_t level, std::uint32_t slot) const noexcept {
+    return reinterpret_cast<std::uint32_t*>(
+        code_block(level, slot) +
+        geometry->pools[level].granules_offset)[slot % slots_per_block];
+  }
+
+  /// Low half of the step that needed the slot's granule at its level last.
+  [[nodiscard]] std::uint16_t& code_stamp(std::size_t level, std::uint32_t slot) const noexcept {
+    return reinterpret_cast<std::uint16_t*>(
+        code_block(level, slot) + geometry->pools[level].stamps_offset)[slot % slots_per_block];
+  }
+
+  /// Compact granules of all levels.
+  [[nodiscard]] int compact() const noexcept {
+    int sum = 0;
+    for (std::size_t level = 0; level < C::levels; ++level) {
+      sum += lane->pools[level].slots;
+    }
+    return sum;
   }
 
   [[nodiscard]] int granules() const noexcept { return geometry->granules(lane->rows); }
@@ -188,9 +217,12 @@ class Memory {
     cards_ = VirtualMemory::reserve(sequences * lanes * geometry_.cards_region);
     digests_ = VirtualMemory::reserve(sequences * lanes * geometry_.digest_region);
     queries_ = VirtualMemory::reserve(sequences * queries_region_);
+    for (std::size_t level = 0; level < C::levels; ++level) {
+      codes_[level] = VirtualMemory::reserve(sequences * lanes * geometry_.pools[level].region);
+    }
     scratch_.reserve(static_cast<std::size_t>(limits.parts));
     for (int i = 0; i < limits.parts; ++i) {
-      scratch_.emplace_back(geometry_);
+      scratch_.emplace_back(geometry_, C::has_levels ? C::levels + 1 : 0, C::refines);
       scratch_.back().commit(1);
     }
   }
@@ -199,6 +231,16 @@ class Memory {
 
   [[nodiscard]] Scratch& scratch(int part) noexcept {
     return scratch_[static_cast<std::size_t>(part)];
+  }
+
+  /// What went wrong on some part's fast clock last.
+  [[nodiscard]] std::exception_ptr failure() const noexcept {
+    for (Scratch const& scratch : scratch_) {
+      if (scratch.failure) {
+        return scratch.failure;
+      }
+    }
+    return nullptr;
   }
 
   [[nodiscard]] Scratch const& scratch(int part) const noexcept {
@@ -214,6 +256,9 @@ class Memory {
     ref.rows = rows_.data() + number * geometry_.rows_region;
     ref.cards = cards_.data() + number * geometry_.cards_region;
     ref.digests = digests_.data() + number * geometry_.digest_region;
+    for (std::size_t level = 0; level < C::levels; ++level) {
+      ref.codes[level] = codes_[level].data() + number * geometry_.pools[level].region;
+    }
     ref.tiles = tiles_.data() + sequence * tiles_region_ + index * sizeof(Tile);
     auto* const queries = reinterpret_cast<float*>(queries_.data() + sequence * queries_region_) +
                           index * (ring_floats_ + previous_floats_ + ring_positions_);
@@ -240,6 +285,10 @@ class Memory {
   /// Gives everything of a sequence back.
   void close(std::uint32_t sequence) noexcept {
     auto const lanes = static_cast<std::size_t>(geometry_.lanes);
+    for (std::size_t level = 0; level < C::levels; ++level) {
+      std::size_t const region = lanes * geometry_.pools[level].region;
+      codes_[level].release(sequence * region, region);
+    }
     headers_.release(sequence * lanes_region_, lanes_region_);
     tiles_.release(sequence * tiles_region_, tiles_region_);
     queries_.release(sequence * queries_region_, queries_region_);
@@ -267,6 +316,28 @@ class Memory {
       release_from(rows_, ref.rows, g.blocks_bytes(blocks), g.blocks_bytes(ref.lane->blocks));
       release_from(cards_, ref.cards, g.cards_bytes(blocks), g.cards_bytes(ref.lane->blocks));
       ref.lane->blocks = blocks;
+    }
+  }
+
+  /// Makes room for `slots` granules at a compact level.
+  void grow_codes(LaneRef<C> const& ref, std::size_t level, int slots) noexcept {
+    Pool& pool = ref.lane->pools[level];
+    int const blocks = ceil_div(slots, geometry_.slots_per_block);
+    if (blocks > pool.blocks) {
+      PoolGeometry const& g = geometry_.pools[level];
+      touch_from(ref.codes[level], g.bytes(pool.blocks), g.bytes(blocks));
+      pool.blocks = blocks;
+    }
+  }
+
+  /// Gives the blocks of a compact level back that its slots do not need.
+  void shrink_codes(LaneRef<C> const& ref, std::size_t level) noexcept {
+    Pool& pool = ref.lane->pools[level];
+    int const blocks = ceil_div(pool.slots, geometry_.slots_per_block);
+    if (blocks < pool.blocks) {
+      PoolGeometry const& g = geometry_.pools[level];
+      release_from(codes_[level], ref.codes[level], g.bytes(blocks), g.bytes(pool.blocks));
+      pool.blocks = blocks;
     }
   }
 
@@ -337,6 +408,9 @@ class Memory {
       ledger.metadata += geometry_.cards_bytes(ref.lane->blocks);
       ledger.digests += round_up(
           static_cast<std::size_t>(ref.lane->groups) * geometry_.digest_group_bytes, page_bytes);
+      for (std::size_t level = 0; level < C::levels; ++level) {
+        ledger.codes += geometry_.pools[level].bytes(ref.lane->pools[level].blocks);
+      }
     }
     ledger.metadata += tiles_bytes(rows) + lanes_region_;
     ledger.scratch += queries_region_;
@@ -350,10 +424,11 @@ class Memory {
     VirtualMemory const* tiles;
     VirtualMemory const* headers;
     VirtualMemory const* queries;
+    std::array<VirtualMemory, most_levels> const* codes;
   };
 
   [[nodiscard]] Regions regions() const noexcept {
-    return {&rows_, &cards_, &digests_, &tiles_, &headers_, &queries_};
+    return {&rows_, &cards_, &digests_, &tiles_, &headers_, &queries_, &codes_};
   }
 
  private:
@@ -371,6 +446,7 @@ class Memory {
 
   Geometry geometry_;
   VirtualMemory headers_, tiles_, rows_, cards_, digests_, queries_;
+  std::array<VirtualMemory, most_levels> codes_;
   std::vector<Scratch> scratch_;
   std::size_t lanes_region_ = 0;
   std::size_t tiles_region_ = 0;

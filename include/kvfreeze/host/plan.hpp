@@ -80,6 +80,77 @@ void deal_shares(Context<C>& context) noexcept {
   }
 }
 
+/// @brief The same on the ladder: each lane gets an aim, what it asks for at the lowest water level
+/// at which all of them fit the sequence's share, and a hard budget: what it holds and a part of
+/// what is free. Lanes move towards their aims as their rows sink; none has to give way at once
+/// unless the share itself shrank. O(lanes * levels).
+/// @throws TierError whatever the tier throws
+template <class C>
+void plan_ladder(Context<C>& context, std::uint32_t index, std::size_t bytes) {
+  Geometry const& g = context.geometry();
+  SequenceRecord<C>& sequence = context.sequences[index];
+  auto const lanes = static_cast<std::uint32_t>(g.lanes);
+  int const rows = sequence.length + 1;
+  std::size_t const fixed =
+      g.digest_bytes(rows, C::Digest::group_rows) + g.lane_tiles_bytes(rows);
+  std::size_t const block = g.blocks_bytes(1) + g.cards_bytes(1);
+  auto const need = [&](std::uint32_t lane, std::size_t level) {
+    LaneRef<C> const ref = context.memory.lane(index, lane);
+    std::size_t const demand = ref.lane->demand[level];
+    // A quarter more than it needs in one step: rows keep their level for a while.
+    return fixed + block + std::max(demand + demand / 4, g.rows_bytes(least_exact(ref, rows)));
+  };
+  std::size_t level = 0;
+  std::size_t total = 0;
+  for (; level < water_levels; ++level) {
+    total = 0;
+    for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+      total += need(lane, level);
+    }
+    if (total <= bytes) {
+      break;
+    }
+  }
+  level = std::min<std::size_t>(level, water_levels - 1);
+  sequence.water_level = level > 0 ? context.levels[level] : 0.0F;
+  std::size_t const spare = total <= bytes ? (bytes - total) / lanes : 0;
+  std::size_t held = 0;
+  std::size_t wanted = 0;
+  auto const held_by = [&](LaneRef<C> const& ref) {
+    return fixed + g.rows_bytes(ref.lane->blocks * g.slots_per_block) + pools_bytes(ref);
+  };
+  for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+    LaneRef<C> const ref = context.memory.lane(index, lane);
+    ref.lane->aim = total <= bytes ? need(lane, level) + spare : bytes / lanes;
+    std::size_t const now = held_by(ref);
+    held += now;
+    wanted += ref.lane->aim > now ? ref.lane->aim - now : 0;
+  }
+  for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+    LaneRef<C> const ref = context.memory.lane(index, lane);
+    std::size_t const now = held_by(ref);
+    if (held > bytes) {
+      ref.lane->budget = static_cast<std::size_t>(static_cast<double>(now) *
+                                                  (static_cast<double>(bytes) / static_cast<double>(held)));
+      continue;
+    }
+    std::size_t const growth = ref.lane->aim > now ? ref.lane->aim - now : 0;
+    std::size_t const free = bytes - held;
+    ref.lane->budget =
+        now + (wanted <= free ? growth + (free - wanted) / lanes
+                              : static_cast<std::size_t>(static_cast<double>(free) *
+                                                         (static_cast<double>(growth) /
+                                                          static_cast<double>(wanted))));
+  }
+  for (std::uint32_t lane = 0; held > bytes && lane < lanes; ++lane) {
+    LaneJob<C> const job = lane_job(context, index, lane);
+    yield_codes(job, 1, rows);
+    make_room(job, job.lane().exact + 1 - allowed_granules(job.ref, job.lane().budget, rows),
+              Victims::any);
+    context.memory.shrink_rows(job.ref, job.lane().slots);
+  }
+}
+
 /// @brief Gives each lane its bytes for the next step: the lowest water level at which what all
 /// lanes want fits the sequence's share, then what is left over in equal parts.
 ///
@@ -101,6 +172,10 @@ void plan_bytes(Context<C>& context, std::uint32_t index) {
     std::size_t const fixed =
         context.memory.fixed_bytes() + context.memory.query_bytes() + page_bytes;
     std::size_t const bytes = sequence.share > fixed ? sequence.share - fixed : 0;
+    if constexpr (C::has_levels) {
+      plan_ladder(context, index, bytes);
+      return;
+    }
     int const rows = sequence.length + 1;
     bool const by_demand = kvfreeze::detail::base_level(context.scheduler) > 0.0F;
     // Whatever it wants, a lane can take a chunk: nothing grows at another's expense within a step.
@@ -141,7 +216,7 @@ void plan_bytes(Context<C>& context, std::uint32_t index) {
     try {
       for (std::uint32_t lane = 0; lane < lanes; ++lane) {
         LaneJob<C> const job = lane_job(context, index, lane);
-        int const allowed = allowed_granules<C>(g, job.lane().budget, rows);
+        int const allowed = allowed_granules(job.ref, job.lane().budget, rows);
         make_room(job, job.lane().exact + 1 - allowed, Victims::any);
       }
     } catch (...) {  // who did not shrink keeps what it has, so nobody may grow
@@ -163,6 +238,13 @@ void release_blocks(Context<C>& context, std::uint32_t index) noexcept {
     for (std::uint32_t lane = 0; lane < static_cast<std::uint32_t>(context.geometry().lanes);
          ++lane) {
       LaneRef<C> const ref = context.memory.lane(index, lane);
+      if constexpr (C::has_levels) {  // whoever needs the room earlier takes it: make_way()
+        if ((context.sequences[index].step + lane) % 16 == 0) {
+          context.memory.shrink_rows(ref, ref.lane->slots);
+          shrink_pools(context.memory, ref);
+        }
+        continue;
+      }
       int const used = ceil_div(ref.lane->slots, context.geometry().slots_per_block);
       int const margin = capped ? 0 : 2 + used / 16;
       bool const look = capped || ref.lane->blocks > used + 4 + used / 4 ||

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/host/kernels/prefill.hpp>
+#include <kvfreeze/host/ladder_step.hpp>
 #include <kvfreeze/host/observe.hpp>
 #include <kvfreeze/host/truncate.hpp>
 
@@ -10,8 +11,6 @@
 #include <numeric>
 
 namespace kvfreeze::host {
-
-inline constexpr int votes = 4;  ///< last queries of a chunk that say what stays exact
 
 /// A chunk as the caller gives it; strides in floats from one token to the next.
 struct Chunk {
@@ -36,7 +35,7 @@ void pick_reads(LaneJob<C> const& job, float const* last_query, int passes) noex
   std::size_t absent = 0;
   for (int granule = 0; granule < granules; ++granule) {
     Fidelity const f = ref.fidelity(static_cast<std::uint32_t>(granule));
-    if (f == Fidelity::frozen || f == Fidelity::asleep) {
+    if (f == Fidelity::frozen || f == Fidelity::asleep || f == Fidelity::compact) {
       flags[granule] = 1;
       absent += 1;
     }
@@ -192,7 +191,9 @@ void vote(LaneJob<C> const& job, Chunk const& chunk) noexcept {
   auto const query = [&](int token) {
     return chunk.q + static_cast<std::ptrdiff_t>(token) * chunk.query_stride;
   };
-  if constexpr (C::needs_queries) {
+  if constexpr (C::has_levels) {
+    settle_chunk(job, tokens, query);
+  } else if constexpr (C::needs_queries) {
     int const pushes = std::min(tokens, g.window_queries);
     for (int i = tokens - pushes; i < tokens; ++i) {
       load_queries(job, query(i));
@@ -217,7 +218,7 @@ void vote(LaneJob<C> const& job, Chunk const& chunk) noexcept {
       }
     }
   }
-  if constexpr (!C::needs_queries && !(C::has_digest && C::needs_mass)) {
+  if constexpr (!C::has_levels && !C::needs_queries && !(C::has_digest && C::needs_mass)) {
     load_queries(job, query(tokens - 1));
     RowList const list = list_rows(job, false);
     if constexpr (wants_logits<C>) {
@@ -247,7 +248,7 @@ void prefill_lane(LaneJob<C> const& job, Chunk const& chunk) {
         ref.for_each_exact([&](std::uint32_t, std::uint32_t granule) {
           kept += ref.is_open(granule, open) ? 0 : 1;
         });
-        int const allowed = allowed_granules<C>(g, ref.lane->budget, ref.lane->rows + count);
+        int const allowed = allowed_granules(ref, ref.lane->budget, ref.lane->rows + count);
         count = std::clamp((allowed - kept - 1) * C::page, 1, count);
       }
       require_room(job, g.granules(ref.lane->rows + count) - ref.granules(),

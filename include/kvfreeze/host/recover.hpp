@@ -31,6 +31,7 @@ template <class C>
 void thaw_lane(LaneJob<C> const& job) {
   LaneRef<C> const& ref = job.ref;
   job.scratch->commit(ref.lane->rows);
+  drop_codes_where(ref, job.step(), [](std::uint32_t) { return true; });
   wake_where(ref, [](std::uint32_t, Timer const&) { return true; });
   std::uint32_t* const list = job.scratch->list();
   int count = 0;
@@ -67,6 +68,9 @@ void recover(Context<C>& context, std::uint32_t index, Recovery level, int windo
       return static_cast<int>(
           static_cast<std::uint16_t>(now - ref.tile(granule).changed[granule % tile_granules]));
     };
+    if (level >= Recovery::full) {
+      drop_codes_where(ref, job.step(), [](std::uint32_t) { return true; });
+    }
     force_where(ref, [&](std::uint32_t granule) {
       switch (level) {
         case Recovery::soft:

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <kvfreeze/host/geometry.hpp>
+#include <kvfreeze/host/kernels/folded_queries.hpp>
 #include <kvfreeze/host/virtual_memory.hpp>
 #include <kvfreeze/tier/request.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 
 namespace kvfreeze::host {
 
@@ -22,7 +24,10 @@ class Scratch {
  public:
   Scratch() = default;
 
-  explicit Scratch(Geometry const& g) {
+  /// @param sections runs of rows beside the digests' whose logits are known at the same time
+  /// @param folds room for the queries with every group's steps folded in
+  explicit Scratch(Geometry const& g, int sections = 0, bool folds = false)
+      : sections_(static_cast<std::size_t>(sections)) {
     auto const queries = static_cast<std::size_t>(g.lane_queries);
     auto const dim = static_cast<std::size_t>(g.shape.head_dim);
     auto const group = static_cast<std::size_t>(g.group);
@@ -52,7 +57,16 @@ class Scratch {
     region_ = round_up(rows * sizeof(float), page_bytes);
     byte_region_ = round_up(rows, page_bytes);
     words_ = queries + 4;  // logits of each head; masses, scores, lists of granules and of slots
-    memory_ = VirtualMemory::reserve(fixed_ + words_ * region_ + byte_arrays * byte_region_);
+    section_words_ = queries + 1;
+    sections_offset_ = fixed_ + words_ * region_ + byte_arrays * byte_region_;
+    folds_offset_ = sections_offset_ + sections_ * section_words_ * region_;
+    if (folds) {
+      weight_bytes_ = queries * static_cast<std::size_t>(FoldedQueries::padded(g.shape.head_dim));
+      scale_bytes_ = queries * sizeof(FoldScale);
+      weights_region_ = fold_bytes(static_cast<int>(rows), weight_bytes_);
+    }
+    memory_ = VirtualMemory::reserve(folds_offset_ + weights_region_ +
+                                     fold_bytes(static_cast<int>(rows), scale_bytes_));
   }
 
   [[nodiscard]] float* query() const noexcept { return at<float>(query_); }  ///< octaves
@@ -100,6 +114,24 @@ class Scratch {
 
   [[nodiscard]] std::uint32_t* scores() const noexcept { return words<std::uint32_t>(words_ - 3); }
 
+  /// Logits of section `section`: `[head * stride() + i]`, octaves.
+  [[nodiscard]] float* section_logits(std::size_t section) const noexcept {
+    return reinterpret_cast<float*>(memory_.data() + sections_offset_ +
+                                    section * section_words_ * region_);
+  }
+
+  [[nodiscard]] std::uint32_t* section_masses(std::size_t section) const noexcept {
+    return reinterpret_cast<std::uint32_t*>(section_logits(section)) +
+           static_cast<std::ptrdiff_t>(section_words_ - 1) * stride();
+  }
+
+  /// The queries with each group's steps folded in; entry group * heads_per_lane + KV head.
+  [[nodiscard]] FoldedQueries folded(Geometry const& g) const noexcept {
+    std::byte* const base = memory_.data() + folds_offset_;
+    return {reinterpret_cast<std::int8_t*>(base),
+            reinterpret_cast<FoldScale*>(base + weights_region_), g.group, g.shape.head_dim};
+  }
+
   /// The same memory, for scores that are floats.
   [[nodiscard]] float* float_scores() const noexcept { return words<float>(words_ - 3); }
 
@@ -126,20 +158,37 @@ class Scratch {
     }
     grow(fixed_, words_, region_, words_committed_, grown(rows, sizeof(float)));
     grow(fixed_ + words_ * region_, byte_arrays, byte_region_, bytes_committed_, grown(rows, 1));
+    grow(folds_offset_, 1, 0, weights_committed_, fold_bytes(rows, weight_bytes_));
+    grow(folds_offset_ + weights_region_, 1, 0, scales_committed_, fold_bytes(rows, scale_bytes_));
   }
+
+  /// Commits what `rows` rows of a section may use; growing only.
+  void commit_sections(int rows) noexcept {
+    grow(sections_offset_, sections_ * section_words_, region_, sections_committed_,
+         grown(rows, sizeof(float)));
+  }
+
+  /// What went wrong on the fast clock, for the next advance().
+  std::exception_ptr failure;
 
   /// The region behind it, for tests that ask the system what is committed.
   [[nodiscard]] VirtualMemory const& memory() const noexcept { return memory_; }
 
   /// What is committed at this moment.
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return touched_ ? fixed_ + words_ * words_committed_ + byte_arrays * bytes_committed_ : 0;
+    return touched_ ? fixed_ + words_ * words_committed_ + byte_arrays * bytes_committed_ +
+                          sections_ * section_words_ * sections_committed_ + weights_committed_ +
+                          scales_committed_
+                    : 0;
   }
 
   /// What would be committed for lanes of `rows` rows.
   [[nodiscard]] std::size_t bytes(int rows) const noexcept {
     return fixed_ + words_ * std::max(words_committed_, grown(rows, sizeof(float))) +
-           byte_arrays * std::max(bytes_committed_, grown(rows, 1));
+           byte_arrays * std::max(bytes_committed_, grown(rows, 1)) +
+           sections_ * section_words_ * std::max(sections_committed_, grown(rows, sizeof(float))) +
+           std::max(weights_committed_, fold_bytes(rows, weight_bytes_)) +
+           std::max(scales_committed_, fold_bytes(rows, scale_bytes_));
   }
 
  private:
@@ -147,6 +196,10 @@ class Scratch {
 
   static std::size_t grown(int rows, std::size_t each) noexcept {
     return round_up(static_cast<std::size_t>(std::max(rows, 1)) * each, page_bytes);
+  }
+
+  static std::size_t fold_bytes(int rows, std::size_t each) noexcept {
+    return round_up(static_cast<std::size_t>(ceil_div(rows, 64)) * each, page_bytes);
   }
 
   void grow(std::size_t base, std::size_t arrays, std::size_t region, std::size_t& committed,
@@ -183,6 +236,10 @@ class Scratch {
   std::size_t region_ = 0;
   std::size_t byte_region_ = 0;
   std::size_t words_ = 0;
+  std::size_t sections_ = 0, section_words_ = 0, sections_offset_ = 0, sections_committed_ = 0;
+  std::size_t weight_bytes_ = 0, scale_bytes_ = 0;  // of one group's folded queries
+  std::size_t folds_offset_ = 0, weights_region_ = 0;
+  std::size_t weights_committed_ = 0, scales_committed_ = 0;
   std::size_t words_committed_ = 0;
   std::size_t bytes_committed_ = 0;
   bool touched_ = false;

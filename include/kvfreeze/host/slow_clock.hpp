@@ -111,6 +111,9 @@ int list_low(LaneJob<C> const& job, std::uint32_t* slots) noexcept {
 /// @throws TierError whatever the tier throws; the lane stays consistent
 template <class C>
 void retain_lane(LaneJob<C> const& job) {
+  if constexpr (C::has_levels) {
+    return;  // on the ladder rows sink on the fast clock, where their masses are at hand
+  }
   LaneRef<C> const& ref = job.ref;
   auto const open = ref.open_range();
   if (open.low == open.high) {

@@ -26,6 +26,7 @@ void begin_lane_step(LaneJob<C> const& job, int tokens) {
   lane.thawed = lane.frozen = lane.deferred = 0;
   lane.missed = 0.0F;
   lane.over_cap = false;
+  lane.refused = false;
   bool const limited = lane.allotment != unlimited;
   lane.transfer_left = limited ? lane.allotment * static_cast<std::size_t>(tokens) : lane.allotment;
 }
@@ -38,16 +39,18 @@ RowCounts lane_counts(LaneRef<C> const& ref) noexcept {
   RowCounts counts;
   counts.asleep = static_cast<std::uint64_t>(lane.asleep) * page;
   counts.evicted = static_cast<std::uint64_t>(lane.evicted) * page;
-  auto const absent = static_cast<std::uint64_t>(ref.granules() - lane.exact) * page;
+  counts.compact = static_cast<std::uint64_t>(ref.compact()) * page;
+  auto const absent =
+      static_cast<std::uint64_t>(ref.granules() - lane.exact) * page - counts.compact;
   counts.frozen = absent - counts.asleep - counts.evicted;
   if (lane.owed > 0 && lane.rows % C::page != 0 &&
       ref.fidelity(static_cast<std::uint32_t>(ref.granules() - 1)) == Fidelity::frozen) {
     auto const cut_off = page - static_cast<std::uint64_t>(lane.rows % C::page);
     counts.frozen -= cut_off;
-    counts.exact = static_cast<std::uint64_t>(lane.rows) + cut_off - absent;
+    counts.exact = static_cast<std::uint64_t>(lane.rows) + cut_off - absent - counts.compact;
     return counts;
   }
-  counts.exact = static_cast<std::uint64_t>(lane.rows) - absent;
+  counts.exact = static_cast<std::uint64_t>(lane.rows) - absent - counts.compact;
   return counts;
 }
 
@@ -181,6 +184,13 @@ StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float co
   if (sequence.step % period == 0) {
     for (std::uint32_t i = 0; i < lanes; ++i) {
       guarded([&] { retain_lane(lane_job(context, index, i)); });
+    }
+  }
+  if constexpr (C::has_levels) {
+    for (std::uint32_t i = 0; i < lanes && !failure; ++i) {
+      if (context.memory.lane(index, i).lane->refused) {
+        failure = context.memory.failure();
+      }
     }
   }
   sequence.length += tokens;

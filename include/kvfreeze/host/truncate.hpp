@@ -69,6 +69,7 @@ void cut_lane(LaneJob<C> const& job, int rows) noexcept {
   }
   forget_queries(job, rows);
   auto const high = static_cast<std::uint32_t>(ref.open_range().high);
+  drop_codes_where(ref, job.step(), [&](std::uint32_t granule) { return granule >= high; });
   wake_where(ref, [&](std::uint32_t granule, Timer const&) { return granule >= high; });
   lane.owed = 0;
   for (std::uint32_t granule = high; granule < kept; ++granule) {
@@ -107,7 +108,7 @@ void settle_lane(LaneJob<C> const& job) {
     }
   }
   if constexpr (!C::in_place) {
-    int const allowed = allowed_granules<C>(job.geometry(), lane.budget, lane.rows);
+    int const allowed = allowed_granules(ref, lane.budget, lane.rows);
     make_room(job, lane.exact + count - allowed, Victims::any);
   }
   int const first = lane.slots;

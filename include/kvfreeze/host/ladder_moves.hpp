@@ -1,0 +1,186 @@
+#pragma once
+
+/// @file
+/// @brief How rows change level: down from exact, down from a pool, up from the tier.
+
+#include <kvfreeze/host/code_pools.hpp>
+#include <kvfreeze/host/movers.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <new>
+
+namespace kvfreeze::host {
+
+/// A level as the ladder counts them: 0 frozen, then the compact ones, then exact.
+template <class C>
+inline constexpr int exact_level = C::levels + 1;
+
+/// Bytes that a lane's rows and codes take.
+template <class C>
+struct LadderSize {
+  int exact = 0;
+  std::array<int, most_levels> compact{};
+
+  [[nodiscard]] std::size_t bytes(Geometry const& g) const noexcept {
+    std::size_t sum = g.rows_bytes(exact);
+    for (std::size_t level = 0; level < C::levels; ++level) {
+      sum += g.pools[level].bytes(ceil_div(compact[level], g.slots_per_block));
+    }
+    return sum;
+  }
+
+  /// What the lane holds.
+  static LadderSize of(LaneRef<C> const& ref) noexcept {
+    LadderSize size;
+    size.exact = ref.lane->slots;
+    for (std::size_t level = 0; level < C::levels; ++level) {
+      size.compact[level] = ref.lane->pools[level].slots;
+    }
+    return size;
+  }
+
+  /// What is committed for it.
+  static LadderSize committed(LaneRef<C> const& ref) noexcept {
+    LadderSize size;
+    int const slots = ref.geometry->slots_per_block;
+    size.exact = ref.lane->blocks * slots;
+    for (std::size_t level = 0; level < C::levels; ++level) {
+      size.compact[level] = ref.lane->pools[level].blocks * slots;
+    }
+    return size;
+  }
+};
+
+/// What of `bytes` is left to a lane for rows and codes.
+template <class C>
+std::size_t ladder_room(LaneRef<C> const& ref, std::size_t bytes) noexcept {
+  Geometry const& g = *ref.geometry;
+  std::size_t const fixed = g.digest_bytes(ref.lane->rows, C::Digest::group_rows) +
+                            g.lane_tiles_bytes(ref.lane->rows);
+  return bytes == unlimited ? unlimited : bytes > fixed ? bytes - fixed : 0;
+}
+
+/// @brief Gives back what the lane does not use if `more` slots at a level would not fit beside it.
+template <class C>
+void make_way(Memory<C>& memory, LaneRef<C> const& ref, int level, int more) noexcept {
+  if (ref.lane->budget == unlimited) {
+    return;
+  }
+  auto size = LadderSize<C>::committed(ref);
+  auto const now = LadderSize<C>::of(ref);
+  if (level == exact_level<C>) {
+    size.exact = std::max(size.exact, now.exact + more);
+  } else {
+    auto const i = static_cast<std::size_t>(level - 1);
+    size.compact[i] = std::max(size.compact[i], now.compact[i] + more);
+  }
+  if (size.bytes(*ref.geometry) > ladder_room(ref, ref.lane->budget)) {
+    memory.shrink_rows(ref, ref.lane->slots);
+    shrink_pools(memory, ref);
+  }
+}
+
+/// @brief Exact granules sink: to a compact level, or frozen. Dirty ones are stored first.
+///
+/// Batch by batch the rows are copied out, their slots given up, and what stays is coded from the
+/// copies, so that the two never need room at once.
+/// @param slots sorted downwards
+/// @param levels [granule]: where each goes, below exact
+/// @throws TierError whatever the tier throws; granules not yet stored stay exact
+template <class C>
+void sink_exact(LaneJob<C> const& job, std::uint32_t const* slots, int count,
+                std::uint8_t const* levels) {
+  LaneRef<C> const& ref = job.ref;
+  Geometry const& g = job.geometry();
+  Scratch& scratch = *job.scratch;
+  Memory<C>& memory = job.context->memory;
+  std::array<std::uint32_t, transfer_batch> granules;
+  for (int done = 0; done < count;) {
+    int const batch = std::min(count - done, transfer_batch);
+    std::size_t dirty = 0;
+    for (int i = 0; i < batch; ++i) {
+      std::uint32_t const slot = slots[done + i];
+      std::uint32_t const granule = ref.record(slot).granule;
+      granules[static_cast<std::size_t>(i)] = granule;
+      std::byte* const copy = scratch.loaded() + static_cast<std::size_t>(i) * g.granule_bytes();
+      std::memcpy(copy, ref.k(slot), g.part_bytes);
+      std::memcpy(copy + g.part_bytes, ref.v(slot), g.part_bytes);
+      if ((ref.state(granule) & GranuleState::clean) == 0) {
+        ::new (scratch.stores() + dirty++) StoreRequest{
+            ref.key(granule), {copy, g.part_bytes}, {copy + g.part_bytes, g.part_bytes}};
+      }
+    }
+    if (dirty > 0) {
+      job.context->tier.store({scratch.stores(), dirty});
+      std::size_t const bytes = dirty * g.granule_bytes();
+      ref.lane->moved_out += bytes;
+      ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
+    }
+    for (int i = 0; i < batch; ++i) {
+      std::uint32_t const granule = granules[static_cast<std::size_t>(i)];
+      auto& state = ref.state(granule);
+      state = static_cast<std::uint8_t>((GranuleState::with(state, Fidelity::frozen) |
+                                         GranuleState::clean) &
+                                        ~GranuleState::forced);
+      ref.tile(granule).changed[granule % tile_granules] = static_cast<std::uint16_t>(job.step());
+      release_slot(ref, slots[done + i]);
+    }
+    for (int i = batch - 1; i >= 0; --i) {  // ascending slots: usually ascending positions
+      std::uint32_t const granule = granules[static_cast<std::size_t>(i)];
+      int const level = levels[granule];
+      if (level == 0) {
+        ref.lane->frozen += 1;
+        continue;
+      }
+      std::byte const* const copy =
+          scratch.loaded() + static_cast<std::size_t>(i) * g.granule_bytes();
+      make_way(memory, ref, level, 1);
+      push_code(memory, ref, static_cast<std::size_t>(level - 1), granule,
+                reinterpret_cast<typename C::Value const*>(copy),
+                reinterpret_cast<typename C::Value const*>(copy + g.part_bytes), job.step());
+      ref.lane->frozen += 1;
+    }
+    done += batch;
+  }
+}
+
+/// @brief Frozen granules rise to a compact level: loaded, coded, and shown to `seen` while their
+/// exact rows are at hand.
+/// @param seen called as seen(rows, count): `count` granules, K and V of each one after the other
+/// @throws TierError whatever the tier throws; granules not yet loaded stay frozen
+template <class C, class Seen>
+void raise_compact(LaneJob<C> const& job, std::uint32_t const* granules, int count, int level,
+                   Seen&& seen) {
+  LaneRef<C> const& ref = job.ref;
+  Geometry const& g = job.geometry();
+  Scratch& scratch = *job.scratch;
+  for (int done = 0; done < count;) {
+    int const batch = std::min(count - done, transfer_batch);
+    for (int i = 0; i < batch; ++i) {
+      std::byte* const k = scratch.loaded() + static_cast<std::size_t>(i) * g.granule_bytes();
+      ::new (scratch.loads() + i) LoadRequest{
+          ref.key(granules[done + i]), {k, g.part_bytes}, {k + g.part_bytes, g.part_bytes}};
+    }
+    job.context->tier.load({scratch.loads(), static_cast<std::size_t>(batch)});
+    std::size_t const bytes = static_cast<std::size_t>(batch) * g.granule_bytes();
+    ref.lane->moved_in += bytes;
+    ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
+    for (int i = 0; i < batch; ++i) {
+      std::byte const* const k = scratch.loaded() + static_cast<std::size_t>(i) * g.granule_bytes();
+      std::uint32_t const granule = granules[done + i];
+      auto& state = ref.state(granule);
+      state = static_cast<std::uint8_t>(state & ~GranuleState::carried);
+      make_way(job.context->memory, ref, level, 1);
+      push_code(job.context->memory, ref, static_cast<std::size_t>(level - 1), granule,
+                reinterpret_cast<typename C::Value const*>(k),
+                reinterpret_cast<typename C::Value const*>(k + g.part_bytes), job.step());
+      ref.lane->thawed += 1;
+    }
+    seen(scratch.loaded(), granules + done, batch);
+    done += batch;
+  }
+}
+
+}  // namespace kvfreeze::host

@@ -1,0 +1,220 @@
+#pragma once
+
+/// @file
+/// @brief The ladder's estimate: logits and masses of all rows under the current query, frozen ones
+/// by their digest, compact ones by their codes, exact ones by their keys.
+
+#include <kvfreeze/host/code_pools.hpp>
+#include <kvfreeze/host/kernels/known_weights.hpp>
+#include <kvfreeze/host/kernels/mass_threshold.hpp>
+#include <kvfreeze/host/kernels/masses.hpp>
+#include <kvfreeze/host/mark.hpp>
+#include <kvfreeze/host/observe.hpp>
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+namespace kvfreeze::host {
+
+/// @brief One lane's rows under one query, by where they are: first the digests' (frozen rows take
+/// part), then the exact rows in list order, then the pools' in slot order.
+///
+/// Logits, weights and masses lie in the part's scratch and are valid until its next lane.
+template <class C>
+struct LadderRuns {
+  static constexpr std::size_t exact = 1;
+  static constexpr std::size_t pools = 2;
+  static constexpr std::size_t count = pools + static_cast<std::size_t>(C::levels);
+
+  std::array<LogitRun, count> run{};
+  RowList list;  ///< the exact rows
+
+  [[nodiscard]] std::span<LogitRun const> all() const noexcept { return run; }
+
+  [[nodiscard]] Mass* masses(std::size_t i) const noexcept { return run[i].masses; }
+};
+
+/// Logits of the digested rows, into the scratch's `logits()`.
+template <class C>
+void scan_digests(LaneJob<C> const& job) noexcept {
+  LaneRef<C> const& ref = job.ref;
+  Geometry const& g = job.geometry();
+  Scratch& scratch = *job.scratch;
+  int const dim = g.shape.head_dim;
+  std::ptrdiff_t const stride = scratch.stride();
+  constexpr int rows = C::Digest::group_rows;
+  std::uint8_t const* const states = scratch.states();
+  FoldedQueries const folded = scratch.folded(g);
+  for (int group = 0; group < ref.lane->groups; ++group) {
+    if constexpr (C::sleeps) {  // sleepers cost nothing
+      constexpr auto asleep = static_cast<std::uint8_t>(Fidelity::asleep);
+      std::uint8_t const* const first = states + group * C::tail_granules;
+      if (std::all_of(first, first + C::tail_granules, [](std::uint8_t state) {
+            return (state & GranuleState::fidelity_mask) == asleep ||
+                   (state & GranuleState::fidelity_mask) == 0;
+          })) {
+        continue;
+      }
+    }
+    for (int head = 0; head < g.heads_per_lane; ++head) {
+      std::ptrdiff_t const first = static_cast<std::ptrdiff_t>(head) * g.group;
+      DigestQuery const query{scratch.query() + first * dim, g.group, dim};
+      float* const logits =
+          scratch.logits() + first * stride + static_cast<std::ptrdiff_t>(group) * rows;
+      if constexpr (C::refines) {
+        int const index = group * g.heads_per_lane + head;
+        C::Digest::fold(query, ref.digest(group, head), folded, index);
+        C::Digest::scan_folded(folded, index, ref.digest(group, head), logits, stride);
+      } else {
+        C::Digest::scan(query, ref.digest(group, head), logits, stride);
+      }
+    }
+    ref.lane->touched += g.digest_group_bytes;
+  }
+}
+
+/// @brief Logits of the rows of a level's pool, into its section: the digest's, refined by the
+/// lower bits that the pool holds.
+template <class C>
+void pool_logits(LaneJob<C> const& job, std::size_t level) noexcept {
+  LaneRef<C> const& ref = job.ref;
+  Geometry const& g = job.geometry();
+  Scratch& scratch = *job.scratch;
+  std::ptrdiff_t const stride = scratch.stride();
+  std::uint32_t* const rows = scratch.list();
+  std::uint32_t* const groups = scratch.slots();
+  int const count = ref.lane->pools[level].slots * C::page;
+  scratch.commit_sections(count);
+  if (!C::refines && ref.lane->pools[level].consecutive) {
+    return;  // make_runs() takes them where they are
+  }
+  for (int i = 0; i < count; ++i) {
+    auto const row = static_cast<std::uint32_t>(i);
+    rows[i] = ref.code_granule(level, row / C::page) * C::page + row % C::page;
+  }
+  for (int head = 0; head < g.heads_per_lane; ++head) {
+    for (int h = head * g.group; h < (head + 1) * g.group; ++h) {
+      float const* const from = scratch.logits() + h * stride;
+      float* const to = scratch.section_logits(1 + level) + h * stride;
+      for (int i = 0; i < count; ++i) {
+        to[i] = from[rows[i]];
+      }
+    }
+    if constexpr (C::refines) {
+      for (int i = 0; i < count; ++i) {
+        groups[i] = rows[i] / static_cast<std::uint32_t>(C::Digest::group_rows) *
+                        static_cast<std::uint32_t>(g.heads_per_lane) +
+                    static_cast<std::uint32_t>(head);
+      }
+      C::Digest::refine(residual_rows(ref, level, head), count, groups, scratch.folded(g),
+                        scratch.section_logits(1 + level) +
+                            static_cast<std::ptrdiff_t>(head) * g.group * stride,
+                        stride);
+    }
+  }
+}
+
+/// Logits of the listed exact rows, into section 0.
+template <class C>
+void exact_section(LaneJob<C> const& job, RowList const& list) noexcept {
+  Geometry const& g = job.geometry();
+  Scratch& scratch = *job.scratch;
+  for (int head = 0; head < g.heads_per_lane; ++head) {
+    std::ptrdiff_t const first = static_cast<std::ptrdiff_t>(head) * g.group;
+    float const* const q = scratch.query() + first * g.shape.head_dim;
+    float* const logits = scratch.section_logits(0) + first * scratch.stride();
+    if (list.slots == nullptr) {
+      block_logits(job.ref.row_blocks(head), list.count, q, g.group, g.shape.head_dim, logits,
+                   scratch.stride());
+    } else {
+      listed_logits(job.ref.row_blocks(head), list.slots, list.count, q, g.group,
+                    g.shape.head_dim, logits, scratch.stride());
+    }
+  }
+}
+
+/// The runs of a lane, their logits not filled in.
+template <class C>
+LadderRuns<C> make_runs(LaneJob<C> const& job) noexcept {
+  LaneRef<C> const& ref = job.ref;
+  Scratch& scratch = *job.scratch;
+  LadderRuns<C> runs;
+  runs.list = list_rows(job, false);
+  int most = runs.list.count;
+  runs.run[0] = {scratch.logits(), scratch.stride(), ref.lane->groups * C::Digest::group_rows,
+                 C::page == 1 ? scratch.states() : nullptr, scratch.masses()};
+  runs.run[1] = {scratch.section_logits(0), scratch.stride(), runs.list.count, nullptr,
+                 scratch.section_masses(0)};
+  for (std::size_t level = 0; level < C::levels; ++level) {
+    Pool const& pool = ref.lane->pools[level];
+    int const rows = pool.slots * C::page;
+    runs.run[LadderRuns<C>::pools + level] = {scratch.section_logits(1 + level), scratch.stride(),
+                                              rows, nullptr, scratch.section_masses(1 + level)};
+    if (!C::refines && pool.consecutive) {
+      runs.run[LadderRuns<C>::pools + level].logits =
+          scratch.logits() + static_cast<std::ptrdiff_t>(pool.first) * C::page;
+    }
+    most = std::max(most, rows);
+  }
+  scratch.commit_sections(most + 1);
+  return runs;
+}
+
+/// @brief Fills the logits of all runs. `states()` must be loaded.
+template <class C>
+LadderRuns<C> scan_lane(LaneJob<C> const& job) noexcept {
+  scan_digests(job);
+  for (std::size_t level = 0; level < C::levels; ++level) {
+    pool_logits(job, level);
+    job.ref.lane->touched +=
+        static_cast<std::size_t>(job.ref.lane->pools[level].slots) * job.geometry().pools[level].block_bytes /
+        static_cast<std::size_t>(job.geometry().slots_per_block);
+  }
+  LadderRuns<C> const runs = make_runs(job);  // lists the exact rows: after the pools' own lists
+  exact_section(job, runs.list);
+  if constexpr (C::page > 1) {  // rows of granules that are not frozen do not take part
+    std::uint8_t const* const states = job.scratch->states();
+    constexpr auto frozen = static_cast<std::uint8_t>(Fidelity::frozen);
+    for (int i = 0; i < runs.run[0].rows / C::page; ++i) {
+      for (int h = 0; (states[i] & GranuleState::fidelity_mask) != frozen &&
+                      h < job.geometry().lane_queries;
+           ++h) {
+        std::fill_n(job.scratch->logits() + h * job.scratch->stride() +
+                        static_cast<std::ptrdiff_t>(i) * C::page,
+                    C::page, minus_infinity);
+      }
+    }
+  }
+  return runs;
+}
+
+/// Sums the masses of rows to those of granules, in place; the runs' rows become granules.
+template <class C>
+void sum_granules(LaneJob<C> const& job, LadderRuns<C>& runs) noexcept {
+  if constexpr (C::page > 1) {
+    for (std::size_t i = 0; i < LadderRuns<C>::count; ++i) {
+      LogitRun& run = runs.run[i];
+      int granules = 0;
+      int row = 0;
+      while (row < run.rows) {
+        int rows = C::page;
+        if (i == LadderRuns<C>::exact) {
+          std::uint32_t const slot = runs.list.slots != nullptr
+                                         ? runs.list.slots[row]
+                                         : static_cast<std::uint32_t>(row);
+          rows = job.ref.rows_of(job.ref.record(slot / C::page).granule);
+        }
+        Mass sum = 0;
+        for (int const end = row + rows; row < end; ++row) {
+          sum += run.masses[row];
+        }
+        run.masses[granules++] = sum;
+      }
+      run.rows = granules;
+    }
+    runs.run[0].states = job.scratch->states();
+  }
+}
+
+}  // namespace kvfreeze::host

@@ -1,0 +1,101 @@
+#pragma once
+
+#include <kvfreeze/concepts.hpp>
+#include <kvfreeze/config.hpp>
+#include <kvfreeze/detail/arithmetic.hpp>
+#include <kvfreeze/detail/validate.hpp>
+#include <kvfreeze/scheduler/rungs.hpp>
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+namespace kvfreeze {
+
+/// @brief The fidelity ladder: every row is held as well as the current query needs it.
+///
+/// Before each attention a lane's rows are ranked by estimated mass. Those whose masses sum to at
+/// most `none` stay frozen, the next are attended through their codes, the rest exactly: with two
+/// levels of CompactRows, up to `two` through the coarse one, up to `four` through the fine one. A
+/// row rises at once and sinks when it was not needed at its level for `stay` steps.
+///
+/// Under a byte cap all lanes share one water level: the ladder's thresholds rise together until
+/// the bytes fit.
+///
+/// Meant for scorers whose scores are masses.
+/// @complexity O(1)
+/// @tparam Sleeps keep a counter and a timer for each granule (16 bytes); without them `softness`
+/// must be 0
+template <bool Sleeps = false>
+struct LadderScheduler {
+  static constexpr bool sleeps = Sleeps;
+
+  float none = 0.02F;   ///< ε₀: mass that is not attended, in [0, 1]
+  float two = 0.10F;    ///< ε of the first compact level, in [none, 1]; none: no row at it
+  float four = 0.50F;   ///< ε of the second, in [two, 1]
+  float eight = 0.50F;  ///< ε of the third, in [four, 1]
+  int stay = 4;         ///< steps that a row keeps its level unneeded, in [1, 2^15]
+  int every = 4;        ///< a lane's rows sink every so many steps, in [1, 1024]
+  float hold = 0.5F;    ///< share of a level's least mass at which a row of it is still needed
+  float softness = 0.0F;  ///< k of ⌊√c/k⌋: periods asleep; 0: never; else in [2^-8, 2^16]
+  int dense_rows = 576;   ///< shorter lanes keep all: a scan would cost more than it saves
+
+  KVFREEZE_HD constexpr float base_level() const noexcept { return none; }
+
+  KVFREEZE_HD constexpr float hysteresis() const noexcept { return hold; }
+
+  KVFREEZE_HD constexpr int period() const noexcept { return every; }
+
+  /// Is the lane short, and does the cap leave it alone?
+  KVFREEZE_HD constexpr bool is_dense(LaneFacts const& lane) const noexcept {
+    return lane.granules * lane.page_tokens < dense_rows && lane.granules < lane.allowed;
+  }
+
+  KVFREEZE_HD constexpr Selection recall(LaneFacts const& lane) const noexcept {
+    return is_dense(lane) ? Selection::all() : Selection::all_but_mass(rungs(lane).frozen);
+  }
+
+  KVFREEZE_HD constexpr Selection retain(LaneFacts const& lane) const noexcept {
+    return is_dense(lane) ? Selection::all() : Selection::wanted_within(stay);
+  }
+
+  /// @brief The thresholds in force: the scheduler's own, or all of them raised by the factor that
+  /// lifts `none` to the water level.
+  KVFREEZE_HD constexpr Rungs rungs(LaneFacts const& lane) const noexcept {
+    float const lift = lane.water_level > none && none > 0.0F ? lane.water_level / none : 1.0F;
+    auto const raised = [lift](float epsilon) {
+      float const x = epsilon * lift;
+      return x < 1.0F ? x : 1.0F;
+    };
+    return {raised(none), {raised(two), raised(four), raised(eight)}};
+  }
+
+  KVFREEZE_HD constexpr int sleep(int detections) const noexcept {
+    return detections <= 0 || !(softness > 0.0F)
+               ? 0
+               : detail::floor_sqrt_over(static_cast<std::uint32_t>(detections), softness);
+  }
+
+  /// @throws InvalidArgument if a field is out of its range or the thresholds do not ascend
+  void validate() const {
+    detail::require_range("LadderScheduler::none", none, 0, 1);
+    detail::require_range("LadderScheduler::two", two, none, 1);
+    detail::require_range("LadderScheduler::four", four, two, 1);
+    detail::require_range("LadderScheduler::eight", eight, four, 1);
+    detail::require_range("LadderScheduler::stay", stay, 1, 1 << 15);
+    detail::require_range("LadderScheduler::every", every, 1, 1024);
+    detail::require_range("LadderScheduler::hold", hold, 0, 1);
+    detail::require_range("LadderScheduler::dense_rows", dense_rows, 0, 1 << 24);
+    if (!Sleeps && softness != 0.0F) {
+      detail::require_range("LadderScheduler<false>::softness", softness, 0, 0);
+    }
+    if (softness != 0.0F) {
+      detail::require_range("LadderScheduler::softness", softness, detail::sqrt_divisor_min,
+                            detail::sqrt_divisor_max);
+    }
+  }
+};
+
+static_assert(SchedulerPolicy<LadderScheduler<false>> && SchedulerPolicy<LadderScheduler<true>>);
+
+}  // namespace kvfreeze
