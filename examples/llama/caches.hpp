@@ -4,21 +4,28 @@
 #include <kvfreeze/types.hpp>
 
 #include <memory>
-#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace llama {
 
 /// Where frozen rows live.
 enum class TierChoice { host, in_place };
 
+/// A field of a cache's scheduler, by name.
+struct Knob {
+  std::string name;
+  double value = 0.0;
+};
+
 /// What the command line says about a cache.
 struct CacheSettings {
   kvfreeze::Shape shape;
   kvfreeze::Limits limits;
   TierChoice tier = TierChoice::host;
-  std::optional<float> missed_mass;  ///< the scheduler's default where not given
+  std::vector<Knob> knobs;  ///< the scheduler's defaults where not given
 };
 
 /// @brief A KV cache with one open sequence, whatever its policies.

@@ -3,8 +3,10 @@
 #include "text.hpp"
 #include "user_error.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 namespace llama {
 
@@ -29,58 +31,70 @@ Engine::Engine(CommonOptions const& options)
                     ": the model was trained for " + std::to_string(model_.shape().context) +
                     " tokens");
   }
-  if (options.resident_bytes) {
-    cap_bytes_ = *options.resident_bytes;
-  } else if (options.resident) {
-    auto const full = static_cast<double>(full_bytes(cache_shape(model_.shape()), options.context));
-    cap_bytes_ = static_cast<std::size_t>(std::floor(*options.resident * full));
-  }
 }
 
-Run Engine::make_run(Preset const& preset) { return {decoder_, preset.make(settings())}; }
+Run Engine::make_run(Choice const& choice) {
+  return make_run(choice.preset->make(settings(choice)));
+}
 
-Run Engine::make_plain_run() {
-  CacheSettings plain = settings();
+Run Engine::make_run(std::unique_ptr<AttentionCache> cache) { return {decoder_, std::move(cache)}; }
+
+Run Engine::make_plain_run(std::optional<int> context) {
+  CacheSettings plain = settings(find_preset("Plain"));
+  plain.limits.max_tokens = context.value_or(options_.context);
   plain.limits.resident_bytes = kvfreeze::unlimited;
-  plain.missed_mass.reset();
-  return {decoder_, find_preset("Plain").make(plain)};
+  plain.knobs.clear();
+  return make_run(find_preset("Plain").make(plain));
 }
 
-CacheSettings Engine::settings() const {
+CacheSettings Engine::settings(Choice const& choice) const {
   CacheSettings result;
   result.shape = cache_shape(model_.shape());
-  result.limits.max_tokens = options_.context;
+  result.limits.max_tokens = choice.context.value_or(options_.context);
   result.limits.max_sequences = 1;
-  result.limits.resident_bytes = cap_bytes_;
   result.limits.parts = options_.threads;
-  result.limits.sinks = options_.sinks.value_or(result.limits.sinks);
-  result.limits.window = options_.window.value_or(result.limits.window);
-  result.tier = options_.tier;
-  if (options_.missed_mass) {
-    result.missed_mass = static_cast<float>(*options_.missed_mass);
+  bool const own_cap = choice.resident || choice.resident_bytes;
+  auto const bytes = own_cap ? choice.resident_bytes : options_.resident_bytes;
+  auto const fraction = own_cap ? choice.resident : options_.resident;
+  if (bytes) {
+    result.limits.resident_bytes = *bytes;
+  } else if (fraction) {
+    auto const full = static_cast<double>(
+        full_bytes(result.shape, choice.cap_tokens.value_or(result.limits.max_tokens)));
+    result.limits.resident_bytes = static_cast<std::size_t>(std::floor(*fraction * full));
   }
+  result.limits.sinks = choice.sinks.value_or(options_.sinks.value_or(result.limits.sinks));
+  result.limits.window = choice.window.value_or(options_.window.value_or(result.limits.window));
+  result.tier = choice.tier.value_or(options_.tier);
+  if (options_.missed_mass) {
+    result.knobs.push_back({"missed-mass", *options_.missed_mass});
+  }
+  result.knobs.insert(result.knobs.end(), choice.knobs.begin(), choice.knobs.end());
   return result;
 }
 
-void Engine::put_settings(Json& json, Preset const& preset) const {
-  CacheSettings const used = settings();
-  json.put("preset", preset.name);
-  json.put("tier", options_.tier == TierChoice::host ? "host" : "in-place");
+void Engine::put_settings(Json& json, Choice const& choice) const {
+  CacheSettings const used = settings(choice);
+  json.put("preset", choice.preset->name);
+  json.put("label", choice.label);
+  json.put("tier", used.tier == TierChoice::host ? "host" : "in-place");
   json.put("weights", weight_type_name(options_.weights));
-  json.put("context_tokens", options_.context);
+  json.put("context_tokens", used.limits.max_tokens);
   json.put("threads", options_.threads);
   json.put("sinks", used.limits.sinks);
   json.put("window_tokens", used.limits.window);
   json.put("layers", used.shape.layers);
   json.put("kv_heads", used.shape.kv_heads);
   json.put("head_dim", used.shape.head_dim);
-  if (cap_bytes_ != kvfreeze::unlimited) {
-    json.put("cap_bytes", cap_bytes_);
+  if (used.limits.resident_bytes != kvfreeze::unlimited) {
+    json.put("cap_bytes", used.limits.resident_bytes);
   } else {
     json.put("cap_bytes", nullptr);
   }
-  if (options_.missed_mass) {
-    json.put("missed_mass_target", *options_.missed_mass);
+  for (Knob const& knob : used.knobs) {
+    std::string name = "knob_" + knob.name;
+    std::replace(name.begin(), name.end(), '-', '_');
+    json.put(name, knob.value);
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "caches.hpp"
+#include "choice.hpp"
 #include "decoder.hpp"
 #include "json.hpp"
 #include "model.hpp"
@@ -9,6 +10,8 @@
 #include "tokenizer.hpp"
 
 #include <cstddef>
+#include <memory>
+#include <optional>
 
 namespace llama {
 
@@ -24,26 +27,32 @@ class Engine {
 
   [[nodiscard]] Tokenizer const& tokenizer() const { return tokenizer_; }
 
-  /// @brief A run through a preset with the options' limits.
-  [[nodiscard]] Run make_run(Preset const& preset);
+  /// @brief A run through a preset, with its own settings or else the options'.
+  [[nodiscard]] Run make_run(Choice const& choice);
+
+  /// @brief A run through any cache of the model's shape.
+  [[nodiscard]] Run make_run(std::unique_ptr<AttentionCache> cache);
 
   /// @brief A run through the plain cache, the reference.
-  [[nodiscard]] Run make_plain_run();
+  /// @param context the most tokens; the options' where not given
+  [[nodiscard]] Run make_plain_run(std::optional<int> context = {});
 
-  /// The cap of `--resident` or `--resident-bytes`; kvfreeze::unlimited where there is none.
-  [[nodiscard]] std::size_t cap_bytes() const { return cap_bytes_; }
+  /// @brief What a choice comes to: its own settings, and the options' where it has none.
+  [[nodiscard]] CacheSettings settings(Choice const& choice) const;
+
+  /// @brief The cap on resident bytes; kvfreeze::unlimited where there is none.
+  [[nodiscard]] std::size_t cap_bytes(Choice const& choice) const {
+    return settings(choice).limits.resident_bytes;
+  }
 
   /// @brief Puts down what was run: model, preset, limits.
-  void put_settings(Json& json, Preset const& preset) const;
+  void put_settings(Json& json, Choice const& choice) const;
 
  private:
-  [[nodiscard]] CacheSettings settings() const;
-
   CommonOptions options_;
   Model model_;
   Tokenizer tokenizer_;
   Decoder decoder_;
-  std::size_t cap_bytes_ = kvfreeze::unlimited;
 };
 
 }  // namespace llama

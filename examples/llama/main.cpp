@@ -16,14 +16,18 @@
 namespace {
 
 constexpr int exit_bad_input = 2;
-constexpr std::array<std::string_view, 5> commands{"generate", "score", "passkey", "bench",
-                                                   "check"};
+constexpr std::array<std::string_view, 6> commands{"generate", "score", "passkey",
+                                                   "needles",  "bench", "check"};
 
 void add_common(CLI::App& app, llama::CommonOptions& o) {
   app.add_option("--model", o.model, "GGUF file of a Llama-architecture model")
       ->envname("KVFREEZE_MODEL")
       ->required();
-  app.add_option("--preset", o.preset, "cache (see --list-presets)")->capture_default_str();
+  app.add_option(
+         "--preset", o.preset,
+         "cache (see --list-presets), with settings of its own as in KvFreeze:resident=0.2; "
+         "score, passkey, needles and bench take several: A,B:window=64;C")
+      ->capture_default_str();
   auto* const fraction =
       app.add_option("--resident", o.resident,
                      "cap on resident bytes, as a fraction of a 16-bit cache of --context tokens")
@@ -108,8 +112,7 @@ void add_score(CLI::App& app, llama::ScoreOptions& o) {
 
 void add_passkey(CLI::App& app, llama::PasskeyOptions& o) {
   add_common(app, o.common);
-  app.add_option("--length", o.length, "tokens of the text")
-      ->check(CLI::Range(128, 1 << 24))
+  app.add_option("--length", o.lengths, "tokens of the text, or several lengths: 1500,4000")
       ->capture_default_str();
   app.add_option("--depths", o.depths, "places of the key, in percent of the text")
       ->capture_default_str();
@@ -117,6 +120,22 @@ void add_passkey(CLI::App& app, llama::PasskeyOptions& o) {
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
   app.add_option("--seed", o.seed, "of the keys")->capture_default_str();
+}
+
+void add_needles(CLI::App& app, llama::NeedlesOptions& o) {
+  add_common(app, o.common);
+  app.add_option("--text", o.text, "prose to hide them in (default: built-in)");
+  app.add_option("--offset", o.offset, "skip so many bytes of it")->capture_default_str();
+  app.add_option("--lengths", o.lengths, "tokens of the texts")->capture_default_str();
+  app.add_option("--depths", o.depths, "places of the needles, in percent of the text")
+      ->capture_default_str();
+  app.add_option("--ask", o.ask, "for each needle, for all at once, or both")
+      ->check(CLI::IsMember({"each", "all", "both"}))
+      ->capture_default_str();
+  app.add_option("--trials", o.trials, "texts of each length")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  app.add_option("--seed", o.seed, "of names and numbers")->capture_default_str();
 }
 
 void add_bench(CLI::App& app, llama::BenchOptions& o) {
@@ -162,7 +181,7 @@ int run(std::vector<std::string> arguments) {
   bool const names_command = !bare && !arguments[0].starts_with("-");
   if (names_command && !is_command(arguments[0])) {
     throw llama::UserError("unknown command '" + arguments[0] +
-                           "'; there are generate, score, passkey, bench, check");
+                           "'; there are generate, score, passkey, needles, bench, check");
   }
   if (bare || (!names_command && arguments[0] != "--help" && arguments[0] != "-h")) {
     arguments.insert(arguments.begin(), "generate");  // it may be left out
@@ -178,19 +197,23 @@ int run(std::vector<std::string> arguments) {
   llama::GenerateOptions generate_options;
   llama::ScoreOptions score_options;
   llama::PasskeyOptions passkey_options;
+  llama::NeedlesOptions needles_options;
   llama::BenchOptions bench_options;
   llama::CheckOptions check_options;
   score_options.common.weights = llama::WeightType::f16;
   bench_options.common.context = 8192;
   passkey_options.common.context = 0;  // what the text needs
+  needles_options.common.context = 0;
   CLI::App* const generate = app.add_subcommand("generate", "write text (the default command)");
   CLI::App* const score = app.add_subcommand("score", "quality against a plain cache on a text");
   CLI::App* const passkey = app.add_subcommand("passkey", "find a number hidden in a long text");
+  CLI::App* const needles = app.add_subcommand("needles", "find several numbers hidden in prose");
   CLI::App* const bench = app.add_subcommand("bench", "decode speed at several depths");
   CLI::App* const check = app.add_subcommand("check", "our attention against ggml's");
   add_generate(*generate, generate_options);
   add_score(*score, score_options);
   add_passkey(*passkey, passkey_options);
+  add_needles(*needles, needles_options);
   add_bench(*bench, bench_options);
   add_check(*check, check_options);
 
@@ -215,6 +238,8 @@ int run(std::vector<std::string> arguments) {
     llama::score(score_options);
   } else if (passkey->parsed()) {
     llama::passkey(passkey_options);
+  } else if (needles->parsed()) {
+    llama::needles(needles_options);
   } else if (bench->parsed()) {
     llama::bench(bench_options);
   } else {

@@ -52,9 +52,20 @@ struct ScoreOptions {
 
 struct PasskeyOptions {
   CommonOptions common;
-  int length = 1500;
+  std::string lengths = "1500";
   std::string depths = "10,30,50,70,90";
   int keys = 1;
+  std::uint64_t seed = 1;
+};
+
+struct NeedlesOptions {
+  CommonOptions common;
+  std::string text;
+  std::size_t offset = 0;
+  std::string lengths = "500,1000,2000";
+  std::string depths = "10,35,60,85";
+  std::string ask = "each";
+  int trials = 1;
   std::uint64_t seed = 1;
 };
 

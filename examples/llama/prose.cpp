@@ -1,7 +1,9 @@
 #include "prose.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <numeric>
 
 namespace llama {
 
@@ -21,6 +23,31 @@ std::string_view const default_prompt =
     "common, how a computer uses the same idea with its caches, its main memory and its disks, "
     "why it is so hard to guess what will be needed next, and what happens when the guess is "
     "wrong. End with some advice for everyday life.";
+
+std::string hide_sentences(std::vector<std::string> const& sentences,
+                           std::vector<HiddenSentence> hidden) {
+  std::stable_sort(hidden.begin(), hidden.end(),
+                   [](auto const& a, auto const& b) { return a.depth < b.depth; });
+  std::size_t const size =
+      std::accumulate(sentences.begin(), sentences.end(), std::size_t{0},
+                      [](std::size_t sum, std::string const& s) { return sum + s.size(); });
+  std::string text;
+  std::size_t told = 0;
+  auto next = hidden.begin();
+  auto const hide_up_to_here = [&] {
+    for (; next != hidden.end() && told * 100 >= static_cast<std::size_t>(next->depth) * size;
+         ++next) {
+      text += next->text;
+    }
+  };
+  hide_up_to_here();
+  for (std::string const& sentence : sentences) {
+    text += sentence;
+    told += sentence.size();
+    hide_up_to_here();
+  }
+  return text;
+}
 
 std::string filler_prose(int sentences) {
   static constexpr std::array openings{"In the morning",

@@ -1,5 +1,7 @@
 #include "quality.hpp"
 
+#include "statistics.hpp"
+
 #include <algorithm>
 #include <cmath>
 
@@ -53,14 +55,28 @@ Quality summarise(std::span<Prediction const> predictions) {
     same += p.same_top ? 1.0 : 0.0;
   }
   auto const n = static_cast<double>(predictions.size());
+  std::vector<double> const each = divergences(predictions);
+  Interval const interval = bootstrap_mean(each);
   return {
       .positions = predictions.size(),
       .perplexity_plain = std::exp(nll_plain / n),
       .perplexity = std::exp(nll / n),
       .perplexity_ratio = std::exp((nll - nll_plain) / n),
       .kl_mean = kl / n,
+      .kl_low = interval.low,
+      .kl_high = interval.high,
+      .kl_p99 = percentile(each, 0.99),
       .top1_agreement = same / n,
   };
+}
+
+std::vector<double> divergences(std::span<Prediction const> predictions) {
+  std::vector<double> kl;
+  kl.reserve(predictions.size());
+  for (Prediction const& p : predictions) {
+    kl.push_back(p.kl);
+  }
+  return kl;
 }
 
 void put_figures(Json& json, Quality const& q) {
@@ -68,6 +84,9 @@ void put_figures(Json& json, Quality const& q) {
   json.put("perplexity", q.perplexity);
   json.put("perplexity_ratio", q.perplexity_ratio);
   json.put("kl_mean", q.kl_mean);
+  json.put("kl_low", q.kl_low);
+  json.put("kl_high", q.kl_high);
+  json.put("kl_p99", q.kl_p99);
   json.put("top1_agreement", q.top1_agreement);
 }
 

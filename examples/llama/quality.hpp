@@ -27,10 +27,16 @@ struct Quality {
   double perplexity = 0.0;
   double perplexity_ratio = 0.0;
   double kl_mean = 0.0;  ///< nats
+  double kl_low = 0.0;   ///< of it, 95 % confidence; NaN where there are too few places
+  double kl_high = 0.0;
+  double kl_p99 = 0.0;  ///< the 99th percentile over places
   double top1_agreement = 0.0;
 };
 
 Quality summarise(std::span<Prediction const> predictions);
+
+/// @brief The divergence at each place.
+std::vector<double> divergences(std::span<Prediction const> predictions);
 
 /// @brief Adds the figures to a flat JSON object.
 void put_figures(Json& json, Quality const& quality);

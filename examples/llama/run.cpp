@@ -43,6 +43,22 @@ void Run::restart() {
   accounted_ = 0;
 }
 
+void Run::read(std::span<int const> text, bool keep_common) {
+  auto const [end, unused] =
+      std::mismatch(tokens_.begin(), tokens_.end(), text.begin(), text.end());
+  auto const common = static_cast<int>(end - tokens_.begin());
+  // The last token is always fed: its logits are wanted.
+  int const kept =
+      std::min(common, static_cast<int>(text.size()) - 1) / prefill_chunk * prefill_chunk;
+  if (keep_common && kept > 0) {
+    truncate(kept);
+    prefill(text.subspan(static_cast<std::size_t>(kept)));
+  } else {
+    restart();
+    prefill(text);
+  }
+}
+
 void Run::cut(int length) {
   cache_->truncate(length);
   tokens_.resize(static_cast<std::size_t>(length));

@@ -39,6 +39,11 @@ class Run {
   /// @brief Forgets the text; the measurements stay.
   void restart();
 
+  /// @brief Makes this the text, prefilled. What it has in common with the text so far is kept, in
+  /// whole prefill chunks, so that nothing differs from a text read anew.
+  /// @param keep_common false for caches that cannot go back: they begin again
+  void read(std::span<int const> text, bool keep_common);
+
   /// @brief From now on no logits reach the triggers, so that none can ask for a rewind.
   void quieten_triggers() { triggers_see_logits_ = false; }
 

@@ -1,6 +1,10 @@
 #include "statistics.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <random>
 
 namespace llama {
 
@@ -10,6 +14,45 @@ double ratio(double part, double whole) { return whole > 0.0 ? part / whole : 0.
 
 double ratio(std::uint64_t part, std::uint64_t whole) {
   return ratio(static_cast<double>(part), static_cast<double>(whole));
+}
+
+/// Sums of consecutive places, and how many there are in each.
+struct Blocks {
+  std::vector<double> sums;
+  std::vector<double> counts;
+};
+
+Blocks sum_blocks(std::span<double const> values, std::size_t block) {
+  Blocks blocks;
+  for (std::size_t at = 0; at < values.size(); at += block) {
+    auto const part = values.subspan(at, std::min(block, values.size() - at));
+    blocks.sums.push_back(std::accumulate(part.begin(), part.end(), 0.0));
+    blocks.counts.push_back(static_cast<double>(part.size()));
+  }
+  return blocks;
+}
+
+/// Draws blocks with replacement, many times, and takes the middle 95 % of the quotients of sums.
+Interval bootstrap(std::vector<double> const& numerators, std::vector<double> const& denominators) {
+  constexpr std::size_t draws = 2000;
+  std::size_t const blocks = numerators.size();
+  if (blocks < 4) {
+    constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+    return {unknown, unknown};
+  }
+  std::mt19937 random(1);
+  std::vector<double> quotients;
+  for (std::size_t i = 0; i < draws; ++i) {
+    double above = 0.0;
+    double below = 0.0;
+    for (std::size_t j = 0; j < blocks; ++j) {
+      std::size_t const drawn = random() % blocks;
+      above += numerators[drawn];
+      below += denominators[drawn];
+    }
+    quotients.push_back(ratio(above, below));
+  }
+  return {percentile(quotients, 0.025), percentile(quotients, 0.975)};
 }
 
 }  // namespace
@@ -44,6 +87,7 @@ RunSummary summarise(std::span<Step const> steps) {
     double const resident = ratio(r.ledger.resident(), r.full_bytes);
     s.exact_fraction_mean += exact;
     s.exact_fraction_peak = std::max(s.exact_fraction_peak, exact);
+    s.compact_fraction_mean += ratio(r.rows.compact, r.rows.total());
     s.resident_fraction_mean += resident;
     s.resident_fraction_peak = std::max(s.resident_fraction_peak, resident);
     s.touched_fraction_mean += ratio(r.touched_bytes, r.full_bytes);
@@ -55,9 +99,9 @@ RunSummary summarise(std::span<Step const> steps) {
   }
   auto const n = static_cast<double>(std::max<std::size_t>(s.decode_steps, 1));
   for (double* const mean :
-       {&s.exact_fraction_mean, &s.resident_fraction_mean, &s.touched_fraction_mean,
-        &s.moved_bytes_per_step_mean, &s.thawed_rows_per_step_mean, &s.frozen_rows_per_step_mean,
-        &s.deferred_rows_per_step_mean, &s.missed_mass_mean}) {
+       {&s.exact_fraction_mean, &s.compact_fraction_mean, &s.resident_fraction_mean,
+        &s.touched_fraction_mean, &s.moved_bytes_per_step_mean, &s.thawed_rows_per_step_mean,
+        &s.frozen_rows_per_step_mean, &s.deferred_rows_per_step_mean, &s.missed_mass_mean}) {
     *mean /= n;
   }
   if (!steps.empty()) {
@@ -84,6 +128,7 @@ void put_figures(Json& json, RunSummary const& s) {
   json.put("rows_evicted", s.rows.evicted);
   json.put("exact_fraction_mean", s.exact_fraction_mean);
   json.put("exact_fraction_peak", s.exact_fraction_peak);
+  json.put("compact_fraction_mean", s.compact_fraction_mean);
   json.put("resident_fraction_mean", s.resident_fraction_mean);
   json.put("resident_fraction_peak", s.resident_fraction_peak);
   json.put("touched_fraction_mean", s.touched_fraction_mean);
@@ -116,6 +161,42 @@ double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   std::size_t const middle = values.size() / 2;
   return values.size() % 2 == 1 ? values[middle] : 0.5 * (values[middle - 1] + values[middle]);
+}
+
+double percentile(std::vector<double> values, double share) {
+  if (values.empty()) {
+    return 0.0;
+  }
+  auto const count = static_cast<double>(values.size());
+  auto const rank = static_cast<std::size_t>(std::max(std::ceil(share * count - 1e-9), 1.0)) - 1;
+  auto const place = values.begin() + static_cast<std::ptrdiff_t>(rank);
+  std::nth_element(values.begin(), place, values.end());
+  return *place;
+}
+
+Interval bootstrap_mean(std::span<double const> values, std::size_t block) {
+  Blocks const blocks = sum_blocks(values, block);
+  return bootstrap(blocks.sums, blocks.counts);
+}
+
+Interval bootstrap_ratio(std::span<double const> values, std::span<double const> others,
+                         std::size_t block) {
+  return bootstrap(sum_blocks(values, block).sums, sum_blocks(others, block).sums);
+}
+
+std::vector<std::size_t> pareto_front(std::span<Cost const> points) {
+  std::vector<std::size_t> order(points.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return points[a].x != points[b].x ? points[a].x < points[b].x : points[a].y < points[b].y;
+  });
+  std::vector<std::size_t> front;
+  for (std::size_t const i : order) {
+    if (front.empty() || points[i].y < points[front.back()].y) {
+      front.push_back(i);
+    }
+  }
+  return front;
 }
 
 }  // namespace llama

@@ -36,6 +36,7 @@ struct RunSummary {
   std::size_t decode_steps = 0;
   double exact_fraction_mean = 0.0;
   double exact_fraction_peak = 0.0;  ///< over decode steps
+  double compact_fraction_mean = 0.0;
   double resident_fraction_mean = 0.0;
   double resident_fraction_peak = 0.0;  ///< over decode steps
   double touched_fraction_mean = 0.0;
@@ -59,5 +60,33 @@ void put_figures(Json& json, RunSummary const& summary);
 
 /// @brief The middle value; the mean of the two in the middle of an even number.
 double median(std::vector<double> values);
+
+/// @brief The smallest value that at least this share of the values does not exceed; 0 of nothing.
+double percentile(std::vector<double> values, double share);
+
+/// A range that holds a figure with 95 % confidence; both ends NaN where too little was measured.
+struct Interval {
+  double low;
+  double high;
+};
+
+/// Consecutive places that the bootstrap draws together: neighbours in a text are alike.
+inline constexpr std::size_t bootstrap_block = 64;
+
+/// @brief Interval of the mean by drawing whole blocks of places anew; the same on every run.
+Interval bootstrap_mean(std::span<double const> values, std::size_t block = bootstrap_block);
+
+/// @brief Interval of mean(values) / mean(others), both drawn at the same places.
+Interval bootstrap_ratio(std::span<double const> values, std::span<double const> others,
+                         std::size_t block = bootstrap_block);
+
+/// A point of which both coordinates are better the lower.
+struct Cost {
+  double x;
+  double y;
+};
+
+/// @brief Which points no other beats in both coordinates, from the lowest x on.
+std::vector<std::size_t> pareto_front(std::span<Cost const> points);
 
 }  // namespace llama

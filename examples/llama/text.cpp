@@ -122,6 +122,77 @@ std::vector<int> parse_list(std::string_view text, std::string_view option, int 
   }
 }
 
+std::vector<std::string> split(std::string_view text, char separator) {
+  std::vector<std::string> items;
+  while (true) {
+    std::size_t const end = text.find(separator);
+    items.emplace_back(text.substr(0, end));
+    if (end == std::string_view::npos) {
+      return items;
+    }
+    text.remove_prefix(end + 1);
+  }
+}
+
+double parse_number(std::string_view text, std::string_view setting) {
+  double value = 0.0;
+  auto const [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (status != std::errc{} || end != text.data() + text.size() || !std::isfinite(value)) {
+    throw UserError(std::string(setting) + ": '" + std::string(text) + "' is not a number");
+  }
+  return value;
+}
+
+std::vector<NamedSettings> parse_names(std::string_view text, std::string_view option) {
+  std::vector<NamedSettings> names;
+  auto const add_setting = [&](std::string const& item) {
+    std::size_t const equals = item.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == item.size()) {
+      throw UserError(std::string(option) + ": '" + item + "' is not of the form setting=value");
+    }
+    names.back().settings.emplace_back(item.substr(0, equals), item.substr(equals + 1));
+  };
+  for (std::string const& group : split(text, ';')) {
+    bool first = true;  // of its group
+    for (std::string const& item : split(group, ',')) {
+      std::size_t const colon = item.find(':');
+      bool const is_setting =
+          !first && colon == std::string::npos && item.find('=') != std::string::npos;
+      if (is_setting) {
+        add_setting(item);
+        names.back().text += "," + item;
+      } else {
+        names.push_back({item, item.substr(0, colon), {}});
+        if (colon != std::string::npos) {
+          add_setting(item.substr(colon + 1));
+        }
+      }
+      first = false;
+    }
+  }
+  return names;
+}
+
+std::vector<std::string> split_sentences(std::string_view text) {
+  std::vector<std::string> sentences;
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    auto const is_blank = [&](std::size_t at) { return text[at] == ' ' || text[at] == '\n'; };
+    // A letter before the full stop: neither a number nor an abbreviation like "e.g." ends here.
+    bool const ends = i + 1 < text.size() && i > 1 && text[i] == '.' && is_blank(i + 1) &&
+                      text[i - 1] >= 'a' && text[i - 1] <= 'z' && text[i - 2] != '.';
+    if (ends) {
+      sentences.emplace_back(text.substr(begin, i + 2 - begin));
+      begin = i + 2;
+      ++i;
+    }
+  }
+  if (begin < text.size()) {
+    sentences.emplace_back(text.substr(begin));
+  }
+  return sentences;
+}
+
 void print_table(std::vector<std::vector<std::string>> const& rows) {
   // Columns are as wide as their longest cell, counted in characters.
   auto const width = [](std::string const& cell) {

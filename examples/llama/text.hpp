@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace llama {
@@ -39,6 +40,28 @@ void check_writable(std::string const& path);
 /// @brief "10,30,50" -> {10, 30, 50}.
 /// @throws UserError that names the option if an item is not a number in [least, most]
 std::vector<int> parse_list(std::string_view text, std::string_view option, int least, int most);
+
+/// A name with settings: "KvFreeze:resident=0.15,stay=8".
+struct NamedSettings {
+  std::string text;  ///< all of it, as it was written
+  std::string name;
+  std::vector<std::pair<std::string, std::string>> settings;
+};
+
+/// @brief "A:x=1,y=2;B,C" -> A with two settings, B, C. Semicolons and commas both separate; what
+/// has a '=' and no ':' belongs to the name before it.
+/// @throws UserError that names the option if the text cannot be read so
+std::vector<NamedSettings> parse_names(std::string_view text, std::string_view option);
+
+/// @brief A number as people write it: "0.15", ".15", "1e-3".
+/// @throws UserError that names the setting if it is none
+double parse_number(std::string_view text, std::string_view setting);
+
+/// @brief "a,b" -> {"a", "b"}; nothing is left out.
+std::vector<std::string> split(std::string_view text, char separator);
+
+/// @brief Prose cut behind the full stops that end its sentences.
+std::vector<std::string> split_sentences(std::string_view text);
 
 /// @brief Prints a table with the first column flush left and the others flush right.
 void print_table(std::vector<std::vector<std::string>> const& rows);

@@ -13,6 +13,9 @@ void score(ScoreOptions const& options);
 /// @brief Retrieval: a number hidden in a long text.
 void passkey(PasskeyOptions const& options);
 
+/// @brief Retrieval: several numbers hidden in prose.
+void needles(NeedlesOptions const& options);
+
 /// @brief Our attention against ggml's, and every lossless preset after a Full Reset against the
 /// plain cache.
 /// @return whether everything is as it should be

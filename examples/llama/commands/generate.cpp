@@ -114,10 +114,10 @@ std::string recoveries_text(RunSummary const& s) {
 }
 
 /// The figures of a preset, and beside them those of the plain cache where there are any.
-std::vector<std::vector<std::string>> summary_table(Preset const& preset, RunSummary const& s,
+std::vector<std::vector<std::string>> summary_table(Choice const& choice, RunSummary const& s,
                                                     std::optional<RunSummary> const& plain,
                                                     Quality const& quality, std::size_t cap_bytes) {
-  std::vector<std::vector<std::string>> table{{"", std::string(preset.name)}};
+  std::vector<std::vector<std::string>> table{{"", choice.label}};
   std::vector<std::string> beside{"plain cache"};
   auto const add = [&](char const* what, std::string value, std::string plain_value) {
     table.push_back({what, std::move(value)});
@@ -159,12 +159,12 @@ std::vector<std::vector<std::string>> summary_table(Preset const& preset, RunSum
   return table;
 }
 
-Json figures(Engine const& engine, Preset const& preset, GenerateOptions const& o,
+Json figures(Engine const& engine, Choice const& choice, GenerateOptions const& o,
              Generation const& generation, RunSummary const& summary,
              std::optional<RunSummary> const& plain, std::string const& text) {
   Json json;
   json.put("command", "generate");
-  engine.put_settings(json, preset);
+  engine.put_settings(json, choice);
   json.put("prompt_tokens", generation.prompt().size());
   json.put("generated_tokens", generation.generated().size());
   json.put("temperature", o.sampler.temperature);
@@ -193,7 +193,7 @@ Json figures(Engine const& engine, Preset const& preset, GenerateOptions const& 
 
 void generate(GenerateOptions const& options) {
   GenerateOptions o = options;
-  Preset const& preset = find_preset(o.common.preset);
+  Choice const choice = find_choice(o.common.preset);
   for (std::string const& file : {o.common.json, o.html}) {
     if (!file.empty()) {
       check_writable(file);
@@ -225,7 +225,7 @@ void generate(GenerateOptions const& options) {
                          .max_rewalks = o.max_rewalks,
                          .ends = end_tokens(engine.tokenizer()),
                          .stop_at_end = o.stop_at_end},
-                        tokens, engine.make_run(preset), std::move(beside));
+                        tokens, engine.make_run(choice), std::move(beside));
   write_live(engine.tokenizer(), generation, o.tokens);
 
   RunSummary const summary = summarise(generation.preset_run().steps());
@@ -237,7 +237,7 @@ void generate(GenerateOptions const& options) {
   Utf8Stream characters;
   std::string const text = characters.push(engine.tokenizer().decode(generated));
   auto const table =
-      summary_table(preset, summary, plain, generation.quality(), engine.cap_bytes());
+      summary_table(choice, summary, plain, generation.quality(), engine.cap_bytes(choice));
   std::printf("\n%zu tokens after a prompt of %zu; first token after %.2f s\n\n", generated.size(),
               tokens.size(), generation.seconds_to_first_token());
   print_table(table);
@@ -248,16 +248,16 @@ void generate(GenerateOptions const& options) {
   }
   if (!o.common.json.empty()) {
     write_text_file(o.common.json,
-                    figures(engine, preset, o, generation, summary, plain, text).text());
+                    figures(engine, choice, o, generation, summary, plain, text).text());
   }
   if (!o.html.empty()) {
     write_text_file(o.html, render_html({.title = "kvfreeze: " + std::to_string(generated.size()) +
-                                                  " tokens through " + std::string(preset.name),
+                                                  " tokens through " + choice.label,
                                          .table = table,
                                          .prompt = prompt,
                                          .text = text,
                                          .steps = generation.preset_run().steps(),
-                                         .cap_bytes = engine.cap_bytes(),
+                                         .cap_bytes = engine.cap_bytes(choice),
                                          .map = read_fidelities(engine, generation.preset_run())}));
     std::printf("\nreport: %s\n", std::filesystem::absolute(o.html).c_str());
   }

@@ -1,4 +1,4 @@
-#include "../engine.hpp"
+#include "../retrieval.hpp"
 #include "../status.hpp"
 #include "../text.hpp"
 #include "../user_error.hpp"
@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <numeric>
 #include <random>
 #include <string>
 #include <string_view>
@@ -50,105 +51,103 @@ std::vector<int> make_prompt(Tokenizer const& tokenizer, int length, int depth,
   return tokenizer.encode(text);
 }
 
-/// What the model says after the prompt, greedily.
-std::string answer(Tokenizer const& tokenizer, Run& run, std::vector<int> const& prompt) {
-  run.restart();
-  run.prefill(prompt);
-  std::string text;
-  for (int i = 0; i < answer_tokens; ++i) {
-    std::span<float const> const logits = run.logits();
-    auto const top = std::max_element(logits.begin(), logits.end()) - logits.begin();
-    text += tokenizer.decode(static_cast<int>(top));
-    run.step_forced(static_cast<int>(top));
+/// The questions about one text: `keys` for each depth. The deepest come first, so that the next
+/// have as much as can be in common with what was read.
+std::vector<Trial> make_trials(Engine const& engine, PasskeyOptions const& o,
+                               std::vector<int> const& depths, int length) {
+  std::mt19937 random(static_cast<std::mt19937::result_type>(o.seed));
+  std::vector<Trial> trials;
+  for (int const depth : depths) {
+    for (int i = 0; i < o.keys; ++i) {
+      std::string const key = std::to_string(10000 + random() % 90000);
+      trials.push_back({make_prompt(engine.tokenizer(), length, depth, key), {key}, answer_tokens});
+    }
   }
-  return text;
+  return trials;
 }
 
-bool contains(std::string const& text, std::string const& key) {
-  return text.find(key) != std::string::npos;
+/// The cache's right answers at each depth, then the figures that all retrieval tables have.
+std::vector<std::string> table_row(TrialResults const& results, TrialResults const& plain,
+                                   int keys) {
+  std::vector<std::string> row{results.label};
+  auto const each = static_cast<std::size_t>(keys);
+  for (std::size_t at = results.right.size(); at > 0; at -= each) {
+    auto const end = results.right.begin() + static_cast<std::ptrdiff_t>(at);
+    row.push_back(std::to_string(std::count(end - keys, end, 1)) + "/" + std::to_string(keys));
+  }
+  for (std::string const& column :
+       result_columns(results, plain, static_cast<int>(results.right.size()))) {
+    row.push_back(column);
+  }
+  return row;
 }
 
 }  // namespace
 
 void passkey(PasskeyOptions const& options) {
   PasskeyOptions o = options;
-  Preset const& preset = find_preset(o.common.preset);
-  std::vector<int> const depths = parse_list(o.depths, "--depths", 0, 100);
+  std::vector<Choice> const choices = retrieval_choices(o.common.preset);
+  std::vector<int> depths = parse_list(o.depths, "--depths", 0, 100);
+  std::sort(depths.rbegin(), depths.rend());
+  std::vector<int> const lengths = parse_list(o.lengths, "--length", 128, 1 << 24);
   if (!o.common.json.empty()) {
     check_writable(o.common.json);
   }
-  if (o.common.context == 0) {
-    o.common.context = o.length + 2 * answer_tokens;
+  int const longest = *std::max_element(lengths.begin(), lengths.end());
+  bool const sized = o.common.context == 0;  // each cache for its own text
+  if (sized) {
+    o.common.context = longest + 2 * answer_tokens;
   }
-  if (o.length + answer_tokens > o.common.context) {
-    throw UserError("--length " + std::to_string(o.length) + " and " +
+  if (longest + answer_tokens > o.common.context) {
+    throw UserError("--length " + std::to_string(longest) + " and " +
                     std::to_string(answer_tokens) + " tokens of answer do not fit --context " +
                     std::to_string(o.common.context));
   }
   Engine engine(o.common);
-  Run plain = engine.make_plain_run();
-  Run run = engine.make_run(preset);
-
-  std::mt19937 random(static_cast<std::mt19937::result_type>(o.seed));
-  std::size_t const trials = depths.size() * static_cast<std::size_t>(o.keys);
-  std::size_t done = 0;
-  std::size_t prompt_tokens = 0;
-  int found_plain = 0;
-  int found = 0;
-  std::vector<int> found_plain_by_depth;
-  std::vector<int> found_by_depth;
-  std::vector<std::vector<std::string>> table{{"depth", "plain", std::string(preset.name)}};
+  std::size_t const per_cache = depths.size() * static_cast<std::size_t>(o.keys);
+  double const all = static_cast<double>(per_cache * choices.size()) *
+                     static_cast<double>(std::accumulate(lengths.begin(), lengths.end(), 0));
+  double done = 0.0;
+  std::vector<Json> objects;
   Progress progress("passkey");
-  for (int const depth : depths) {
-    int plain_hits = 0;
-    int hits = 0;
-    for (int i = 0; i < o.keys; ++i) {
-      std::string const key = std::to_string(10000 + random() % 90000);
-      std::vector<int> const prompt = make_prompt(engine.tokenizer(), o.length, depth, key);
-      prompt_tokens = std::max(prompt_tokens, prompt.size());
-      plain_hits += contains(answer(engine.tokenizer(), plain, prompt), key) ? 1 : 0;
-      hits += contains(answer(engine.tokenizer(), run, prompt), key) ? 1 : 0;
-      progress.show(static_cast<double>(++done) / static_cast<double>(trials));
+  for (int const length : lengths) {
+    std::vector<Trial> const trials = make_trials(engine, o, depths, length);
+    int const context = sized ? length + 2 * answer_tokens : o.common.context;
+    int const prompt_tokens = longest_prompt(trials);
+    std::vector<Choice> const sized_choices = size_choices(engine, choices, context, prompt_tokens);
+    std::vector<TrialResults> results;
+    for (Choice const& choice : sized_choices) {
+      results.push_back(answer_trials(engine, choice, trials, [&] {
+        done += length;
+        progress.show(done / all);
+      }));
     }
-    std::string const of = "/" + std::to_string(o.keys);
-    table.push_back(
-        {std::to_string(depth) + " %", std::to_string(plain_hits) + of, std::to_string(hits) + of});
-    found_plain_by_depth.push_back(plain_hits);
-    found_by_depth.push_back(hits);
-    found_plain += plain_hits;
-    found += hits;
+    progress.finish();
+    std::vector<std::vector<std::string>> table{{"key at"}};
+    for (auto depth = depths.rbegin(); depth != depths.rend(); ++depth) {
+      table[0].push_back(std::to_string(*depth) + " %");
+    }
+    for (std::string const& head : result_heads()) {
+      table[0].push_back(head);
+    }
+    for (std::size_t i = 0; i < choices.size(); ++i) {
+      table.push_back(table_row(results[i], results[0], o.keys));
+      Json json;
+      json.put("command", "passkey");
+      engine.put_settings(json, sized_choices[i]);
+      json.put("prompt_tokens", prompt_tokens);
+      json.put("generated_tokens", answer_tokens);
+      json.put("keys_per_depth", o.keys);
+      json.put("depths_percent", depths);
+      put_results(json, results[i], results[0], static_cast<int>(trials.size()));
+      objects.push_back(json);
+    }
+    std::printf("keys found in texts of %d tokens\n\n", prompt_tokens);
+    print_table(table);
+    std::printf("\n");
   }
-  progress.finish();
-
-  RunSummary const summary = summarise(run.steps());
-  RunSummary const plain_summary = summarise(plain.steps());
-  auto const share = [&](int hits) {
-    return static_cast<double>(hits) / static_cast<double>(trials);
-  };
-  table.push_back({"all", format_percent(share(found_plain)), format_percent(share(found))});
-  table.push_back({"resident", format_percent(plain_summary.resident_fraction_mean),
-                   format_percent(summary.resident_fraction_mean)});
-  table.push_back({"exact rows", "100.0 %", format_percent(summary.exact_fraction_mean)});
-  table.push_back({"prefill tok/s", format_number(plain_summary.prefill_tokens_per_second, 1),
-                   format_number(summary.prefill_tokens_per_second, 1)});
-  std::printf("keys found in texts of %zu tokens\n\n", prompt_tokens);
-  print_table(table);
   if (!o.common.json.empty()) {
-    Json json;
-    json.put("command", "passkey");
-    engine.put_settings(json, preset);
-    json.put("prompt_tokens", prompt_tokens);
-    json.put("generated_tokens", answer_tokens);
-    json.put("keys_per_depth", o.keys);
-    json.put("depths_percent", depths);
-    json.put("found_plain_by_depth", found_plain_by_depth);
-    json.put("found_by_depth", found_by_depth);
-    json.put("accuracy_plain", share(found_plain));
-    json.put("accuracy", share(found));
-    put_figures(json, summary);
-    json.put("plain_prefill_tokens_per_second", plain_summary.prefill_tokens_per_second);
-    json.put("plain_decode_tokens_per_second", plain_summary.decode_tokens_per_second);
-    write_text_file(o.common.json, json.text());
+    write_text_file(o.common.json, json_text(objects));
   }
 }
 

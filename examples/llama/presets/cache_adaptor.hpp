@@ -6,8 +6,12 @@
 #include "../user_error.hpp"
 #include "../watch.hpp"
 
+#include <cmath>
+#include <concepts>
 #include <memory>
 #include <span>
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace llama {
@@ -61,6 +65,81 @@ class CacheAdaptor final : public AttentionCache {
 
 namespace detail {
 
+/// @brief Sets a field of a scheduler by its name on the command line.
+/// @return whether the scheduler has it
+/// @throws UserError if a whole number is wanted and another one given
+template <class D>
+bool set_field(D& scheduler, std::string_view name, double value) {
+  auto const set = [&]<class T>(T& field) {
+    if (std::integral<T> && (value != std::floor(value) || std::fabs(value) > (1 << 24))) {
+      throw UserError("--preset: " + std::string(name) + " must be a whole number");
+    }
+    field = static_cast<T>(value);
+    return true;
+  };
+  // One line for each field that any scheduler has.
+  if constexpr (requires { scheduler.missed_mass = 0.0F; }) {
+    if (name == "missed-mass") return set(scheduler.missed_mass);
+  }
+  if constexpr (requires { scheduler.none = 0.0F; }) {
+    if (name == "none" || name == "missed-mass") return set(scheduler.none);
+  }
+  if constexpr (requires { scheduler.two = 0.0F; }) {
+    if (name == "two") return set(scheduler.two);
+  }
+  if constexpr (requires { scheduler.four = 0.0F; }) {
+    if (name == "four") return set(scheduler.four);
+  }
+  if constexpr (requires { scheduler.eight = 0.0F; }) {
+    if (name == "eight") return set(scheduler.eight);
+  }
+  if constexpr (requires { scheduler.stay = 1; }) {
+    if (name == "stay") return set(scheduler.stay);
+  }
+  if constexpr (requires { scheduler.every = 1; }) {
+    if (name == "every" || name == "period") return set(scheduler.every);
+  }
+  if constexpr (requires { scheduler.period = 1; }) {
+    if (name == "period") return set(scheduler.period);
+  }
+  if constexpr (requires { scheduler.period_steps = 1; }) {
+    if (name == "period") return set(scheduler.period_steps);
+  }
+  if constexpr (requires { scheduler.hold = 0.0F; }) {
+    if (name == "hold") return set(scheduler.hold);
+  }
+  if constexpr (requires { scheduler.softness = 0.0F; }) {
+    if (name == "softness") return set(scheduler.softness);
+  }
+  if constexpr (requires { scheduler.dense_rows = 1; }) {
+    if (name == "dense-rows") return set(scheduler.dense_rows);
+  }
+  if constexpr (requires { scheduler.quantile = 0.0F; }) {
+    if (name == "quantile") return set(scheduler.quantile);
+  }
+  if constexpr (requires { scheduler.history = 1; }) {
+    if (name == "history") return set(scheduler.history);
+  }
+  return false;
+}
+
+/// @throws UserError that lists what the scheduler has, if it lacks this field
+template <class D>
+void turn(D& scheduler, Knob const& knob) {
+  if (set_field(scheduler, knob.name, knob.value)) {
+    return;
+  }
+  std::string known;
+  for (std::string_view const name :
+       {"missed-mass", "none", "two", "four", "eight", "stay", "period", "hold", "softness",
+        "dense-rows", "quantile", "history"}) {
+    D probe{};
+    known += set_field(probe, name, 1.0) ? ", " + std::string(name) : "";
+  }
+  throw UserError("--preset: this preset has no setting '" + knob.name +
+                  "'; there are resident, resident-bytes, window, sinks, tier" + known);
+}
+
 /// Builds a cache with the scheduler's options from the command line, its other policies as they
 /// come.
 template <class Cache>
@@ -73,12 +152,8 @@ struct CacheBuilder<kvfreeze::KvFreezeCache<L, S, D, T, R>> {
 
   static std::unique_ptr<AttentionCache> build(CacheSettings const& settings) {
     D scheduler{};
-    if (settings.missed_mass) {
-      if constexpr (requires { scheduler.missed_mass = 0.0F; }) {
-        scheduler.missed_mass = *settings.missed_mass;
-      } else {
-        throw UserError("--missed-mass: this preset's scheduler has no such setting");
-      }
+    for (Knob const& knob : settings.knobs) {
+      turn(scheduler, knob);
     }
     return std::make_unique<CacheAdaptor<Cache>>(settings.shape, settings.limits, S{}, scheduler);
   }

@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <cmath>
 #include <vector>
 
 using namespace llama;
@@ -52,4 +53,53 @@ TEST_CASE("medians") {
   CHECK(median({3.0, 1.0, 2.0}) == 2.0);
   CHECK(median({4.0, 1.0, 2.0, 3.0}) == 2.5);
   CHECK(median({}) == 0.0);
+}
+
+TEST_CASE("percentiles") {
+  std::vector<double> values;
+  for (int i = 100; i > 0; --i) {
+    values.push_back(i);
+  }
+  CHECK(percentile(values, 0.99) == 99.0);
+  CHECK(percentile(values, 1.0) == 100.0);
+  CHECK(percentile(values, 0.0) == 1.0);
+  CHECK(percentile({7.0}, 0.5) == 7.0);
+  CHECK(percentile({}, 0.5) == 0.0);
+}
+
+TEST_CASE("a bootstrap interval holds the mean and narrows with the number of blocks") {
+  auto const wave = [](std::size_t count) {
+    std::vector<double> values;
+    for (std::size_t i = 0; i < count; ++i) {
+      values.push_back(1.0 + static_cast<double>(i * 7919 % 101) / 100.0);
+    }
+    return values;
+  };
+  Interval const wide = bootstrap_mean(wave(80), 8);
+  Interval const narrow = bootstrap_mean(wave(8000), 8);
+  CHECK(wide.low < 1.5);
+  CHECK(wide.high > 1.5);
+  CHECK(narrow.low < 1.5);
+  CHECK(narrow.high > 1.5);
+  CHECK(narrow.high - narrow.low < wide.high - wide.low);
+  CHECK(bootstrap_mean(wave(80), 8).low == wide.low);  // the same on every run
+  CHECK(std::isnan(bootstrap_mean(wave(20), 8).low));  // three blocks tell nothing
+}
+
+TEST_CASE("a ratio of paired values has no width where they are proportional") {
+  std::vector<double> const base{1.0, 5.0, 2.0, 9.0, 4.0, 4.0, 7.0, 1.0};
+  std::vector<double> half;
+  for (double const x : base) {
+    half.push_back(0.5 * x);
+  }
+  Interval const ratio = bootstrap_ratio(half, base, 1);
+  CHECK(ratio.low == Approx(0.5));
+  CHECK(ratio.high == Approx(0.5));
+}
+
+TEST_CASE("the Pareto front is what nothing beats") {
+  std::vector<Cost> const points{{3.0, 1.0}, {1.0, 3.0}, {2.0, 2.0},
+                                 {2.0, 2.5}, {3.0, 0.5}, {4.0, 0.5}};
+  CHECK(pareto_front(points) == std::vector<std::size_t>{1, 2, 4});
+  CHECK(pareto_front(std::vector<Cost>{}).empty());
 }

@@ -6,6 +6,8 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
+#include <vector>
 
 using namespace llama;
 
@@ -50,4 +52,37 @@ TEST_CASE("a file is found writable without a trace") {
   std::filesystem::remove(path);
   CHECK_THROWS_AS(check_writable((folder / "no_such_folder" / "x").string()), UserError);
   CHECK_THROWS_AS(read_text_file(path), UserError);
+}
+
+TEST_CASE("names carry settings") {
+  auto const names = parse_names("A:x=1,y=2;B,C:z=.5,D", "--preset");
+  REQUIRE(names.size() == 4);
+  CHECK(names[0].name == "A");
+  CHECK(names[0].text == "A:x=1,y=2");
+  CHECK(names[0].settings ==
+        std::vector<std::pair<std::string, std::string>>{{"x", "1"}, {"y", "2"}});
+  CHECK(names[1].name == "B");
+  CHECK(names[1].settings.empty());
+  CHECK(names[2].text == "C:z=.5");
+  CHECK(names[3].name == "D");
+  for (char const* bad : {"A:x", "A:=1", "A:x=", "A:"}) {
+    CHECK_THROWS_AS(parse_names(bad, "--preset"), UserError);
+  }
+}
+
+TEST_CASE("numbers of people") {
+  CHECK(parse_number(".15", "x") == Approx(0.15));
+  CHECK(parse_number("1e-3", "x") == Approx(0.001));
+  for (char const* bad : {"", "1x", "nan", "inf", "1,2"}) {
+    CHECK_THROWS_AS(parse_number(bad, "x"), UserError);
+  }
+}
+
+TEST_CASE("sentences end behind their full stop") {
+  auto const sentences = split_sentences("One is 1.5 here. Two, e.g. this.\nThree");
+  REQUIRE(sentences.size() == 3);
+  CHECK(sentences[0] == "One is 1.5 here. ");
+  CHECK(sentences[1] == "Two, e.g. this.\n");
+  CHECK(sentences[2] == "Three");
+  CHECK(split_sentences("").empty());
 }

@@ -1,0 +1,105 @@
+#include "retrieval.hpp"
+
+#include "text.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace llama {
+
+namespace {
+
+/// What the model says after the prompt, greedily.
+std::string answer(Tokenizer const& tokenizer, Run& run, Trial const& trial, bool keep_common) {
+  run.read(trial.prompt, keep_common);
+  std::string text;
+  for (int i = 0; i < trial.answer_tokens; ++i) {
+    std::span<float const> const logits = run.logits();
+    auto const top = std::max_element(logits.begin(), logits.end()) - logits.begin();
+    text += tokenizer.decode(static_cast<int>(top));
+    run.step_forced(static_cast<int>(top));
+  }
+  return text;
+}
+
+int total(std::vector<int> const& right) { return std::accumulate(right.begin(), right.end(), 0); }
+
+}  // namespace
+
+std::vector<Choice> retrieval_choices(std::string_view presets) {
+  std::vector<Choice> choices{find_preset("Plain")};
+  for (Choice const& choice : find_choices(presets)) {
+    if (choice.preset != choices.front().preset) {
+      choices.push_back(choice);
+    }
+  }
+  return choices;
+}
+
+std::vector<Choice> size_choices(Engine& engine, std::vector<Choice> choices, int context,
+                                 int prompt_tokens) {
+  for (Choice& choice : choices) {
+    choice.context = context;
+    choice.cap_tokens = prompt_tokens;
+    static_cast<void>(engine.make_run(choice));
+  }
+  return choices;
+}
+
+int longest_prompt(std::span<Trial const> trials) {
+  std::size_t longest = 0;
+  for (Trial const& trial : trials) {
+    longest = std::max(longest, trial.prompt.size());
+  }
+  return static_cast<int>(longest);
+}
+
+TrialResults answer_trials(Engine& engine, Choice const& choice, std::span<Trial const> trials,
+                           std::function<void()> const& done) {
+  bool const is_plain = choice.preset == &find_preset("Plain");
+  Run run = is_plain ? engine.make_plain_run(choice.context) : engine.make_run(choice);
+  TrialResults results{.label = is_plain ? "plain" : choice.label, .right = {}, .summary = {}};
+  for (Trial const& trial : trials) {
+    std::string const said = answer(engine.tokenizer(), run, trial, choice.preset->lossless);
+    results.right.push_back(static_cast<int>(std::count_if(
+        trial.wanted.begin(), trial.wanted.end(),
+        [&](std::string const& wanted) { return said.find(wanted) != std::string::npos; })));
+    done();
+  }
+  results.summary = summarise(run.steps());
+  return results;
+}
+
+void put_results(Json& json, TrialResults const& results, TrialResults const& plain, int wanted) {
+  auto const share = [&](TrialResults const& of) {
+    return static_cast<double>(total(of.right)) / static_cast<double>(wanted);
+  };
+  json.put("answers_wanted", wanted);
+  json.put("answers_right", total(results.right));
+  json.put("answers_right_plain", total(plain.right));
+  json.put("right_by_question", results.right);
+  json.put("right_by_question_plain", plain.right);
+  json.put("accuracy", share(results));
+  json.put("accuracy_plain", share(plain));
+  put_figures(json, results.summary);
+  json.put("plain_prefill_tokens_per_second", plain.summary.prefill_tokens_per_second);
+  json.put("plain_decode_tokens_per_second", plain.summary.decode_tokens_per_second);
+}
+
+std::vector<std::string> result_columns(TrialResults const& results, TrialResults const& plain,
+                                        int wanted) {
+  RunSummary const& s = results.summary;
+  return {std::to_string(total(results.right)) + "/" + std::to_string(wanted),
+          std::to_string(total(plain.right)) + "/" + std::to_string(wanted),
+          format_percent(s.resident_fraction_mean),
+          format_percent(s.resident_fraction_peak),
+          format_percent(s.exact_fraction_mean),
+          format_percent(s.compact_fraction_mean),
+          format_number(s.prefill_tokens_per_second, 1)};
+}
+
+std::vector<std::string> result_heads() {
+  return {"right", "plain", "resident", "peak", "exact", "compact", "prefill tok/s"};
+}
+
+}  // namespace llama

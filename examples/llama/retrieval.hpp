@@ -1,0 +1,54 @@
+#pragma once
+
+#include "engine.hpp"
+#include "statistics.hpp"
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace llama {
+
+/// A question at the end of a long text.
+struct Trial {
+  std::vector<int> prompt;
+  std::vector<std::string> wanted;  ///< each of them counts if the answer has it
+  int answer_tokens = 0;
+};
+
+/// What one cache answered.
+struct TrialResults {
+  std::string label;
+  std::vector<int> right;  ///< for each trial, how many of the wanted
+  RunSummary summary;      ///< means over the steps in which answers were written
+};
+
+/// @brief The caches of a retrieval command, the plain one first.
+std::vector<Choice> retrieval_choices(std::string_view presets);
+
+/// @brief The same for texts of one length: a cap that is a fraction is one of the longest prompt.
+/// @param context the most tokens that the caches take
+/// @throws UserError, kvfreeze::InvalidArgument or kvfreeze::CapacityError if one of them cannot be
+/// made: before the long work
+std::vector<Choice> size_choices(Engine& engine, std::vector<Choice> choices, int context,
+                                 int prompt_tokens);
+
+/// @brief Tokens of the longest prompt.
+int longest_prompt(std::span<Trial const> trials);
+
+/// @brief Asks one cache all questions, greedily. What a prompt has in common with the one before
+/// it is read once, by caches that can go back.
+/// @param done told after each question
+TrialResults answer_trials(Engine& engine, Choice const& choice, std::span<Trial const> trials,
+                           std::function<void()> const& done);
+
+/// @brief Adds the right answers, the plain cache's beside them, and the run's figures.
+void put_results(Json& json, TrialResults const& results, TrialResults const& plain, int wanted);
+
+/// @brief Columns that end a row of a retrieval table, and their heads.
+std::vector<std::string> result_columns(TrialResults const& results, TrialResults const& plain,
+                                        int wanted);
+std::vector<std::string> result_heads();
+
+}  // namespace llama
