@@ -4,8 +4,9 @@
 namespace llama {
 
 std::unique_ptr<AttentionCache> make_kv_freeze(CacheSettings const& settings) {
-  if (settings.tier == TierChoice::in_place) {
-    return make_cache<kvfreeze::presets::KvFreeze<kvfreeze::Half, kvfreeze::InPlaceTier>>(settings);
+  if (settings.tier == TierChoice::in_place) {  // rows that never move have no compact form
+    return make_cache<kvfreeze::presets::ExactRecall<kvfreeze::Half, kvfreeze::InPlaceTier>>(
+        settings);
   }
   return make_cache<kvfreeze::presets::KvFreeze<>>(settings);
 }
