@@ -5,6 +5,7 @@
 #include <kvfreeze/host/kernels/attention.hpp>
 #include <kvfreeze/host/kernels/convert.hpp>
 #include <kvfreeze/host/kernels/histogram.hpp>
+#include <kvfreeze/host/kernels/mass_threshold.hpp>
 #include <kvfreeze/host/kernels/masses.hpp>
 #include <kvfreeze/host/kernels/prefill.hpp>
 
@@ -100,6 +101,53 @@ void attend(benchmark::State& state) {
   report(state, count_of(state) * row_bytes);
 }
 
+/// V alone, the logits being known. Against `attend<false>`.
+void attend_known(benchmark::State& state) {
+  Rows const rows(count_of(state));
+  auto const n = static_cast<int>(state.range(0));
+  auto const logits = normal_numbers(heads * count_of(state), 4.0F);
+  std::vector<float> max(heads);
+  std::vector<float> sum(heads);
+  std::vector<float> out(heads * dim);
+  host::OnlineSoftmax const softmax{heads, dim, max.data(), sum.data(), out.data()};
+  for (auto _ : state) {
+    softmax.reset();
+    host::attend_known(rows.blocks, 0, n, logits.data(), n, softmax);
+    benchmark::DoNotOptimize(out.data());
+  }
+  report(state, count_of(state) * row_bytes / 2);
+}
+
+/// K alone. Against `attend<false>`.
+void block_logits(benchmark::State& state) {
+  Rows const rows(count_of(state));
+  auto const n = static_cast<int>(state.range(0));
+  auto const q = normal_numbers(heads * dim, 0.2F);
+  std::vector<float> logits(heads * count_of(state));
+  for (auto _ : state) {
+    host::block_logits(rows.blocks, n, q.data(), heads, dim, logits.data(), n);
+    benchmark::DoNotOptimize(logits.data());
+  }
+  report(state, count_of(state) * row_bytes / 2);
+}
+
+/// Logits to weights, without rows. Against `masses`.
+void weigh(benchmark::State& state) {
+  auto const logits = normal_numbers(heads * count_of(state), 4.0F);
+  auto const n = static_cast<int>(state.range(0));
+  std::vector<float> weights(logits.size());
+  std::vector<float> max(heads);
+  std::vector<float> sum(heads);
+  std::vector<float> out(heads * dim);
+  host::OnlineSoftmax const softmax{heads, dim, max.data(), sum.data(), out.data()};
+  for (auto _ : state) {
+    softmax.reset();
+    host::weigh(logits.data(), n, n, softmax, weights.data());
+    benchmark::DoNotOptimize(weights.data());
+  }
+  report(state, logits.size() * sizeof(float));
+}
+
 void attend_scalar(benchmark::State& state) {
   Rows const rows(count_of(state));
   auto const n = static_cast<std::uint32_t>(state.range(0));
@@ -175,6 +223,47 @@ void masses(benchmark::State& state) {
   report(state, logits.size() * sizeof(float));
 }
 
+/// What the other benchmarks of masses spend on fresh logits: to be taken off.
+void masses_copy(benchmark::State& state) {
+  auto const logits = normal_numbers(heads * count_of(state), 4.0F);
+  std::vector<float> work(logits.size());
+  for (auto _ : state) {
+    std::copy(logits.begin(), logits.end(), work.begin());
+    benchmark::DoNotOptimize(work.data());
+    benchmark::ClobberMemory();
+  }
+  report(state, logits.size() * sizeof(float));
+}
+
+/// Three quarters of the rows take part; Known: the largest logits come with them.
+template <bool Known>
+void masses_of_run(benchmark::State& state) {
+  auto const logits = normal_numbers(heads * count_of(state), 4.0F);
+  auto const n = static_cast<int>(state.range(0));
+  std::vector<float> work(logits.size());
+  std::vector<host::Mass> mass(count_of(state));
+  std::vector<std::uint8_t> states(count_of(state));
+  std::mt19937 random(2);
+  std::generate(states.begin(), states.end(),
+                [&] { return static_cast<std::uint8_t>(random() % 4 != 0 ? 0x12 : 0x10); });
+  float highest[heads];
+  for (int h = 0; h < heads; ++h) {
+    highest[h] = -std::numeric_limits<float>::infinity();
+    for (int i = 0; i < n; ++i) {
+      float const x = logits[static_cast<std::size_t>(h * n + i)];
+      highest[h] =
+          states[static_cast<std::size_t>(i)] == 0x12 ? std::max(highest[h], x) : highest[h];
+    }
+  }
+  host::LogitRun const runs[] = {{work.data(), n, n, states.data(), mass.data()}};
+  for (auto _ : state) {
+    std::copy(logits.begin(), logits.end(), work.begin());
+    host::softmax_masses(runs, heads, nullptr, Known ? highest : nullptr);
+    benchmark::DoNotOptimize(mass.data());
+  }
+  report(state, logits.size() * sizeof(float));
+}
+
 void masses_scalar(benchmark::State& state) {
   auto const logits = normal_numbers(heads * count_of(state), 4.0F);
   std::vector<float> work(logits.size());
@@ -204,6 +293,35 @@ std::vector<host::Mass> some_masses(std::size_t n) {
   std::vector<host::Mass> mass(n);
   host::softmax_masses(logits.data(), 0, 1, static_cast<int>(n), mass.data(), nullptr);
   return mass;
+}
+
+/// Threshold that leaves out 2 % of the mass, from a guess that is some bins off, then the list of
+/// what is above. Against `histogram_cutoff`.
+template <int BinsOff>
+void threshold_list(benchmark::State& state) {
+  auto mass = some_masses(count_of(state));
+  auto const n = static_cast<int>(state.range(0));
+  std::vector<std::uint32_t> list(mass.size());
+  host::LogitRun const runs[] = {{nullptr, 0, n, nullptr, mass.data()}};
+  int const bin = host::log_bin(host::mass_threshold(runs, host::to_mass(0.02F), 0));
+  std::uint32_t const guess = host::log_bin_floor(bin + BinsOff);
+  for (auto _ : state) {
+    auto const threshold = host::mass_threshold(runs, host::to_mass(0.02F), guess);
+    benchmark::DoNotOptimize(host::list_at_least(mass.data(), nullptr, n, threshold, list.data()));
+  }
+  report(state, mass.size() * sizeof(host::Mass));
+}
+
+void list_above(benchmark::State& state) {
+  auto const mass = some_masses(count_of(state));
+  auto const n = static_cast<int>(state.range(0));
+  std::vector<std::uint32_t> list(mass.size());
+  std::vector<std::uint8_t> const states(mass.size(), 2);
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(
+        host::list_at_least(mass.data(), states.data(), n, 1U << 16, list.data()));
+  }
+  report(state, mass.size() * sizeof(host::Mass));
 }
 
 /// Threshold that leaves out 2 % of the mass, then the flags.
@@ -245,15 +363,26 @@ void sorted_cutoff(benchmark::State& state) {  // the same by std::sort
 
 void rows(benchmark::internal::Benchmark* b) { b->Arg(512)->Arg(8192)->Arg(1 << 19); }
 
-void lanes(benchmark::internal::Benchmark* b) { b->Arg(1024)->Arg(8192); }
+void lanes(benchmark::internal::Benchmark* b) { b->Arg(1000)->Arg(8000); }
 
 BENCHMARK(read_roofline)->Apply(rows);
 BENCHMARK(attend<false>)->Apply(rows);
 BENCHMARK(attend<true>)->Apply(rows);
+BENCHMARK(attend_known)->Apply(rows);
+BENCHMARK(block_logits)->Apply(rows);
 BENCHMARK(attend_scalar)->Arg(8192);
 BENCHMARK(prefill)->Arg(2048);
 BENCHMARK(masses)->Apply(lanes);
+BENCHMARK(masses_of_run<false>)->Apply(lanes);
+BENCHMARK(masses_of_run<true>)->Apply(lanes);
 BENCHMARK(masses_scalar)->Apply(lanes);
+BENCHMARK(masses_copy)->Apply(lanes);
+BENCHMARK(weigh)->Apply(lanes);
+BENCHMARK(threshold_list<0>)->Apply(lanes);
+BENCHMARK(threshold_list<1>)->Apply(lanes);
+BENCHMARK(threshold_list<3>)->Apply(lanes);
+BENCHMARK(threshold_list<20>)->Apply(lanes);
+BENCHMARK(list_above)->Apply(lanes);
 BENCHMARK(histogram_cutoff)->Apply(lanes);
 BENCHMARK(sorted_cutoff)->Apply(lanes);
 

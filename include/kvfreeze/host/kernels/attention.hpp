@@ -225,15 +225,26 @@ inline void weigh(float const* logits, std::ptrdiff_t stride, int count, OnlineS
     // As in `take_tile`: rows of which all logits are -inf weigh nothing.
     float const origin = state.max[h] > kernels::minus_infinity ? state.max[h] : 0.0F;
     float const factor = exp2(before - origin);
+    float sum = state.sum[h];
     for (int begin = 0; begin < count; begin += tile_rows) {
       int const n = std::min(tile_rows, count - begin);
-      float tile[tile_rows];
-      std::memcpy(tile, row + begin, static_cast<std::size_t>(n) * sizeof(float));
-      std::fill(tile + n, tile + tile_rows, kernels::minus_infinity);
-      float const total = kernels::tile_weights(tile, origin);
-      state.sum[h] = kernels::fused(state.sum[h], begin == 0 ? factor : 1.0F, total);
-      std::memcpy(weights + h * stride + begin, tile, static_cast<std::size_t>(n) * sizeof(float));
+      float* const out = weights + h * stride + begin;
+      float total = 0.0F;
+      if (n == tile_rows) {
+        if (out != row + begin) {
+          std::memcpy(out, row + begin, tile_rows * sizeof(float));
+        }
+        total = kernels::tile_weights(out, origin);
+      } else {
+        float tile[tile_rows];
+        std::memcpy(tile, row + begin, static_cast<std::size_t>(n) * sizeof(float));
+        std::fill(tile + n, tile + tile_rows, kernels::minus_infinity);
+        total = kernels::tile_weights(tile, origin);
+        std::memcpy(out, tile, static_cast<std::size_t>(n) * sizeof(float));
+      }
+      sum = kernels::fused(sum, begin == 0 ? factor : 1.0F, total);
     }
+    state.sum[h] = sum;
     float* const out = state.out + static_cast<std::ptrdiff_t>(h) * state.dim;
     for (int d = 0; factor != 1.0F && d < state.dim; ++d) {
       out[d] *= factor;

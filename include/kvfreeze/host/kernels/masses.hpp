@@ -51,63 +51,62 @@ inline constexpr float coarse_exp2_coefficients[4] = {0x1.62e12cp-1F, 0x1.ec0378
 
 inline constexpr int weight_bits = 24;  // weights are multiples of 2^-24 of the largest
 
-/// The integer nearest 2^(24 + x), x <= 0, in each lane; relative error of 2^x below 2^-18.4.
-inline I32x16 integer_weights(F32x16 x) noexcept {
-  auto const coefficient = [](int i) {
-    return splat(coarse_exp2_coefficients[i] * static_cast<float>(1 << weight_bits));
-  };
-  auto const polynomial = [&](F32x16 f) {
-    F32x16 y = coefficient(3);
-    for (int i = 2; i >= 0; --i) {
-      y = fma(y, f, coefficient(i));
+/// weights[j] = the integer nearest 2^(24 + logits[j] - highest[j]), logit <= highest, in the lanes
+/// of `in` (in all if not Some), else 0 whatever the logit; relative error below 2^-18.4 before
+/// rounding.
+///
+/// Step by step for all N vectors: their chains of dependent operations run side by side, which the
+/// processor cannot arrange by itself, as too many would have to wait.
+template <bool Some, int N>
+[[gnu::always_inline]] inline void integer_weights(F32x16 const (&logits)[N],
+                                                   F32x16 const* minus_highest,
+                                                   [[maybe_unused]] Mask16 const& in,
+                                                   I32x16 (&weights)[N]) noexcept {
+  constexpr auto unit = static_cast<float>(1 << weight_bits);
+  auto const& c = coarse_exp2_coefficients;
+  F32x16 n[N];
+  F32x16 f[N];
+  F32x16 y[N];
+  auto const each = [](auto const& step) {
+    KVFREEZE_UNROLL
+    for (int j = 0; j < N; ++j) {
+      step(j);
     }
-    return fma(y, f, splat(static_cast<float>(1 << weight_bits)));
   };
+  // A multiply-add by 1 gives the bits of an addition, but leaves the adders to the conversions.
+  each([&](int j) { f[j] = fma(logits[j], splat(1.0F), minus_highest[j]); });
+#if defined(KVFREEZE_ISA_AVX512)
+  each([&](int j) { n[j] = {_mm512_maskz_roundscale_ps(0xFFFF, f[j].v, 0x08)}; });
+  each([&](int j) { f[j] = sub(f[j], n[j]); });
+#else
+  F32x16 const shift = splat(round_shift);
+  each([&](int j) { f[j] = max(f[j], splat(-32.0F)); });  // weighs 0 all the same
+  if constexpr (Some) {
+    each([&](int j) { f[j] = min(f[j], splat(0.0F)); });  // of lanes that do not count
+  }
+  each([&](int j) { n[j] = add(f[j], shift); });
+  each([&](int j) { f[j] = sub(f[j], sub(n[j], shift)); });
+#endif
+  each([&](int j) { y[j] = fma(splat(c[3] * unit), f[j], splat(c[2] * unit)); });
+  each([&](int j) { y[j] = fma(y[j], f[j], splat(c[1] * unit)); });
+  each([&](int j) { y[j] = fma(y[j], f[j], splat(c[0] * unit)); });
+  each([&](int j) { y[j] = fma(y[j], f[j], splat(unit)); });
 #if defined(KVFREEZE_ISA_AVX512)
   // The hardware's scaling gives 0 far below and for minus infinity, whatever the polynomial.
-  __m512 const n = _mm512_maskz_roundscale_ps(0xFFFF, x.v, 0x08);
-  F32x16 const y = polynomial(sub(x, {n}));
-  return rounded(F32x16{_mm512_maskz_scalef_ps(0xFFFF, y.v, n)});
+  each([&](int j) { y[j] = {_mm512_maskz_scalef_ps(0xFFFF, y[j].v, n[j].v)}; });
 #else
-  F32x16 const bounded = max(x, splat(-32.0F));  // rounds to 0 all the same
-  F32x16 const shifted = add(bounded, splat(round_shift));
-  F32x16 const y = polynomial(sub(bounded, sub(shifted, splat(round_shift))));
-  return rounded(as_floats(add(as_ints(y), shift_left<23>(as_ints(shifted)))));
+  each([&](int j) { y[j] = as_floats(add(as_ints(y[j]), shift_left<23>(as_ints(n[j])))); });
 #endif
-}
-
-/// Calls f(i, n, logits) for each 16 rows of head h, n of them in the run; rows that do not take
-/// part come as minus infinity.
-template <class F>
-[[gnu::always_inline]] inline void for_each_16(LogitRun const& run, int h, int begin, int end,
-                                               F const& f) noexcept {
-  float const* const row = run.logits + h * run.stride;
-  F32x16 const out = splat(minus_infinity);
-  int i = begin;
-  if (run.states == nullptr) {
-    for (; i + 16 <= end; i += 16) {
-      f(i, 16, load(row + i));
-    }
+  if constexpr (Some) {
+    each([&](int j) { weights[j] = rounded_where(in, y[j]); });
   } else {
-    for (; i + 16 <= end; i += 16) {
-      Mask16 const in = equal_bits(run.states + i, LogitRun::state_bits, LogitRun::taking_part);
-      f(i, 16, select(in, load(row + i), out));
-    }
-  }
-  if (i < end) {
-    F32x16 rest = load_first(row + i, end - i, minus_infinity);
-    if (run.states != nullptr) {
-      rest = select(
-          equal_bits_first(run.states + i, end - i, LogitRun::state_bits, LogitRun::taking_part),
-          rest, out);
-    }
-    f(i, end - i, rest);
+    each([&](int j) { weights[j] = rounded(y[j]); });
   }
 }
 
 /// Largest of n numbers, -infinity if n is 0.
 inline float largest_of(float const* x, int n) noexcept {
-  F32x16 highest[4];
+  F32x16 highest[4];  // four at a time: a maximum waits for the one before
   KVFREEZE_UNROLL
   for (auto& v : highest) {
     v = splat(minus_infinity);
@@ -119,65 +118,186 @@ inline float largest_of(float const* x, int n) noexcept {
       highest[j] = max(load(x + i + 16 * j), highest[j]);
     }
   }
-  for (; i < n; i += 16) {
-    highest[0] =
-        max(n - i >= 16 ? load(x + i) : load_first(x + i, n - i, minus_infinity), highest[0]);
+  for (; i + 16 <= n; i += 16) {
+    highest[0] = max(load(x + i), highest[0]);
+  }
+  if (i < n) {
+    highest[0] = max(load_first(x + i, n - i, minus_infinity), highest[0]);
   }
   return largest(max(max(highest[0], highest[1]), max(highest[2], highest[3])));
 }
 
-/// Largest logit of head h, minus infinity if no row takes part.
-inline float largest_logit(std::span<LogitRun const> runs, int h) noexcept {
-  F32x16 highest = splat(minus_infinity);
+/// Calls f(i, n, x, in) for rows i, ..., i + 15, x[h] those of each of `Heads` heads from `logits`
+/// on and `in` where they take part, if not all do; the last n < 16 of the range filled up with
+/// minus infinity, which does not.
+template <int Heads, bool Some, class F>
+[[gnu::always_inline]] inline void for_each_16(LogitRun const& run, float const* logits, int begin,
+                                               int end, F const& f) noexcept {
+  constexpr std::uint8_t bits = LogitRun::state_bits;
+  constexpr std::uint8_t value = LogitRun::taking_part;
+  F32x16 x[Heads];
+  Mask16 in{};
+  int i = begin;
+  for (; i + 16 <= end; i += 16) {
+    KVFREEZE_UNROLL
+    for (int h = 0; h < Heads; ++h) {
+      x[h] = load(logits + h * run.stride + i);
+    }
+    if constexpr (Some) {
+      in = equal_bits(run.states + i, bits, value);
+    }
+    f(i, 16, x, in);
+  }
+  if (int const n = end - i; n > 0) {
+    for (int h = 0; h < Heads; ++h) {
+      x[h] = load_first(logits + h * run.stride + i, n, minus_infinity);
+    }
+    if constexpr (Some) {
+      in = equal_bits_first(run.states + i, n, bits, value);
+    }
+    f(i, n, x, in);
+  }
+}
+
+/// highest[h] = largest logit of head first + h, minus infinity if no row takes part.
+template <int Heads>
+void largest_logits(std::span<LogitRun const> runs, int first, float* highest) noexcept {
+  F32x16 found[Heads];
+  KVFREEZE_UNROLL
+  for (auto& x : found) {
+    x = splat(minus_infinity);
+  }
+  F32x16 const out = splat(minus_infinity);
   for (LogitRun const& run : runs) {
-    for_each_16(run, h, 0, run.rows, [&](int, int, F32x16 x) { highest = max(x, highest); });
-  }
-  return largest(highest);
-}
-
-/// Replaces logits of head h by integer weights, as floats; returns their sum.
-inline std::uint64_t weigh_logits(LogitRun const& run, int h, float highest) noexcept {
-  constexpr int step = 16 * 128;  // lanes stay below 2^32
-  F32x16 const shift = splat(highest);
-  float* const row = run.logits + h * run.stride;
-  WideSum total;
-  for (int begin = 0; begin < run.rows; begin += step) {
-    I32x16 part = splat(0);
-    for_each_16(run, h, begin, std::min(run.rows, begin + step), [&](int i, int n, F32x16 x) {
-      I32x16 const weight = integer_weights(sub(x, shift));
-      part = add(part, weight);
-      if (n == 16) {
-        store(row + i, to_floats(weight));
-      } else {
-        store_first(row + i, to_floats(weight), n);
-      }
-    });
-    total.add(part);
-  }
-  return total.total();
-}
-
-/// masses (+)= sum over `heads` heads from `first` on of weight * scale[h], rounded.
-template <bool Add>
-void combine_heads(LogitRun const& run, int first, int heads, float const* scale) noexcept {
-  auto* const masses = reinterpret_cast<std::int32_t*>(run.masses);
-  float const* const rows = run.logits + first * run.stride;
-  for (int i = 0; i < run.rows; i += 16) {
-    int const n = std::min(16, run.rows - i);
-    F32x16 m = splat(0.0F);
-    for (int h = 0; h < heads; ++h) {
-      float const* const row = rows + h * run.stride + i;
-      m = fma(n == 16 ? load(row) : load_first(row, n, 0.0F), splat(scale[h]), m);
-    }
-    I32x16 mass = rounded(m);
-    if constexpr (Add) {
-      mass = add(mass, n == 16 ? load(masses + i) : load_first(masses + i, n, 0));
-    }
-    if (n == 16) {
-      store(masses + i, mass);
+    float const* const logits = run.logits + first * run.stride;
+    if (run.states != nullptr) {
+      for_each_16<Heads, true>(run, logits, 0, run.rows,
+                               [&](int, int, F32x16 const(&x)[Heads], Mask16 const& in) {
+                                 KVFREEZE_UNROLL
+                                 for (int h = 0; h < Heads; ++h) {
+                                   found[h] = max(select(in, x[h], out), found[h]);
+                                 }
+                               });
     } else {
-      store_first(masses + i, mass, n);
+      for_each_16<Heads, false>(run, logits, 0, run.rows,
+                                [&](int, int, F32x16 const(&x)[Heads], Mask16 const&) {
+                                  KVFREEZE_UNROLL
+                                  for (int h = 0; h < Heads; ++h) {
+                                    found[h] = max(x[h], found[h]);
+                                  }
+                                });
     }
+  }
+  KVFREEZE_UNROLL
+  for (int h = 0; h < Heads; ++h) {
+    highest[h] = largest(found[h]);
+  }
+}
+
+/// Replaces the logits of `Heads` heads from `first` on by integer weights, whose sums are added to
+/// totals[h].
+template <int Heads, bool Some>
+void weigh_logits(LogitRun const& run, int first, float const* highest, WideSum* totals) noexcept {
+  constexpr int step = 16 * 128;  // lanes stay below 2^32
+  F32x16 minus_highest[Heads];
+  KVFREEZE_UNROLL
+  for (int h = 0; h < Heads; ++h) {
+    minus_highest[h] = splat(-highest[h]);
+  }
+  float* const logits = run.logits + first * run.stride;
+  auto* const weights = reinterpret_cast<std::int32_t*>(logits);
+  for (int begin = 0; begin < run.rows; begin += step) {
+    I32x16 part[Heads];
+    KVFREEZE_UNROLL
+    for (auto& x : part) {
+      x = splat(0);
+    }
+    for_each_16<Heads, Some>(run, logits, begin, std::min(run.rows, begin + step),
+                             [&](int i, int n, F32x16 const(&x)[Heads], Mask16 const& in) {
+                               I32x16 weight[Heads];
+                               integer_weights<Some>(x, minus_highest, in, weight);
+                               KVFREEZE_UNROLL
+                               for (int h = 0; h < Heads; ++h) {
+                                 part[h] = add(part[h], weight[h]);
+                                 auto* const out = weights + h * run.stride + i;
+                                 if (n == 16) {
+                                   store(out, weight[h]);
+                                 } else {
+                                   store_first(out, weight[h], n);
+                                 }
+                               }
+                             });
+    KVFREEZE_UNROLL
+    for (int h = 0; h < Heads; ++h) {
+      totals[h].add(part[h]);
+    }
+  }
+}
+
+/// masses = sum over `Heads` heads from `first` on of weight * scale[h], rounded; added to what is
+/// there already if `first` is not 0.
+template <int Heads>
+void combine_heads(LogitRun const& run, int first, float const* scale) noexcept {
+  auto* const masses = reinterpret_cast<std::int32_t*>(run.masses);
+  auto const* const rows = reinterpret_cast<std::int32_t const*>(run.logits + first * run.stride);
+  F32x16 factor[Heads];
+  KVFREEZE_UNROLL
+  for (int h = 0; h < Heads; ++h) {
+    factor[h] = splat(scale[h]);
+  }
+  auto const combined = [&](auto const& get, int i) {
+    F32x16 m = splat(0.0F);
+    KVFREEZE_UNROLL
+    for (int h = 0; h < Heads; ++h) {
+      m = fma(to_floats(get(rows + h * run.stride + i)), factor[h], m);
+    }
+    I32x16 const mass = rounded(m);
+    return first != 0 ? add(mass, get(masses + i)) : mass;
+  };
+  // Downwards: of the weights, which were written upwards, the last are in the nearest cache.
+  int i = run.rows / 16 * 16;
+  if (int const n = run.rows - i; n > 0) {
+    auto const get = [=](std::int32_t const* p) { return load_first(p, n, 0); };
+    store_first(masses + i, combined(get, i), n);
+  }
+  while (i > 0) {
+    i -= 16;
+    store(masses + i, combined([](std::int32_t const* p) { return load(p); }, i));
+  }
+}
+
+/// `softmax_masses` of `Heads` heads from `first` on, each of which counts `share` units of mass.
+template <int Heads>
+void softmax_some_heads(std::span<LogitRun const> runs, int first, float share, float* lse,
+                        float const* known) noexcept {
+  float highest[Heads];
+  if (known != nullptr) {
+    std::copy_n(known + first, Heads, highest);
+  } else {
+    largest_logits<Heads>(runs, first, highest);
+  }
+  for (float& x : highest) {
+    x = x > minus_infinity ? x : 0.0F;  // no row takes part
+  }
+  WideSum totals[Heads];
+  for (LogitRun const& run : runs) {
+    if (run.states != nullptr) {
+      weigh_logits<Heads, true>(run, first, highest, totals);
+    } else {
+      weigh_logits<Heads, false>(run, first, highest, totals);
+    }
+  }
+  float scale[Heads];
+  for (int h = 0; h < Heads; ++h) {
+    auto const total = static_cast<float>(totals[h].total());
+    scale[h] = total > 0.0F ? share / total : 0.0F;
+    if (lse != nullptr) {
+      lse[first + h] = total > 0.0F ? highest[h] + (log2(total) - static_cast<float>(weight_bits))
+                                    : minus_infinity;
+    }
+  }
+  for (std::size_t i = runs.size(); i > 0; --i) {
+    combine_heads<Heads>(runs[i - 1], first, scale);
   }
 }
 
@@ -188,40 +308,30 @@ void combine_heads(LogitRun const& run, int first, int heads, float const* scale
 ///
 /// Independent of the order of rows and of their division into runs: weights become multiples of
 /// 2^-24 of the largest (relative error before that below 2^-18) and are summed as integers; a
-/// row's mass is a chain of fused multiply-adds over ascending heads, rounded after every eighth.
-/// @param runs their logits are overwritten, by the weights in units of 2^-24 of the head's
-///   largest; -infinity counts as a row that does not take part
+/// row's mass is a chain of fused multiply-adds over ascending heads, rounded after every fourth.
+/// @param runs their logits are overwritten, by weights: int32, in units of 2^-24 of the
+///   head's largest; -infinity counts as a row that does not take part
 /// @param lse [heads] or null: log-sum-exp in octaves, -infinity if no row takes part
 /// @param highest [heads] or null: the largest logit among the rows that take part, where the
 ///   caller knows it already; saves reading all logits once
 /// @complexity O(heads * rows)
 inline void softmax_masses(std::span<LogitRun const> runs, int heads, float* lse,
                            float const* highest = nullptr) noexcept {
-  constexpr int heads_at_once = 8;
   float const share = 0x1p30F / static_cast<float>(heads);
-  for (int first = 0; first < heads; first += heads_at_once) {
-    int const count = std::min(heads_at_once, heads - first);
-    float scale[heads_at_once];
-    for (int h = first; h < first + count; ++h) {
-      float const top = highest != nullptr ? highest[h] : kernels::largest_logit(runs, h);
-      float const origin = top > kernels::minus_infinity ? top : 0.0F;
-      std::uint64_t total = 0;
-      for (LogitRun const& run : runs) {
-        total += kernels::weigh_logits(run, h, origin);
-      }
-      auto const weight = static_cast<float>(total);
-      scale[h - first] = total != 0 ? share / weight : 0.0F;
-      if (lse != nullptr) {
-        lse[h] = total != 0 ? top + (log2(weight) - static_cast<float>(kernels::weight_bits))
-                            : kernels::minus_infinity;
-      }
-    }
-    for (LogitRun const& run : runs) {
-      if (first == 0) {
-        kernels::combine_heads<false>(run, first, count, scale);
-      } else {
-        kernels::combine_heads<true>(run, first, count, scale);
-      }
+  for (int first = 0; first < heads; first += 4) {
+    switch (heads - first) {
+      case 1:
+        kernels::softmax_some_heads<1>(runs, first, share, lse, highest);
+        break;
+      case 2:
+        kernels::softmax_some_heads<2>(runs, first, share, lse, highest);
+        break;
+      case 3:
+        kernels::softmax_some_heads<3>(runs, first, share, lse, highest);
+        break;
+      default:
+        kernels::softmax_some_heads<4>(runs, first, share, lse, highest);
+        break;
     }
   }
 }

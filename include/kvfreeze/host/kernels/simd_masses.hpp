@@ -6,6 +6,7 @@
 ///
 /// - `equal_bits(p, bits, value)`: lanes with `(p[i] & bits) == value`, of 16 bytes.
 /// - `add_at_most(sum, x, bound)`: sum + x in the lanes with x <= bound, else sum.
+/// - `rounded_where(m, a)`: `rounded(a)`, 0 where m is false.
 /// - `WideSum`: the sum of unsigned 32-bit lanes in 64 bits.
 
 #include <kvfreeze/host/kernels/simd.hpp>
@@ -26,6 +27,10 @@ inline Mask16 equal_bits(std::uint8_t const* p, std::uint8_t bits, std::uint8_t 
 
 inline I32x16 add_at_most(I32x16 sum, I32x16 x, I32x16 bound) noexcept {
   return {_mm512_mask_add_epi32(sum.v, _mm512_cmple_epi32_mask(x.v, bound.v), sum.v, x.v)};
+}
+
+inline I32x16 rounded_where(Mask16 m, F32x16 a) noexcept {
+  return {_mm512_maskz_cvtps_epi32(m.m, a.v)};
 }
 
 struct WideSum {
@@ -63,6 +68,10 @@ inline I32x16 add_at_most(I32x16 sum, I32x16 x, I32x16 bound) noexcept {
           _mm256_add_epi32(sum.hi, _mm256_andnot_si256(_mm256_cmpgt_epi32(x.hi, bound.hi), x.hi))};
 }
 
+inline I32x16 rounded_where(Mask16 m, F32x16 a) noexcept {
+  return both(as_ints({m.lo, m.hi}), rounded(a));
+}
+
 struct WideSum {
   __m256i v = _mm256_setzero_si256();
 
@@ -89,6 +98,10 @@ inline Mask16 equal_bits(std::uint8_t const* p, std::uint8_t bits, std::uint8_t 
 inline I32x16 add_at_most(I32x16 const& sum, I32x16 const& x, I32x16 const& bound) noexcept {
   return wrapping(
       [&](int i) { return bits_of(sum.v[i]) + (x.v[i] <= bound.v[i] ? bits_of(x.v[i]) : 0U); });
+}
+
+inline I32x16 rounded_where(Mask16 const& m, F32x16 const& a) noexcept {
+  return select(m, rounded(a), splat(0));
 }
 
 struct WideSum {
