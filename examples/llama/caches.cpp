@@ -26,8 +26,17 @@ std::string plain_letters(std::string_view name) {
 std::span<Preset const> presets() {
   static std::array const all{
       Preset{"KvFreeze", true,
-             "recall before attention by key digests; rows exact or frozen (default)",
+             "the fidelity ladder: every row as well as the current query needs it (default)",
              &make_kv_freeze},
+      Preset{"ExactRecall", true, "recall before attention by key digests; rows exact or frozen",
+             &make_exact_recall},
+      Preset{"UniformQuantised8", true, "all rows at 8 bits outside of sinks and window",
+             &make_uniform_quantised_8},
+      Preset{"UniformQuantised4", true, "the same at 4 bits: the yardstick of quality per byte",
+             &make_uniform_quantised_4},
+      Preset{"UniformQuantised3", true, "the same at 3 bits, values at 4",
+             &make_uniform_quantised_3},
+      Preset{"UniformQuantised2", true, "the same at 2 bits", &make_uniform_quantised_2},
       Preset{"AsrKfEgr", true, "the paper's rules; sleeping rows ask their digest before they move",
              &make_asr_kf_egr},
       Preset{"AsrKfEgrEager", true,

@@ -100,8 +100,10 @@ void add_generate(CLI::App& app, llama::GenerateOptions& o) {
 
 void add_score(CLI::App& app, llama::ScoreOptions& o) {
   add_common(app, o.common);
-  app.add_option("--text", o.text, "file to read")->required();
+  app.add_option("--text", o.text, "file to read, or several: a.txt,b.txt")->required();
   app.add_option("--offset", o.offset, "skip so many bytes of it")->capture_default_str();
+  app.add_option("--yardstick", o.yardstick,
+                 "preset whose KL the others are compared with; scored too if it is not listed");
   app.add_option("--chunks", o.chunks, "pieces of --context tokens to score")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
@@ -167,7 +169,7 @@ void add_check(CLI::App& app, llama::CheckOptions& o) {
 
 void list_presets() {
   for (llama::Preset const& preset : llama::presets()) {
-    std::printf("%-14s %s\n", std::string(preset.name).c_str(),
+    std::printf("%-17s %s\n", std::string(preset.name).c_str(),
                 std::string(preset.description).c_str());
   }
 }

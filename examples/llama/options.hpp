@@ -44,10 +44,11 @@ struct GenerateOptions {
 
 struct ScoreOptions {
   CommonOptions common;
-  std::string text;
+  std::string text;  ///< or several, with commas
   std::size_t offset = 0;
   int chunks = 1;
   int from = 512;
+  std::string yardstick;
 };
 
 struct PasskeyOptions {

@@ -9,6 +9,11 @@ namespace llama {
 // One function for each file of this folder, so that changing a preset compiles one cache.
 
 std::unique_ptr<AttentionCache> make_kv_freeze(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_exact_recall(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_uniform_quantised_8(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_uniform_quantised_4(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_uniform_quantised_3(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_uniform_quantised_2(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_asr_kf_egr(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_asr_kf_egr_eager(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_streaming_llm(CacheSettings const& settings);
