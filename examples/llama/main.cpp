@@ -144,8 +144,11 @@ void add_bench(CLI::App& app, llama::BenchOptions& o) {
   add_common(app, o.common);
   app.add_option("--depths", o.depths, "tokens in the cache, in rising order")
       ->capture_default_str();
-  app.add_option("--tokens", o.tokens, "tokens to decode at each depth")
+  app.add_option("--tokens", o.tokens, "tokens to decode and measure at each depth")
       ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--warm-up", o.warm_up, "tokens to decode at each depth before those")
+      ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   app.add_option("--text", o.text, "file to fill the cache from (default: built-in prose)");
 }

@@ -82,6 +82,7 @@ struct BenchOptions {
   std::string depths = "0,1024,2048,4096,8000";
   std::string text;
   int tokens = 32;
+  int warm_up = 8;  ///< tokens decoded at each depth before those that are measured
 };
 
 }  // namespace llama

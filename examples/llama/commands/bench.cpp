@@ -1,3 +1,4 @@
+#include "../bandwidth.hpp"
 #include "../engine.hpp"
 #include "../prose.hpp"
 #include "../status.hpp"
@@ -7,6 +8,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,23 +17,51 @@ namespace llama {
 
 namespace {
 
+constexpr int bandwidth_passes = 3;  // at each depth
+
 /// Medians over the tokens decoded at one depth.
 struct Speed {
-  double tokens_per_second;
-  double attend_milliseconds;
-  double advance_milliseconds;
+  double tokens_per_second = 0.0;
+  double milliseconds = 0.0;
+  double attend_milliseconds = 0.0;
+  double advance_milliseconds = 0.0;
+  double touched_bytes = 0.0;
+
+  /// Products, norms, logits: all that is not the cache's.
+  [[nodiscard]] double rest_milliseconds() const {
+    return milliseconds - attend_milliseconds - advance_milliseconds;
+  }
+
+  /// Bytes of the cache over the time in which they were read.
+  [[nodiscard]] double bytes_per_second() const {
+    return attend_milliseconds > 0.0 ? 1e3 * touched_bytes / attend_milliseconds : 0.0;
+  }
+};
+
+/// One cache under test.
+struct Contestant {
+  Choice choice;
+  std::string label;
+  Run run;
+  Speed first{};  ///< at the first depth
+  Json json{};
 };
 
 Speed speed_of(std::span<Step const> steps) {
-  std::vector<double> total;
-  std::vector<double> attend;
-  std::vector<double> advance;
-  for (Step const& step : steps) {
-    total.push_back(step.seconds);
-    attend.push_back(1e3 * step.attend_seconds);
-    advance.push_back(1e3 * step.advance_seconds);
-  }
-  return {1.0 / median(total), median(attend), median(advance)};
+  auto const median_of = [&](auto const& value) {
+    std::vector<double> values;
+    for (Step const& step : steps) {
+      values.push_back(static_cast<double>(value(step)));
+    }
+    return median(values);
+  };
+  Speed speed;
+  speed.milliseconds = 1e3 * median_of([](Step const& s) { return s.seconds; });
+  speed.tokens_per_second = 1e3 / speed.milliseconds;
+  speed.attend_milliseconds = 1e3 * median_of([](Step const& s) { return s.attend_seconds; });
+  speed.advance_milliseconds = 1e3 * median_of([](Step const& s) { return s.advance_seconds; });
+  speed.touched_bytes = median_of([](Step const& s) { return s.report.touched_bytes; });
+  return speed;
 }
 
 std::vector<int> read_tokens(Engine const& engine, BenchOptions const& o, int needed) {
@@ -44,84 +75,166 @@ std::vector<int> read_tokens(Engine const& engine, BenchOptions const& o, int ne
   return tokens;
 }
 
-/// Fills a cache up to a depth, from where it is.
-void fill(Run& run, std::vector<int> const& tokens, int depth) {
-  std::size_t const have = run.tokens().size();
-  run.prefill(std::span(tokens).subspan(have, static_cast<std::size_t>(depth) - have));
+/// Fills all caches up to a depth, from where they are, chunk by chunk in turn.
+void fill(std::vector<Contestant>& contestants, std::vector<int> const& tokens, int depth,
+          std::function<void(int)> const& done) {
+  int have = static_cast<int>(contestants.front().run.tokens().size());
+  while (have < depth) {
+    int const count = std::min(Run::prefill_chunk, depth - have);
+    for (Contestant& c : contestants) {
+      c.run.prefill(std::span(tokens).subspan(static_cast<std::size_t>(have),
+                                              static_cast<std::size_t>(count)));
+    }
+    have += count;
+    done(have);
+  }
+}
+
+/// Decodes with all caches, token by token in turn, so that a busy machine slows all alike. The
+/// turn begins with another one each time.
+void decode(std::vector<Contestant>& contestants, std::span<int const> tokens) {
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    for (std::size_t j = 0; j < contestants.size(); ++j) {
+      contestants[(i + j) % contestants.size()].run.step_forced(tokens[i]);
+    }
+  }
+}
+
+std::vector<Contestant> make_contestants(Engine& engine, std::vector<Choice> const& choices) {
+  std::vector<Contestant> contestants;
+  Choice const plain = find_preset("Plain");
+  contestants.push_back({plain, "plain", engine.make_plain_run()});
+  for (Choice const& choice : choices) {
+    if (choice.preset != plain.preset) {
+      contestants.push_back({choice, choice.label, engine.make_run(choice)});
+    }
+  }
+  return contestants;
+}
+
+void put_depth(Json& json, Speed const& speed, Speed const& plain, Speed const& first,
+               RunSummary const& summary) {
+  json.append("decode_tokens_per_second", speed.tokens_per_second);
+  json.append("plain_decode_tokens_per_second", plain.tokens_per_second);
+  json.append("ratio_to_plain", speed.tokens_per_second / plain.tokens_per_second);
+  json.append("ratio_to_first_depth", speed.tokens_per_second / first.tokens_per_second);
+  json.append("milliseconds_per_token", speed.milliseconds);
+  json.append("attend_milliseconds_per_token", speed.attend_milliseconds);
+  json.append("advance_milliseconds_per_token", speed.advance_milliseconds);
+  json.append("advance_share", speed.advance_milliseconds / speed.milliseconds);
+  json.append("plain_attend_milliseconds_per_token", plain.attend_milliseconds);
+  json.append("plain_advance_milliseconds_per_token", plain.advance_milliseconds);
+  json.append("touched_bytes_per_token", speed.touched_bytes);
+  json.append("touched_bytes_per_second", speed.bytes_per_second());
+  json.append("exact_fraction_mean", summary.exact_fraction_mean);
+  json.append("compact_fraction_mean", summary.compact_fraction_mean);
+  json.append("resident_fraction_mean", summary.resident_fraction_mean);
+  json.append("touched_fraction_mean", summary.touched_fraction_mean);
+  json.append("moved_bytes_per_step_mean", summary.moved_bytes_per_step_mean);
 }
 
 }  // namespace
 
 void bench(BenchOptions const& o) {
-  Preset const& preset = find_preset(o.common.preset);
+  std::vector<Choice> const choices = find_choices(o.common.preset);
   if (!o.common.json.empty()) {
     check_writable(o.common.json);
   }
   std::vector<int> depths = parse_list(o.depths, "--depths", 0, 1 << 24);
   std::sort(depths.begin(), depths.end());
-  int const needed = depths.back() + o.tokens;
+  int const steps = o.warm_up + o.tokens;
+  int const needed = depths.back() + steps;
   if (needed > o.common.context) {
-    throw UserError("the depth " + std::to_string(depths.back()) + " and " +
-                    std::to_string(o.tokens) + " tokens do not fit --context " +
-                    std::to_string(o.common.context));
+    throw UserError("the depth " + std::to_string(depths.back()) + " and " + std::to_string(steps) +
+                    " tokens do not fit --context " + std::to_string(o.common.context));
   }
   Engine engine(o.common);
   std::vector<int> const tokens = read_tokens(engine, o, needed);
-  Run plain = engine.make_plain_run();
-  Run run = engine.make_run(preset);
+  std::vector<Contestant> contestants = make_contestants(engine, choices);
+  for (Contestant& c : contestants) {
+    c.json.put("command", "bench");
+    engine.put_settings(c.json, c.choice);
+    c.json.put("generated_tokens", o.tokens);
+    c.json.put("warm_up_tokens", o.warm_up);
+    c.json.put("depths", depths);
+  }
 
-  Json json;
-  json.put("command", "bench");
-  engine.put_settings(json, preset);
-  json.put("generated_tokens", o.tokens);
-  json.put("depths", depths);
-  std::vector<std::vector<std::string>> table{
-      {"depth", "plain tok/s", std::string(preset.name) + " tok/s", "ratio", "plain attend ms",
-       "attend ms", "advance ms", "exact", "resident"}};
+  struct Line {
+    std::vector<std::string> cells;
+    double bytes_per_second;
+  };
+
+  std::vector<Line> lines;
+  Bandwidth bandwidth(o.common.threads);
   Progress progress("bench");
   for (int const depth : depths) {
-    fill(plain, tokens, depth);
-    fill(run, tokens, depth);
-    std::size_t const first_plain = plain.steps().size();
-    std::size_t const first = run.steps().size();
-    // The two take turns, so that a busy machine slows both alike.
-    for (int i = 0; i < o.tokens; ++i) {
-      int const token = tokens[static_cast<std::size_t>(depth + i)];
-      plain.step_forced(token);
-      run.step_forced(token);
+    fill(contestants, tokens, depth, [&](int have) {
+      // Attention makes the time of a prefill grow with the depth, roughly so.
+      double const share = static_cast<double>(have) / static_cast<double>(needed);
+      progress.show(share * (1.0 + share) / 2.0);
+    });
+    for (int i = 0; i < bandwidth_passes; ++i) {
+      bandwidth.pass();
     }
-    std::span<Step const> const steps = std::span(run.steps()).subspan(first);
-    Speed const slow = speed_of(std::span(plain.steps()).subspan(first_plain));
-    Speed const fast = speed_of(steps);
-    RunSummary const summary = summarise(steps);
-    plain.truncate(depth);
-    run.truncate(depth);
-    progress.show(static_cast<double>(depth) / static_cast<double>(std::max(depths.back(), 1)));
-
-    table.push_back(
-        {std::to_string(depth), format_number(slow.tokens_per_second, 1),
-         format_number(fast.tokens_per_second, 1),
-         format_number(fast.tokens_per_second / slow.tokens_per_second, 3),
-         format_number(slow.attend_milliseconds, 3), format_number(fast.attend_milliseconds, 3),
-         format_number(fast.advance_milliseconds, 3), format_percent(summary.exact_fraction_mean),
-         format_percent(summary.resident_fraction_mean)});
-    json.append("plain_decode_tokens_per_second", slow.tokens_per_second);
-    json.append("decode_tokens_per_second", fast.tokens_per_second);
-    json.append("plain_attend_milliseconds_per_token", slow.attend_milliseconds);
-    json.append("attend_milliseconds_per_token", fast.attend_milliseconds);
-    json.append("plain_advance_milliseconds_per_token", slow.advance_milliseconds);
-    json.append("advance_milliseconds_per_token", fast.advance_milliseconds);
-    json.append("exact_fraction_mean", summary.exact_fraction_mean);
-    json.append("resident_fraction_mean", summary.resident_fraction_mean);
-    json.append("touched_fraction_mean", summary.touched_fraction_mean);
-    json.append("moved_bytes_per_step_mean", summary.moved_bytes_per_step_mean);
+    auto const text = std::span(tokens).subspan(static_cast<std::size_t>(depth));
+    decode(contestants, text.first(static_cast<std::size_t>(o.warm_up)));
+    decode(contestants,
+           text.subspan(static_cast<std::size_t>(o.warm_up), static_cast<std::size_t>(o.tokens)));
+    Speed plain;
+    for (Contestant& c : contestants) {
+      bool const is_plain = &c == &contestants.front();
+      auto const measured = std::span(c.run.steps()).last(static_cast<std::size_t>(o.tokens));
+      Speed const speed = speed_of(measured);
+      RunSummary const s = summarise(measured);
+      c.first = depth == depths.front() ? speed : c.first;
+      plain = is_plain ? speed : plain;
+      put_depth(c.json, speed, plain, c.first, s);
+      lines.push_back(
+          {{is_plain ? std::to_string(depth) : "", c.label,
+            format_number(speed.tokens_per_second, 1),
+            format_number(speed.tokens_per_second / plain.tokens_per_second, 3),
+            format_number(speed.tokens_per_second / c.first.tokens_per_second, 3),
+            format_number(speed.milliseconds, 2), format_number(speed.rest_milliseconds(), 2),
+            format_number(speed.attend_milliseconds, 3),
+            format_number(speed.advance_milliseconds, 3),
+            format_percent(speed.advance_milliseconds / speed.milliseconds),
+            format_bytes(speed.touched_bytes), format_number(1e-9 * speed.bytes_per_second(), 1),
+            "", format_percent(s.exact_fraction_mean), format_percent(s.compact_fraction_mean),
+            format_percent(s.resident_fraction_mean)},
+           speed.bytes_per_second()});
+      c.run.truncate(depth);
+    }
   }
   progress.finish();
-  json.put("prefill_tokens_per_second", summarise(run.steps()).prefill_tokens_per_second);
-  json.put("plain_prefill_tokens_per_second", summarise(plain.steps()).prefill_tokens_per_second);
+
+  std::vector<std::vector<std::string>> table{
+      {"depth", "cache", "tok/s", "of plain", "of depth " + std::to_string(depths.front()),
+       "ms/token", "model ms", "attend ms", "advance ms", "share", "touched", "GB/s", "of memory",
+       "exact", "compact", "resident"}};
+  for (Line& line : lines) {
+    line.cells[12] = format_percent(line.bytes_per_second / bandwidth.best());
+    table.push_back(line.cells);
+  }
+  std::printf("medians of %d tokens after %d; memory is read at %.1f GB/s\n\n", o.tokens, o.warm_up,
+              1e-9 * bandwidth.best());
   print_table(table);
+  double const plain_prefill = summarise(contestants.front().run.steps()).prefill_tokens_per_second;
+  std::vector<std::vector<std::string>> prefill{{"cache", "prefill tok/s", "of plain"}};
+  std::vector<Json> all;
+  for (Contestant& c : contestants) {
+    double const own = summarise(c.run.steps()).prefill_tokens_per_second;
+    prefill.push_back({c.label, format_number(own, 1), format_number(own / plain_prefill, 3)});
+    c.json.put("prefill_tokens_per_second", own);
+    c.json.put("plain_prefill_tokens_per_second", plain_prefill);
+    c.json.put("memory_bytes_per_second", bandwidth.best());
+    all.push_back(c.json);
+  }
+  if (depths.back() > 0) {
+    std::printf("\n");
+    print_table(prefill);
+  }
   if (!o.common.json.empty()) {
-    write_text_file(o.common.json, json.text());
+    write_text_file(o.common.json, json_text(all));
   }
 }
 
