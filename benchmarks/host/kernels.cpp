@@ -2,12 +2,15 @@
 // the figure to quote. bytes/s counts the rows read once (compare with `read_roofline`); items are
 // rows, so that ns per row is time / rows. Shape: head_dim 64, three query heads.
 
+#include <kvfreeze/digest/key_codes.hpp>
 #include <kvfreeze/host/kernels/attention.hpp>
 #include <kvfreeze/host/kernels/convert.hpp>
 #include <kvfreeze/host/kernels/histogram.hpp>
+#include <kvfreeze/host/kernels/key_residuals.hpp>
 #include <kvfreeze/host/kernels/mass_threshold.hpp>
 #include <kvfreeze/host/kernels/masses.hpp>
 #include <kvfreeze/host/kernels/prefill.hpp>
+#include <kvfreeze/host/kernels/value_codes.hpp>
 
 #include <benchmark/benchmark.h>
 
@@ -361,6 +364,167 @@ void sorted_cutoff(benchmark::State& state) {  // the same by std::sort
   report(state, mass.size() * sizeof(host::Mass));
 }
 
+/// Groups of 64 keys in codes, one behind the other, and memory for the queries folded for them.
+template <int Bits>
+struct CodedKeys {
+  std::size_t bytes = KeyCodes<Bits>::bytes(dim);
+  std::vector<std::byte> storage;
+  std::byte* base;
+  std::vector<std::int8_t> weights;
+  std::vector<host::FoldScale> scales;
+  host::FoldedQueries folded;
+
+  explicit CodedKeys(std::size_t n)
+      : storage(n / 64 * bytes + 64),
+        base(storage.data() + (64 - reinterpret_cast<std::uintptr_t>(storage.data()) % 64) % 64),
+        weights(n / 64 * heads * dim + 64),
+        scales(n / 64 * heads),
+        folded{weights.data() + (64 - reinterpret_cast<std::uintptr_t>(weights.data()) % 64) % 64,
+               scales.data(), heads, dim} {
+    auto const keys = normal_numbers(64 * dim, 1.0F);
+    for (std::size_t g = 0; g < n / 64; ++g) {
+      KeyCodes<Bits>::encode(keys.data(), dim, base + g * bytes);
+    }
+  }
+
+  [[nodiscard]] Half const* minima(std::size_t group) const noexcept {
+    return reinterpret_cast<Half const*>(base + group * bytes + 8U * Bits * dim);
+  }
+
+  void fold(float const* q) const noexcept {
+    for (std::size_t g = 0; g < scales.size() / heads; ++g) {
+      host::fold_queries(q, heads, dim, minima(g), minima(g) + dim, folded, static_cast<int>(g));
+    }
+  }
+};
+
+/// Queries folded and 64 rows scanned, group by group.
+template <int Bits>
+void fold_and_scan(benchmark::State& state) {
+  CodedKeys<Bits> const keys(count_of(state));
+  auto const q = normal_numbers(heads * dim, 0.2F);
+  std::vector<float> logits(heads * count_of(state));
+  for (auto _ : state) {
+    for (std::size_t g = 0; g < count_of(state) / 64; ++g) {
+      auto const group = static_cast<int>(g);
+      host::fold_queries(q.data(), heads, dim, keys.minima(g), keys.minima(g) + dim, keys.folded,
+                         group);
+      host::scan_folded<Bits>(keys.folded, group, keys.base + g * keys.bytes, 64,
+                              logits.data() + 64 * g, state.range(0));
+    }
+    benchmark::DoNotOptimize(logits.data());
+  }
+  report(state, count_of(state) / 64 * keys.bytes);
+}
+
+void fold(benchmark::State& state) {
+  CodedKeys<2> const keys(count_of(state));
+  auto const q = normal_numbers(heads * dim, 0.2F);
+  for (auto _ : state) {
+    keys.fold(q.data());
+    benchmark::DoNotOptimize(keys.weights.data());
+  }
+  report(state, count_of(state) / 64 * 4 * dim);
+}
+
+/// Lower bits of rows of which every fourth is in the pool.
+template <int Residual>
+void residuals(benchmark::State& state) {
+  auto const n = static_cast<int>(state.range(0));
+  CodedKeys<2> const keys(4 * count_of(state));
+  auto const q = normal_numbers(heads * dim, 0.2F);
+  keys.fold(q.data());
+  std::size_t const bytes = host::residual_bytes<Residual>(dim);
+  std::vector<std::byte> const pool(count_of(state) * bytes, std::byte{0x5A});
+  std::vector<std::uint32_t> groups(count_of(state));
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    groups[i] = static_cast<std::uint32_t>(4 * i / 64);
+  }
+  std::vector<float> logits(heads * count_of(state));
+  for (auto _ : state) {
+    host::add_residuals<Residual>({pool.data(), 16 * bytes, bytes}, n, groups.data(), keys.folded,
+                                  logits.data(), n);
+    benchmark::DoNotOptimize(logits.data());
+  }
+  report(state, pool.size());
+}
+
+/// What codes of keys replace: q . k of rows of Half.
+void row_logits_half(benchmark::State& state) {
+  Rows const rows(count_of(state));
+  auto const n = static_cast<int>(state.range(0));
+  std::vector<Half const*> keys(count_of(state));
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    keys[i] = rows.blocks.k(static_cast<std::uint32_t>(i));
+  }
+  auto const q = normal_numbers(heads * dim, 0.2F);
+  std::vector<float> logits(heads * count_of(state));
+  for (auto _ : state) {
+    host::row_logits(keys.data(), n, q.data(), heads, dim, logits.data(), n);
+    benchmark::DoNotOptimize(logits.data());
+  }
+  report(state, count_of(state) * row_bytes / 2);
+}
+
+template <int Bits>
+void values(benchmark::State& state) {
+  auto const n = static_cast<int>(state.range(0));
+  auto const v = normal_numbers(64 * dim, 1.0F);
+  std::size_t const bytes = host::value_code_bytes<Bits>(dim);
+  std::vector<std::byte> pool(count_of(state) * bytes);
+  std::vector<BFloat16> scales(count_of(state));
+  for (std::size_t i = 0; i < scales.size(); ++i) {
+    scales[i] = host::encode_values<Bits>(v.data() + i % 64 * dim, dim, pool.data() + i * bytes);
+  }
+  std::vector<float> const weights(heads * count_of(state), 0.01F);
+  std::vector<float> work(weights);
+  std::vector<float> out(heads * dim);
+  for (auto _ : state) {
+    std::copy(weights.begin(), weights.end(), work.begin());  // 0.1 ns a row in the cache
+    host::accumulate_values<Bits>({pool.data(), 16 * bytes, bytes},
+                                  {reinterpret_cast<std::byte const*>(scales.data()), 32, 2}, n,
+                                  work.data(), n, heads, dim, out.data());
+    benchmark::DoNotOptimize(out.data());
+  }
+  report(state, count_of(state) * (bytes + 2));
+}
+
+/// What codes of values replace: the weighted sum of rows of Half.
+void values_half(benchmark::State& state) {
+  Rows const rows(count_of(state));
+  auto const n = static_cast<std::uint32_t>(state.range(0));
+  std::vector<float> const weights(heads * host::tile_rows, 0.01F);
+  std::vector<float> out(heads * dim);
+  float const factors[heads] = {1.0F, 1.0F, 1.0F};
+  float* const outs[heads] = {out.data(), out.data() + dim, out.data() + 2 * dim};
+  for (auto _ : state) {
+    for (std::uint32_t first = 0; first < n; first += host::tile_rows) {
+      Half const* v[host::tile_rows];
+      for (std::uint32_t i = 0; i < host::tile_rows; ++i) {
+        v[i] = rows.blocks.v(first + i);
+      }
+      host::kernels::accumulate<heads, dim>(v, 0, host::tile_rows, weights.data(), factors, outs,
+                                            dim);
+    }
+    benchmark::DoNotOptimize(out.data());
+  }
+  report(state, count_of(state) * row_bytes / 2);
+}
+
+template <int Bits>
+void encode_values(benchmark::State& state) {
+  auto const v = normal_numbers(count_of(state) * dim, 1.0F);
+  std::vector<std::byte> codes(host::value_code_bytes<Bits>(dim));
+  for (auto _ : state) {
+    for (std::size_t i = 0; i < count_of(state); ++i) {
+      auto scale = host::encode_values<Bits>(v.data() + i * dim, dim, codes.data());
+      benchmark::DoNotOptimize(scale);
+    }
+    benchmark::DoNotOptimize(codes.data());
+  }
+  report(state, v.size() * sizeof(float));
+}
+
 void rows(benchmark::internal::Benchmark* b) { b->Arg(512)->Arg(8192)->Arg(1 << 19); }
 
 void lanes(benchmark::internal::Benchmark* b) { b->Arg(1000)->Arg(8000); }
@@ -371,6 +535,17 @@ BENCHMARK(attend<true>)->Apply(rows);
 BENCHMARK(attend_known)->Apply(rows);
 BENCHMARK(block_logits)->Apply(rows);
 BENCHMARK(attend_scalar)->Arg(8192);
+BENCHMARK(row_logits_half)->Apply(rows);
+BENCHMARK(fold_and_scan<2>)->Apply(rows);
+BENCHMARK(fold_and_scan<4>)->Apply(rows);
+BENCHMARK(fold)->Apply(rows);
+BENCHMARK(residuals<2>)->Apply(rows);
+BENCHMARK(residuals<4>)->Apply(rows);
+BENCHMARK(values_half)->Apply(rows);
+BENCHMARK(values<2>)->Apply(rows);
+BENCHMARK(values<4>)->Apply(rows);
+BENCHMARK(values<8>)->Apply(rows);
+BENCHMARK(encode_values<4>)->Arg(512);
 BENCHMARK(prefill)->Arg(2048);
 BENCHMARK(masses)->Apply(lanes);
 BENCHMARK(masses_of_run<false>)->Apply(lanes);

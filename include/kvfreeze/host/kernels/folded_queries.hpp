@@ -113,26 +113,37 @@ void fold_heads(float const* q, int dynamic_dim, Half const* minima, Half const*
   });
   F32x16 const most = largest(highest[0], highest[1], highest[2], highest[3]);
   F32x16 const base = sums(total[0], total[1], total[2], total[3]);
-  F32x16 const unit = div(most, splat(127.0F));
-  F32x16 const inverses =
-      select(less(splat(0x1p-100F), most), div(splat(127.0F), most), splat(0.0F));
-  F32x16 const inverse[4] = {splat_quad<0>(inverses), splat_quad<1>(inverses),
-                             splat_quad<2>(inverses), splat_quad<3>(inverses)};
+  // Quad h is about head h. One division for both ways: lane 0 the unit, the others its inverse.
+  static constexpr std::int32_t first[16] = {-1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0};
+  static constexpr std::int32_t second[16] = {0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0};
+  static constexpr std::int32_t third[16] = {0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0};
+  Mask16 const is_unit = less(load(first), splat(0));
+  F32x16 const quotients =
+      div(select(is_unit, most, splat(127.0F)), select(is_unit, splat(127.0F), most));
+  F32x16 const inverses = select(less(splat(0x1p-100F), most), quotients, splat(0.0F));
+  F32x16 inverse[Heads];
+  KVFREEZE_UNROLL
+  for (int h = 0; h < Heads; ++h) {
+    inverse[h] = lookup(inverses, splat(4 * h + 1));
+  }
+  I32x16 count[4] = {splat(0), splat(0), splat(0), splat(0)};
+  auto const whole = [&](int h, F32x16 weight) { return rounded(mul(weight, inverse[h])); };
   if constexpr (in_registers) {
     KVFREEZE_UNROLL
     for (int h = 0; h < Heads; ++h) {
-      KVFREEZE_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        store_bytes(weights + h * padded + 16 * i, rounded(mul(folded[h][i], inverse[h])));
-      }
+      I32x16 const bytes = pack_bytes(whole(h, folded[h][0]), whole(h, folded[h][1]),
+                                      whole(h, folded[h][2]), whole(h, folded[h][3]));
+      store_line(weights + h * padded, bytes);
+      count[h] = dot_bytes<1>(count[h], splat(four_bytes(1)), bytes);
     }
   } else {
     for_channels(dim, [&](auto const get, int c) {
       F32x16 const width = get(steps + c);
       KVFREEZE_UNROLL
       for (int h = 0; h < Heads; ++h) {
-        F32x16 const weight = mul(get(q + h * dim + c), width);
-        store_bytes(weights + h * padded + c, rounded(mul(weight, inverse[h])));
+        I32x16 const weight = whole(h, mul(get(q + h * dim + c), width));
+        store_bytes(weights + h * padded + c, weight);
+        count[h] = add(count[h], weight);
       }
     });
     for (int c = (dim + 15) / 16 * 16; c < padded; c += 16) {
@@ -141,21 +152,11 @@ void fold_heads(float const* q, int dynamic_dim, Half const* minima, Half const*
       }
     }
   }
-  I32x16 count[4] = {splat(0), splat(0), splat(0), splat(0)};
-  for (int c = 0; c < padded; c += 64) {
-    KVFREEZE_UNROLL
-    for (int h = 0; h < Heads; ++h) {
-      count[h] = dot_bytes<1>(count[h], splat(four_bytes(1)), load_line(weights + h * padded + c));
-    }
-  }
-  // Quad h of each vector is about head h: one dword of each makes a FoldScale.
+  // One dword of each quad makes a FoldScale.
   static_assert(sizeof(FoldScale) == 16);
-  static constexpr std::int32_t first[16] = {-1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0};
-  static constexpr std::int32_t second[16] = {0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0};
-  static constexpr std::int32_t third[16] = {0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0};
-  I32x16 const together = either(either(both(as_ints(unit), load(first)),  //
-                                        both(as_ints(base), load(second))),
-                                 both(sums(count[0], count[1], count[2], count[3]), load(third)));
+  I32x16 const together =
+      either(either(both(as_ints(quotients), load(first)), both(as_ints(base), load(second))),
+             both(sums(count[0], count[1], count[2], count[3]), load(third)));
   std::int32_t lanes[16];
   store(lanes, together);
   std::memcpy(scales, lanes, Heads * sizeof(FoldScale));
@@ -164,8 +165,9 @@ void fold_heads(float const* q, int dynamic_dim, Half const* minima, Half const*
 /// Adds codes * weights of one plane over 64 rows to sums[h][block]; `weights` of the heads lie
 /// `stride` apart.
 template <int Bits, int Heads>
-void scan_plane(std::byte const* plane, std::int8_t const* weights, int stride, int dim,
-                I32x16 (&sums)[Heads][4]) noexcept {
+[[gnu::always_inline]] inline void scan_plane(std::byte const* plane, std::int8_t const* weights,
+                                              int stride, int dim,
+                                              I32x16 (&sums)[Heads][4]) noexcept {
   constexpr int fields = 8 / Bits;
   constexpr int lines = fields < 4 ? 4 / fields : 1;  // of one or two channel quads
   constexpr int quads = fields * lines / 4;
@@ -200,8 +202,9 @@ void scan_plane(std::byte const* plane, std::int8_t const* weights, int stride, 
 /// fields f, f + 1, ... times powers of two: the difference of two such products, shifted, is the
 /// product of one field. Exact, for half the work on the codes.
 template <int Bits, int Heads>
-void scan_whole_bytes(std::byte const* plane, std::int8_t const* weights, int stride, int dim,
-                      I32x16 (&sums)[Heads][4]) noexcept {
+[[gnu::always_inline]] inline void scan_whole_bytes(std::byte const* plane,
+                                                    std::int8_t const* weights, int stride, int dim,
+                                                    I32x16 (&sums)[Heads][4]) noexcept {
   constexpr int fields = 8 / Bits;
   constexpr int lines = 4 / fields;  // of one channel quad
   KVFREEZE_UNROLL
@@ -211,25 +214,36 @@ void scan_whole_bytes(std::byte const* plane, std::int8_t const* weights, int st
       x = splat(0);
     }
   }
-  for (int quad = 0; quad < dim / 4; ++quad) {
+  // Two quads at a time, at least once: g++ copies all sums where a loop may not run.
+  std::int8_t const* const end = weights + dim;
+  do {
     KVFREEZE_UNROLL
-    for (int l = 0; l < lines; ++l) {
-      I32x16 const line = load_line(plane);
-      plane += 64;
+    for (int quad = 0; quad < 2; ++quad) {
+      I32x16 four[Heads];
       KVFREEZE_UNROLL
-      for (int f = 0; f < fields; ++f) {
-        I32x16 const codes =
-            f == 0 ? line : both(line, splat(four_bytes(0xFFU << (Bits * f) & 0xFFU)));
+      for (int h = 0; h < Heads; ++h) {
+        std::int32_t bytes;
+        std::memcpy(&bytes, weights + h * stride + 4 * quad, sizeof bytes);
+        four[h] = splat(bytes);
+      }
+      KVFREEZE_UNROLL
+      for (int l = 0; l < lines; ++l) {
+        I32x16 const line = load_line(plane + 64 * (lines * quad + l));
         KVFREEZE_UNROLL
-        for (int h = 0; h < Heads; ++h) {
-          std::int32_t four;
-          std::memcpy(&four, weights + h * stride + 4 * quad, sizeof four);
-          I32x16& total = sums[h][l * fields + f];
-          total = dot_bytes<255>(total, codes, splat(four));
+        for (int f = 0; f < fields; ++f) {
+          I32x16 const codes =
+              f == 0 ? line : both(line, splat(four_bytes(0xFFU << (Bits * f) & 0xFFU)));
+          KVFREEZE_UNROLL
+          for (int h = 0; h < Heads; ++h) {
+            I32x16& total = sums[h][l * fields + f];
+            total = dot_bytes<255>(total, codes, four[h]);
+          }
         }
       }
     }
-  }
+    plane += 128 * lines;
+    weights += 8;
+  } while (weights != end);
   KVFREEZE_UNROLL
   for (auto& head : sums) {
     KVFREEZE_UNROLL

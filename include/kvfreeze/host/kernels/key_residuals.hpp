@@ -46,72 +46,72 @@ I32x16 residual_codes(std::byte const* p) noexcept {
   }
 }
 
-/// Up to 16 rows under up to four heads.
-template <int Residual, int Heads, int Dim>
-void add_residuals_16(CodeRows const& rows, int first, int n, std::uint32_t const* groups,
+/// 16 rows, or fewer, under up to four heads.
+template <int Residual, int Heads, int Dim, bool Whole>
+void add_residuals_16(CodeRows const& rows, int first, int rest, std::uint32_t const* groups,
                       FoldedQueries const& folded, int first_head, float* logits,
                       std::ptrdiff_t stride) noexcept {
+  constexpr int largest = 4 * 127 * ((1 << Residual) - 1) * (Dim / 64);  // of a lane of a product
+  constexpr bool small = Dim != 0 && 2 * largest < 0x8000;
   int const dim = Dim != 0 ? Dim : folded.dim;
   int const padded = FoldedQueries::padded(dim);
-  std::byte const* codes[16];
-  std::int8_t const* weights[16];
-  FoldScale const* scales[16];
-  std::byte const* const block = rows.row(first);
-  auto const group_entries = static_cast<std::size_t>(folded.heads);
-  KVFREEZE_UNROLL
-  for (int i = 0; i < 16; ++i) {
-    int const row = std::min(i, n - 1);
-    codes[i] = block + static_cast<std::size_t>(row) * rows.row_bytes;
-    std::size_t const entry =
-        groups[first + row] * group_entries + static_cast<std::size_t>(first_head);
-    weights[i] = folded.weights + entry * static_cast<std::size_t>(padded);
-    scales[i] = folded.scales + entry;
-  }
-  I32x16 quads[4][Heads];
+  int const n = Whole ? 16 : rest;
+  // A group's scales and weights are equally far from the first's but for a factor.
+  std::size_t const group_bytes = static_cast<std::size_t>(folded.heads) * sizeof(FoldScale);
+  std::size_t const factor = static_cast<std::size_t>(padded) / sizeof(FoldScale);
+  std::int8_t const* const weights = folded.weights_of(0, first_head);
+  auto const* const scales = reinterpret_cast<std::byte const*>(&folded.scale_of(0, first_head));
+  std::byte const* const codes = rows.row(first);
+  std::size_t const row_bytes = rows.row_bytes;
+  I32x16 dots[Heads][4];    // lane 4 q + j: quad q of the product with row t + 4 j, added up
+  I32x16 fields[Heads][4];  // quad j: the scale of row t + 4 j
   KVFREEZE_UNROLL
   for (int t = 0; t < 4; ++t) {
-    I32x16 total[4][Heads];
+    I32x16 total[Heads][4];
+    std::byte const* scale[4];
     KVFREEZE_UNROLL
-    for (int i = 0; i < 4; ++i) {
+    for (int j = 0; j < 4; ++j) {
+      int const row = Whole ? t + 4 * j : std::min(t + 4 * j, n - 1);
+      std::size_t const at = groups[first + row] * group_bytes;
+      std::byte const* const code = codes + static_cast<std::size_t>(row) * row_bytes;
+      std::int8_t const* const weight = weights + at * factor;
+      scale[j] = scales + at;
       KVFREEZE_UNROLL
       for (int h = 0; h < Heads; ++h) {
-        total[i][h] = splat(0);
+        total[h][j] = splat(0);
       }
-    }
-    for (int c = 0; c < padded; c += 64) {
-      KVFREEZE_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        I32x16 const code = residual_codes<Residual>(codes[t + 4 * i] + c * Residual / 8);
+      for (int c = 0; c < padded; c += 64) {
+        I32x16 const lower = residual_codes<Residual>(code + c * Residual / 8);
         KVFREEZE_UNROLL
         for (int h = 0; h < Heads; ++h) {
-          total[i][h] = dot_bytes<(1 << Residual) - 1>(
-              total[i][h], code, load_line(weights[t + 4 * i] + h * padded + c));
+          total[h][j] = dot_bytes<(1 << Residual) - 1>(total[h][j], lower,
+                                                       load_line(weight + h * padded + c));
         }
       }
     }
     KVFREEZE_UNROLL
     for (int h = 0; h < Heads; ++h) {
-      quads[t][h] = reduce_to_quads(total[0][h], total[1][h], total[2][h], total[3][h]);
+      dots[h][t] = add_pairs<small>(add_pairs<small>(total[h][0], total[h][1]),
+                                    add_pairs<small>(total[h][2], total[h][3]));
+      std::size_t const head = static_cast<std::size_t>(h) * sizeof(FoldScale);
+      fields[h][t] = load_quads(scale[0] + head, scale[1] + head, scale[2] + head, scale[3] + head);
     }
   }
+  static constexpr std::int32_t transposed[16] = {0, 4, 8,  12, 1, 5, 9,  13,
+                                                  2, 6, 10, 14, 3, 7, 11, 15};
   KVFREEZE_UNROLL
   for (int h = 0; h < Heads; ++h) {
-    I32x16 const dot = reduce_quads(quads[0][h], quads[1][h], quads[2][h], quads[3][h]);
-    I32x16 fields[4];  // the scales of rows j, j + 4, j + 8, j + 12
-    KVFREEZE_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      fields[j] =
-          load_quads(scales[j] + h, scales[j + 4] + h, scales[j + 8] + h, scales[j + 12] + h);
-    }
-    I32x16 const lower = evens(fields[0], fields[1]);
-    I32x16 const upper = evens(fields[2], fields[3]);
+    I32x16 const sums = reduce_to_quads(dots[h][0], dots[h][1], dots[h][2], dots[h][3]);
+    I32x16 const dot = as_ints(lookup(as_floats(sums), load(transposed)));
+    I32x16 const lower = evens(fields[h][0], fields[h][1]);
+    I32x16 const upper = evens(fields[h][2], fields[h][3]);
     F32x16 const unit = as_floats(evens(lower, upper));
     I32x16 const sum = odds(lower, upper);
     // Twice the distance of the residual from its middle, which the screen stood for.
     I32x16 const twice = sub(shift_left<1>(dot), sub(shift_left<Residual>(sum), sum));
     F32x16 const part = mul(unit, splat(1.0F / static_cast<float>(2 << Residual)));
     float* const out = logits + (first_head + h) * stride + first;
-    if (n == 16) {
+    if constexpr (Whole) {
       store(out, fma(to_floats(twice), part, load(out)));
     } else {
       store_first(out, fma(to_floats(twice), part, load_first(out, n, 0.0F)), n);
@@ -170,9 +170,14 @@ void add_residuals(CodeRows const& rows, int count, std::uint32_t const* groups,
   for (int head = 0; head < folded.heads; head += head_group) {
     kernels::with_constants(
         std::min(head_group, folded.heads - head), folded.dim, [&](auto heads_c, auto dim_c) {
-          for (int first = 0; first < count; first += 16) {
-            kernels::add_residuals_16<Residual, heads_c(), dim_c()>(
-                rows, first, std::min(16, count - first), groups, folded, head, logits, stride);
+          int first = 0;
+          for (; first + 16 <= count; first += 16) {
+            kernels::add_residuals_16<Residual, heads_c(), dim_c(), true>(
+                rows, first, 16, groups, folded, head, logits, stride);
+          }
+          if (first < count) {
+            kernels::add_residuals_16<Residual, heads_c(), dim_c(), false>(
+                rows, first, count - first, groups, folded, head, logits, stride);
           }
         });
   }

@@ -15,6 +15,8 @@
 /// - `max(a, b)` is `a > b ? a : b`, `min` alike; integer lanes wrap; `shift_right` is logical.
 /// - `lookup(table, index)` is table[index % 16]; a quad is four lanes: `splat_quad<q>` repeats
 ///   one; `evens(a, b)` has in each quad lanes 0 and 2 of a's and b's quads, `odds` lanes 1 and 3.
+/// - `pack_bytes` makes four vectors 64 signed bytes in order, saturated; `load_line` and
+///   `store_line` move 64 bytes.
 /// - `rounded` is to nearest even, `truncated` towards zero.
 /// - `dot_bytes<MaxCode>(sum, codes, weights)`: each lane adds four products of unsigned codes
 ///   (at most MaxCode) and signed weights (at least -127).
@@ -22,6 +24,7 @@
 /// - `reduce_to_quads` and `reduce_quads` are its first and last two levels for four vectors at a
 ///   time: with r[t] = reduce_to_quads(v[t], v[t+4], v[t+8], v[t+12]), lane i of
 ///   reduce_quads(r[0], r[1], r[2], r[3]) is sum(v[i]).
+/// - `add_pairs<Small>(a, b)` is evens + odds; Small says that all lanes of a and b fit in 16 bits.
 /// - `sums(a, b, c, d)` has sum(a) in quad 0, sum(b) in quad 1 and so on; `largest` alike.
 
 #include <kvfreeze/host/kernels/simd_avx2.hpp>

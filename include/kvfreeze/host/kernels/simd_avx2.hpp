@@ -283,6 +283,21 @@ inline void store_bytes(void* p, I32x16 a) noexcept {
                                                               _mm256_extracti128_si256(words, 1)));
 }
 
+inline __m256i pack_bytes(__m256i a, __m256i b, __m256i c, __m256i d) noexcept {
+  __m256i const bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+  return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+inline I32x16 pack_bytes(I32x16 a, I32x16 b, I32x16 c, I32x16 d) noexcept {
+  return {pack_bytes(a.lo, a.hi, b.lo, b.hi), pack_bytes(c.lo, c.hi, d.lo, d.hi)};
+}
+
+inline void store_line(void* p, I32x16 a) noexcept {
+  auto* const lines = static_cast<__m256i*>(p);
+  _mm256_storeu_si256(lines, a.lo);
+  _mm256_storeu_si256(lines + 1, a.hi);
+}
+
 template <int MaxCode>
 __m256i byte_products(__m256i codes, __m256i weights) noexcept {
   if constexpr (2 * MaxCode * 127 <= 32767) {  // two products fit in 16 bits
@@ -350,10 +365,15 @@ inline I32x16 evens(I32x16 a, I32x16 b) noexcept { return shuffle_quads<0x88>(a,
 
 inline I32x16 odds(I32x16 a, I32x16 b) noexcept { return shuffle_quads<0xDD>(a, b); }
 
-inline I32x16 reduce_quads(I32x16 a, I32x16 b, I32x16 c, I32x16 d) noexcept {
-  I32x16 const ab = add(shuffle_quads<0x44>(a, b), shuffle_quads<0xEE>(a, b));
-  I32x16 const cd = add(shuffle_quads<0x44>(c, d), shuffle_quads<0xEE>(c, d));
-  return add(evens(ab, cd), odds(ab, cd));
+template <bool Small>
+I32x16 add_pairs(I32x16 a, I32x16 b) noexcept {
+  if constexpr (Small) {  // two instructions against three
+    __m256i const ones = _mm256_set1_epi16(1);
+    return {_mm256_madd_epi16(_mm256_packs_epi32(a.lo, b.lo), ones),
+            _mm256_madd_epi16(_mm256_packs_epi32(a.hi, b.hi), ones)};
+  } else {
+    return add(evens(a, b), odds(a, b));
+  }
 }
 
 template <int Lanes>

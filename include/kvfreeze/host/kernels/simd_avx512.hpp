@@ -7,6 +7,7 @@
 #include <kvfreeze/host/kernels/isa.hpp>
 
 #include <cstdint>
+#include <type_traits>
 
 #if defined(KVFREEZE_ISA_AVX512)
 #include <immintrin.h>
@@ -89,10 +90,9 @@ inline I32x16 load_repeated_half(void const* p) noexcept {
 
 inline I32x16 load_quads(void const* a, void const* b, void const* c, void const* d) noexcept {
   auto const get = [](void const* p) { return _mm_loadu_si128(static_cast<__m128i const*>(p)); };
-  __m512i x = _mm512_maskz_broadcast_i32x4(0xFFFF, get(a));
-  x = _mm512_mask_broadcast_i32x4(x, 0x00F0, get(b));
-  x = _mm512_mask_broadcast_i32x4(x, 0x0F00, get(c));
-  return {_mm512_mask_broadcast_i32x4(x, 0xF000, get(d))};
+  __m256i const ab = _mm256_inserti128_si256(_mm256_castsi128_si256(get(a)), get(b), 1);
+  __m256i const cd = _mm256_inserti128_si256(_mm256_castsi128_si256(get(c)), get(d), 1);
+  return {_mm512_maskz_inserti64x4(0xFF, _mm512_castsi256_si512(ab), cd, 1)};
 }
 
 inline F32x16 load(Half const* p) noexcept {
@@ -215,6 +215,15 @@ inline void store_words(void* p, I32x16 a) noexcept {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_maskz_cvtepi32_epi16(0xFFFF, a.v));
 }
 
+inline I32x16 pack_bytes(I32x16 a, I32x16 b, I32x16 c, I32x16 d) noexcept {
+  __m512i const ab = _mm512_packs_epi32(a.v, b.v);
+  __m512i const cd = _mm512_packs_epi32(c.v, d.v);
+  __m512i const order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return {_mm512_maskz_permutexvar_epi32(0xFFFF, order, _mm512_packs_epi16(ab, cd))};
+}
+
+inline void store_line(void* p, I32x16 a) noexcept { _mm512_storeu_si512(p, a.v); }
+
 /// Whether dot_bytes is no dearer for whole bytes than for small codes.
 #if defined(__AVX512VNNI__)
 inline constexpr bool dots_whole_bytes = true;
@@ -279,10 +288,13 @@ inline I32x16 evens(I32x16 a, I32x16 b) noexcept { return shuffle_quads<0x88>(a,
 
 inline I32x16 odds(I32x16 a, I32x16 b) noexcept { return shuffle_quads<0xDD>(a, b); }
 
-inline I32x16 reduce_quads(I32x16 a, I32x16 b, I32x16 c, I32x16 d) noexcept {
-  I32x16 const ab = add(shuffle_quads<0x44>(a, b), shuffle_quads<0xEE>(a, b));
-  I32x16 const cd = add(shuffle_quads<0x44>(c, d), shuffle_quads<0xEE>(c, d));
-  return add(evens(ab, cd), odds(ab, cd));
+template <bool Small>
+I32x16 add_pairs(I32x16 a, I32x16 b) noexcept {
+  if constexpr (Small) {  // two instructions against three
+    return {_mm512_madd_epi16(_mm512_packs_epi32(a.v, b.v), _mm512_set1_epi16(1))};
+  } else {
+    return add(evens(a, b), odds(a, b));
+  }
 }
 
 inline F32x16 sums(F32x16 a, F32x16 b, F32x16 c, F32x16 d) noexcept {
@@ -298,15 +310,17 @@ inline I32x16 sums(I32x16 a, I32x16 b, I32x16 c, I32x16 d) noexcept {
 }
 
 inline F32x16 largest(F32x16 a, F32x16 b, F32x16 c, F32x16 d) noexcept {
-  __mmask16 const all = 0xFFFF;
-  F32x16 const ab = max({_mm512_maskz_shuffle_f32x4(all, a.v, b.v, 0x44)},
-                        {_mm512_maskz_shuffle_f32x4(all, a.v, b.v, 0xEE)});
-  F32x16 const cd = max({_mm512_maskz_shuffle_f32x4(all, c.v, d.v, 0x44)},
-                        {_mm512_maskz_shuffle_f32x4(all, c.v, d.v, 0xEE)});
-  F32x16 const four = max({_mm512_maskz_shuffle_f32x4(all, ab.v, cd.v, 0x88)},
-                          {_mm512_maskz_shuffle_f32x4(all, ab.v, cd.v, 0xDD)});
-  F32x16 const two = max(four, {_mm512_shuffle_ps(four.v, four.v, 0x4E)});
-  return max(two, {_mm512_shuffle_ps(two.v, two.v, 0xB1)});
+  auto const halves = [](F32x16 x, F32x16 y, auto lower, auto upper) {
+    return max(F32x16{_mm512_maskz_shuffle_f32x4(0xFFFF, x.v, y.v, lower())},
+               F32x16{_mm512_maskz_shuffle_f32x4(0xFFFF, x.v, y.v, upper())});
+  };
+  constexpr std::integral_constant<int, 0x44> low_pair;
+  constexpr std::integral_constant<int, 0xEE> high_pair;
+  F32x16 const four =
+      halves(halves(a, b, low_pair, high_pair), halves(c, d, low_pair, high_pair),
+             std::integral_constant<int, 0x88>{}, std::integral_constant<int, 0xDD>{});
+  F32x16 const two = max(four, F32x16{_mm512_shuffle_ps(four.v, four.v, 0x4E)});
+  return max(two, F32x16{_mm512_shuffle_ps(two.v, two.v, 0xB1)});
 }
 
 template <int Quad>

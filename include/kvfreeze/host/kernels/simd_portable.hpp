@@ -266,6 +266,19 @@ inline void store_words(void* p, I32x16 const& a) noexcept {
   std::memcpy(p, words, sizeof words);
 }
 
+inline I32x16 pack_bytes(I32x16 const& a, I32x16 const& b, I32x16 const& c,
+                         I32x16 const& d) noexcept {
+  I32x16 const* const parts[4] = {&a, &b, &c, &d};
+  std::int8_t bytes[64];
+  for (int i = 0; i < 64; ++i) {
+    std::int32_t const x = parts[i / 16]->v[i % 16];
+    bytes[i] = static_cast<std::int8_t>(x < -128 ? -128 : (x > 127 ? 127 : x));
+  }
+  return load_line(bytes);
+}
+
+inline void store_line(void* p, I32x16 const& a) noexcept { std::memcpy(p, a.v, sizeof a.v); }
+
 /// Whether dot_bytes is no dearer for whole bytes than for small codes.
 inline constexpr bool dots_whole_bytes = true;
 
@@ -309,21 +322,17 @@ inline I32x16 reduce_to_quads(I32x16 const& a, I32x16 const& b, I32x16 const& c,
   });
 }
 
-inline I32x16 reduce_quads(I32x16 const& a, I32x16 const& b, I32x16 const& c,
-                           I32x16 const& d) noexcept {
-  I32x16 const* const rows[4] = {&a, &b, &c, &d};
-  return wrapping([&](int i) {
-    std::int32_t const* const x = rows[i % 4]->v + i / 4 * 4;
-    return bits_of(x[0]) + bits_of(x[1]) + bits_of(x[2]) + bits_of(x[3]);
-  });
-}
-
 inline I32x16 evens(I32x16 const& a, I32x16 const& b) noexcept {
   return lanes<I32x16>([&](int i) { return (i % 4 < 2 ? a : b).v[i / 4 * 4 + i % 2 * 2]; });
 }
 
 inline I32x16 odds(I32x16 const& a, I32x16 const& b) noexcept {
   return lanes<I32x16>([&](int i) { return (i % 4 < 2 ? a : b).v[i / 4 * 4 + i % 2 * 2 + 1]; });
+}
+
+template <bool Small>
+I32x16 add_pairs(I32x16 const& a, I32x16 const& b) noexcept {
+  return add(evens(a, b), odds(a, b));
 }
 
 inline float sum(F32x16 a) noexcept {
