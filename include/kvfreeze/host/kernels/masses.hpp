@@ -51,56 +51,39 @@ inline constexpr float coarse_exp2_coefficients[4] = {0x1.62e12cp-1F, 0x1.ec0378
 
 inline constexpr int weight_bits = 24;  // weights are multiples of 2^-24 of the largest
 
-/// weights[j] = the integer nearest 2^(24 + logits[j] - highest[j]), logit <= highest, in the lanes
-/// of `in` (in all if not Some), else 0 whatever the logit; relative error below 2^-18.4 before
-/// rounding.
-///
-/// Step by step for all N vectors: their chains of dependent operations run side by side, which the
-/// processor cannot arrange by itself, as too many would have to wait.
-template <bool Some, int N>
-[[gnu::always_inline]] inline void integer_weights(F32x16 const (&logits)[N],
-                                                   F32x16 const* minus_highest,
-                                                   [[maybe_unused]] Mask16 const& in,
-                                                   I32x16 (&weights)[N]) noexcept {
+/// The integer nearest 2^(24 + logit - highest), logit <= highest, in the lanes of `in` (in all if
+/// not Some), else 0 whatever the logit; relative error below 2^-18.4 before rounding.
+template <bool Some>
+[[gnu::always_inline]] inline I32x16 integer_weights(F32x16 logits, F32x16 minus_highest,
+                                                     [[maybe_unused]] Mask16 in) noexcept {
   constexpr auto unit = static_cast<float>(1 << weight_bits);
   auto const& c = coarse_exp2_coefficients;
-  F32x16 n[N];
-  F32x16 f[N];
-  F32x16 y[N];
-  auto const each = [](auto const& step) {
-    KVFREEZE_UNROLL
-    for (int j = 0; j < N; ++j) {
-      step(j);
-    }
+  auto const polynomial = [&](F32x16 f) {
+    F32x16 y = fma(splat(c[3] * unit), f, splat(c[2] * unit));
+    y = fma(y, f, splat(c[1] * unit));
+    y = fma(y, f, splat(c[0] * unit));
+    return fma(y, f, splat(unit));
   };
   // A multiply-add by 1 gives the bits of an addition, but leaves the adders to the conversions.
-  each([&](int j) { f[j] = fma(logits[j], splat(1.0F), minus_highest[j]); });
-#if defined(KVFREEZE_ISA_AVX512)
-  each([&](int j) { n[j] = {_mm512_maskz_roundscale_ps(0xFFFF, f[j].v, 0x08)}; });
-  each([&](int j) { f[j] = sub(f[j], n[j]); });
-#else
-  F32x16 const shift = splat(round_shift);
-  each([&](int j) { f[j] = max(f[j], splat(-32.0F)); });  // weighs 0 all the same
-  if constexpr (Some) {
-    each([&](int j) { f[j] = min(f[j], splat(0.0F)); });  // of lanes that do not count
-  }
-  each([&](int j) { n[j] = add(f[j], shift); });
-  each([&](int j) { f[j] = sub(f[j], sub(n[j], shift)); });
-#endif
-  each([&](int j) { y[j] = fma(splat(c[3] * unit), f[j], splat(c[2] * unit)); });
-  each([&](int j) { y[j] = fma(y[j], f[j], splat(c[1] * unit)); });
-  each([&](int j) { y[j] = fma(y[j], f[j], splat(c[0] * unit)); });
-  each([&](int j) { y[j] = fma(y[j], f[j], splat(unit)); });
+  F32x16 const x = fma(logits, splat(1.0F), minus_highest);
 #if defined(KVFREEZE_ISA_AVX512)
   // The hardware's scaling gives 0 far below and for minus infinity, whatever the polynomial.
-  each([&](int j) { y[j] = {_mm512_maskz_scalef_ps(0xFFFF, y[j].v, n[j].v)}; });
+  F32x16 const n{_mm512_maskz_roundscale_ps(0xFFFF, x.v, 0x08)};
+  F32x16 const scaled{_mm512_maskz_scalef_ps(0xFFFF, polynomial(sub(x, n)).v, n.v)};
 #else
-  each([&](int j) { y[j] = as_floats(add(as_ints(y[j]), shift_left<23>(as_ints(n[j])))); });
+  F32x16 const shift = splat(round_shift);
+  F32x16 bounded = max(x, splat(-32.0F));  // weighs 0 all the same
+  if constexpr (Some) {
+    bounded = min(bounded, splat(0.0F));  // lanes that do not count
+  }
+  F32x16 const n = add(bounded, shift);
+  F32x16 const y = polynomial(sub(bounded, sub(n, shift)));
+  F32x16 const scaled = as_floats(add(as_ints(y), shift_left<23>(as_ints(n))));
 #endif
   if constexpr (Some) {
-    each([&](int j) { weights[j] = rounded_where(in, y[j]); });
+    return rounded_where(in, scaled);
   } else {
-    each([&](int j) { weights[j] = rounded(y[j]); });
+    return rounded(scaled);
   }
 }
 
@@ -214,16 +197,16 @@ void weigh_logits(LogitRun const& run, int first, float const* highest, WideSum*
     }
     for_each_16<Heads, Some>(run, logits, begin, std::min(run.rows, begin + step),
                              [&](int i, int n, F32x16 const(&x)[Heads], Mask16 const& in) {
-                               I32x16 weight[Heads];
-                               integer_weights<Some>(x, minus_highest, in, weight);
                                KVFREEZE_UNROLL
                                for (int h = 0; h < Heads; ++h) {
-                                 part[h] = add(part[h], weight[h]);
+                                 I32x16 const weight =
+                                     integer_weights<Some>(x[h], minus_highest[h], in);
+                                 part[h] = add(part[h], weight);
                                  auto* const out = weights + h * run.stride + i;
                                  if (n == 16) {
-                                   store(out, weight[h]);
+                                   store(out, weight);
                                  } else {
-                                   store_first(out, weight[h], n);
+                                   store_first(out, weight, n);
                                  }
                                }
                              });

@@ -211,11 +211,8 @@ TEST_CASE("Weights are within 2^-18 of the exact ones, and exact at the largest"
   }
   for (std::size_t i = 0; i < x.size(); i += 16) {
     std::int32_t weight[16];
-    host::F32x16 const logits[1] = {host::load(x.data() + i)};
-    host::F32x16 const highest[1] = {host::splat(0.0F)};
-    host::I32x16 weights[1];
-    host::kernels::integer_weights<false>(logits, highest, host::Mask16{}, weights);
-    host::store(weight, weights[0]);
+    host::store(weight, host::kernels::integer_weights<false>(host::load(x.data() + i),
+                                                              host::splat(0.0F), host::Mask16{}));
     for (std::size_t j = 0; j < 16; ++j) {
       double const expected = std::exp2(24.0 + static_cast<double>(x[i + j]));
       REQUIRE(std::abs(weight[j] - expected) <= 0.5 + expected * 0x1p-18);
