@@ -113,12 +113,23 @@ concept has_rungs = requires(S const& scheduler, LaneFacts const& lane) {
   { scheduler.rungs(lane) } noexcept -> std::same_as<Rungs>;
 };
 
+/// Bits of a key's code in the digest of every row; 0 where keys have no codes.
 template <DigestPolicy D>
-constexpr int residual_bits() noexcept {
-  if constexpr (requires { D::residual_bits; }) {
-    return D::residual_bits;
+constexpr int digest_bits() noexcept {
+  if constexpr (requires { D::bits; }) {
+    return D::bits;
   } else {
     return 0;
+  }
+}
+
+/// Bits of the finest code that the digest makes of a key.
+template <DigestPolicy D>
+constexpr int digest_total_bits() noexcept {
+  if constexpr (requires { D::total_bits; }) {
+    return D::total_bits;
+  } else {
+    return digest_bits<D>();
   }
 }
 

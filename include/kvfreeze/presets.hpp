@@ -26,12 +26,14 @@
 namespace kvfreeze::presets {
 
 /// Ours, the fidelity ladder: every row's 2-bit key code is asked by the current query, before
-/// attention; what matters is attended through 4-bit keys and 2- or 4-bit values, what matters most
-/// exactly. One water level for all lanes meets the byte cap.
+/// attention; what matters is attended through keys of 4 or 6 and values of 2, 4 or 8 bits. One
+/// water level for all lanes meets the byte cap.
 template <Element T = Half, TierPolicy Tier = HostTier>
-using KvFreeze = KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<2, 4>>,
-                               InstantMassScorer<NestedKeyCodes<2, 4>>, LadderScheduler<>, Tier,
-                               MissedMassTrigger>;
+using KvFreeze =
+    KvFreezeCache<Layout<T, 1, Grouping::kv_head,
+                         CompactRows<CompactLevel<4, 2>, CompactLevel<6, 4>, CompactLevel<6, 8>>>,
+                  InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<>, Tier,
+                  MissedMassTrigger>;
 
 /// Recall without compact rows: a row is exact or frozen, by the 4-bit key code of every row.
 template <Element T = Half, TierPolicy Tier = HostTier>
@@ -43,7 +45,7 @@ using ExactRecall = KvFreezeCache<Layout<T>, InstantMassScorer<KeyCodes<4>>, Wat
 /// @tparam Bits 2, 3, 4 or 8; values of 3 bits have 4
 template <int Bits, Element T = Half, TierPolicy Tier = HostTier>
 using UniformQuantised =
-    KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<Bits == 3 ? 4 : Bits>>,
+    KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<Bits, Bits == 3 ? 4 : Bits>>>,
                   InstantMassScorer<KeyCodes<Bits>>, UniformScheduler, Tier, NeverTrigger>;
 
 /// ASR-KF-EGR (arXiv 2512.11221) with lazy thaw: a row whose timer expires comes back only if its

@@ -11,10 +11,11 @@ namespace kvfreeze {
 
 /// @brief Keys as per-channel asymmetric codes of 2, 3, 4 or 8 bits.
 ///
-/// A channel's minimum m and step s = (max - min) / 2^Bits over the group are stored as Half; a key
-/// element is floor((k - m) / s), clamped, and stands for m + (code + 1/2) s. The scan multiplies
-/// codes with int8 queries, into which the steps are folded: integer products, so that host and
-/// device agree.
+/// Levels are evenly spaced from the least to the largest element of a channel over the group, so
+/// that neither is clipped: step s = (max - min) / (2^Bits - 1), origin m = min - s / 2, both
+/// stored as Half. An element is floor((k - m) / s), clamped, and stands for m + (code + 1/2) s.
+/// The scan multiplies codes with int8 queries, into which the steps are folded: integer products,
+/// so that host and device agree.
 ///
 /// Format, per 64 rows: planes, then after all planes [minima: dim Half][steps: dim Half]. A plane
 /// of b-bit fields is a sequence of 64-byte lines, each 16 dwords, one per row of a block of 16;
@@ -29,6 +30,7 @@ struct KeyCodes {
                 "kvfreeze: KeyCodes has 2, 3, 4 or 8 bits");
   static_assert(Group > 0 && Group % 64 == 0, "kvfreeze: Group must be a multiple of 64");
 
+  static constexpr int bits = Bits;
   static constexpr int group_rows = Group;
 
   /// Bytes of a group, a multiple of 64; `group` pointers must be aligned to 2.

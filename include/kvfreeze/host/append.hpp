@@ -19,6 +19,30 @@ struct NewRows {
   int stride = 0;  ///< floats from one token to the next
 };
 
+/// @brief Notes the mean of the first group's values.
+template <class C>
+void note_value_means(LaneRef<C> const& ref, std::uint32_t const* slots) noexcept {
+  Geometry const& g = *ref.geometry;
+  auto const width = static_cast<std::size_t>(g.row_elements);
+  float* const means = ref.value_means();
+  std::fill_n(means, width, 0.0F);
+  int rows = 0;
+  for (int i = 0; i < C::tail_granules; ++i) {
+    for (int row = 0; slots[i] != no_slot && row < g.page; ++row) {
+      typename C::Value const* const v =
+          ref.v(slots[i]) + static_cast<std::ptrdiff_t>(row) * g.row_elements;
+      for (std::size_t d = 0; d < width; ++d) {
+        means[d] += to_float(v[d]);
+      }
+      rows += 1;
+    }
+  }
+  float const share = rows > 0 ? 1.0F / static_cast<float>(rows) : 0.0F;
+  for (std::size_t d = 0; d < width; ++d) {
+    means[d] *= share;
+  }
+}
+
 /// @brief Encodes the lane's newest full group of keys.
 template <class C>
 void encode_group(LaneJob<C> const& job) noexcept {
@@ -35,6 +59,11 @@ void encode_group(LaneJob<C> const& job) noexcept {
     }
     // Committing moves the tail on: the slots were read before.
     job.context->memory.resize_digests(ref, group + 1);
+    if constexpr (C::has_levels) {
+      if (group == 0) {
+        note_value_means(ref, slots.data());
+      }
+    }
     for (int head = 0; head < g.heads_per_lane; ++head) {
       for (int i = 0; i < C::tail_granules; ++i) {
         for (int row = 0; row < g.page; ++row) {

@@ -6,6 +6,7 @@
 #include <kvfreeze/host/context.hpp>
 #include <kvfreeze/host/kernels/code_rows.hpp>
 #include <kvfreeze/host/kernels/convert.hpp>
+#include <kvfreeze/host/kernels/rotation.hpp>
 #include <kvfreeze/host/kernels/value_codes.hpp>
 
 #include <array>
@@ -49,14 +50,15 @@ inline std::byte* code_row(CodeRows const& rows, int row) noexcept {
          static_cast<std::size_t>(row % block_rows) * rows.row_bytes;
 }
 
-/// Calls f(level, V bits), both constants.
+/// Calls f(level, V bits, key bits of the pool), all constants.
 template <class C, class F>
 void with_level(std::size_t level, F&& f) {
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     static_cast<void>(
         ((level == I
               ? (f(std::integral_constant<std::size_t, I>{},
-                   std::integral_constant<int, C::CompactRows::value_bits[I]>{}),
+                   std::integral_constant<int, C::CompactRows::value_bits[I]>{},
+                 std::integral_constant<int, C::residual_bits(I)>{}),
                  true)
               : false) ||
          ...));
@@ -82,19 +84,22 @@ void push_code(Memory<C>& memory, LaneRef<C> const& ref, std::size_t level, std:
   state = GranuleState::with(state, Fidelity::compact);
   int const dim = g.shape.head_dim;
   alignas(64) std::array<float, 512> floats;
-  with_level<C>(level, [&](auto level_c, auto bits) {
+  with_level<C>(level, [&](auto level_c, auto bits, auto residual) {
     for (int i = 0; i < C::page; ++i) {
       int const row = static_cast<int>(slot) * C::page + i;
       for (int head = 0; head < g.heads_per_lane; ++head) {
         std::ptrdiff_t const at = static_cast<std::ptrdiff_t>(i) * g.row_elements +
                                   static_cast<std::ptrdiff_t>(head) * dim;
-        if constexpr (C::refines) {
+        if constexpr (residual() > 0) {
           to_floats(k + at, floats.data(), static_cast<std::size_t>(dim));
           int const group = (static_cast<int>(granule) * C::page + i) / C::Digest::group_rows;
-          C::Digest::encode_residual(floats.data(), dim, ref.digest(group, head),
-                                     code_row(residual_rows(ref, level_c(), head), row));
+          C::Digest::template encode_residual<residual()>(
+              floats.data(), dim, ref.digest(group, head),
+              code_row(residual_rows(ref, level_c(), head), row));
         }
         to_floats(v + at, floats.data(), static_cast<std::size_t>(dim));
+        subtract(floats.data(), ref.value_means() + static_cast<std::ptrdiff_t>(head) * dim, dim);
+        rotate(floats.data(), dim);
         BFloat16 const scale = encode_values<bits()>(
             floats.data(), dim, code_row(value_rows(ref, level_c(), head), row));
         std::memcpy(code_row(scale_rows(ref, level_c(), head), row), &scale, sizeof scale);
@@ -119,10 +124,8 @@ void move_code(LaneRef<C> const& ref, std::size_t level, std::uint32_t from,
     int const old_row = static_cast<int>(from) * C::page + i;
     int const row = static_cast<int>(to) * C::page + i;
     for (int head = 0; head < g.heads_per_lane; ++head) {
-      if constexpr (C::refines) {
-        CodeRows const residuals = residual_rows(ref, level, head);
-        std::memcpy(code_row(residuals, row), code_row(residuals, old_row), p.residual_bytes);
-      }
+      CodeRows const residuals = residual_rows(ref, level, head);
+      std::memcpy(code_row(residuals, row), code_row(residuals, old_row), p.residual_bytes);
       CodeRows const values = value_rows(ref, level, head);
       CodeRows const scales = scale_rows(ref, level, head);
       std::memcpy(code_row(values, row), code_row(values, old_row), p.value_bytes);

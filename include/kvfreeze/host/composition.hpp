@@ -36,7 +36,14 @@ struct Composition {
   static constexpr int levels = CompactRows::levels;
   static constexpr bool has_levels = levels > 0;
   static constexpr bool uniform = kvfreeze::detail::is_uniform<D>();
-  static constexpr bool refines = kvfreeze::detail::residual_bits<Digest>() > 0;
+
+  /// Key bits of a level that its pool holds: those that the digest of every row lacks.
+  static constexpr int residual_bits(std::size_t level) noexcept {
+    return CompactRows::key_bits[level] - kvfreeze::detail::digest_bits<Digest>();
+  }
+
+  /// Do pools hold key bits, so that queries are folded for them?
+  static constexpr bool refines = has_levels && residual_bits(CompactRows::slots - 1) > 0;
 
   /// Granules whose keys are not in the digest yet: they stay exact.
   static constexpr int tail_granules = has_digest ? Digest::group_rows / page : 1;
@@ -48,6 +55,11 @@ struct Composition {
   static_assert(!has_levels || (has_digest && needs_mass && !has_state),
                 "kvfreeze: compact rows need a scorer of masses with a digest and no memory: "
                 "InstantMassScorer");
+  static_assert(!has_levels || residual_bits(0) >= 0,
+                "kvfreeze: compact rows cannot have fewer key bits than the digest");
+  static_assert(!refines || (CompactRows::key_bits[CompactRows::slots - 1] <=
+                             kvfreeze::detail::digest_total_bits<Digest>()),
+                "kvfreeze: compact rows with more key bits than the digest need NestedKeyCodes");
   static_assert(!has_levels || (!in_place && !discards),
                 "kvfreeze: compact rows need a tier that holds their exact rows");
 };

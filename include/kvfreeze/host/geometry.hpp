@@ -76,6 +76,7 @@ struct Geometry {
   std::size_t cards_region = 0;
   std::size_t rows_region = 0;         ///< address space of a lane's blocks
   std::size_t digest_group_bytes = 0;  ///< one group, all KV heads of the lane
+  std::size_t means_bytes = 0;         ///< mean values of the lane, before its first group
   std::size_t digest_region = 0;
   std::size_t tile_bytes = 0;  ///< metadata of 64 granules of one lane
   std::array<PoolGeometry, most_levels> pools;  ///< one for each compact level
@@ -114,9 +115,14 @@ struct Geometry {
 
   /// Committed digest bytes of a lane that holds `rows` rows.
   [[nodiscard]] std::size_t digest_bytes(int rows, int group_rows) const noexcept {
-    return group_rows == 0
+    return group_rows == 0 ? 0 : groups_bytes(rows / group_rows);
+  }
+
+  /// Committed bytes of so many digest groups.
+  [[nodiscard]] std::size_t groups_bytes(int groups) const noexcept {
+    return groups == 0
                ? 0
-               : round_up(static_cast<std::size_t>(rows / group_rows) * digest_group_bytes,
+               : round_up(means_bytes + static_cast<std::size_t>(groups) * digest_group_bytes,
                           page_bytes);
   }
 
@@ -185,17 +191,15 @@ inline void check_limits(Limits const& limits) {
   }
 }
 
-/// The block of a compact level whose V codes have so many bits.
+/// The block of a compact level.
 template <class C>
-PoolGeometry make_pool(Geometry const& g, int value_bits) noexcept {
+PoolGeometry make_pool(Geometry const& g, std::size_t level) noexcept {
   auto const heads = static_cast<std::size_t>(g.heads_per_lane);
   auto const slots = static_cast<std::size_t>(g.slots_per_block);
   PoolGeometry pool;
-  if constexpr (C::refines) {
-    pool.residual_bytes = C::Digest::residual_bytes(g.shape.head_dim);
-  }
-  pool.value_bytes =
-      round_up(static_cast<std::size_t>(g.shape.head_dim), 64) * static_cast<std::size_t>(value_bits) / 8U;
+  std::size_t const channels = round_up(static_cast<std::size_t>(g.shape.head_dim), 64);
+  pool.residual_bytes = channels * static_cast<std::size_t>(C::residual_bits(level)) / 8U;
+  pool.value_bytes = channels * static_cast<std::size_t>(C::CompactRows::value_bits[level]) / 8U;
   std::size_t const rows = heads * static_cast<std::size_t>(block_rows);
   pool.values_offset = rows * pool.residual_bytes;
   pool.scales_offset = pool.values_offset + rows * pool.value_bytes;
@@ -245,12 +249,15 @@ Geometry make_geometry(Shape const& shape, Limits const& limits, typename C::Sco
     g.max_groups = limits.max_tokens / C::Digest::group_rows;
     g.digest_group_bytes =
         C::Digest::bytes(shape.head_dim) * static_cast<std::size_t>(g.heads_per_lane);
+    if constexpr (C::has_levels) {
+      g.means_bytes = round_up(static_cast<std::size_t>(g.row_elements) * sizeof(float), 64);
+    }
     g.digest_region = g.digest_bytes(limits.max_tokens, C::Digest::group_rows);
   }
   g.tile_bytes = tile_bytes;
   if constexpr (C::has_levels) {
     for (std::size_t level = 0; level < C::levels; ++level) {
-      g.pools[level] = make_pool<C>(g, C::CompactRows::value_bits[level]);
+      g.pools[level] = make_pool<C>(g, level);
     }
   }
   return g;

@@ -45,7 +45,9 @@ struct LadderStep {
   LadderCuts<C> cuts;
   std::array<int, C::levels> known{};  ///< slots of each pool whose weights are known
   int known_exact = 0;                 ///< the same for exact slots
-  std::uint64_t missed = 0;            ///< mass of frozen rows
+  /// Weights that are neither exact nor in a known slot any more, by head: rows that stay frozen,
+  /// once those that rise are taken out.
+  std::array<float, 512> absent{};
 };
 
 /// Takes the protected rows' masses out: they stay, whatever they weigh.

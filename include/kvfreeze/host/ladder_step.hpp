@@ -26,6 +26,11 @@ LadderStep<C> rank_rows(LaneJob<C> const& job, LaneFacts const& facts, bool ever
   int const heads = job.geometry().lane_queries;
   largest_logits(step.runs.all(), heads, highest);
   softmax_masses(step.runs.all(), heads, nullptr, highest);
+  for (int h = 0; h < heads; ++h) {
+    LogitRun const& digests = step.runs.run[0];
+    step.absent[static_cast<std::size_t>(h)] =
+        sum_weights(digests.logits + h * digests.stride, digests.rows);
+  }
   sum_granules(job, step.runs);
   protect_masses(job, step.runs);
   if (!everything) {
@@ -99,69 +104,103 @@ int fit_risers(LaneJob<C> const& job, int risers) noexcept {
   return risers;
 }
 
-/// @brief Attention over what was known before anything rose: weights relative to `highest`.
-/// @return false if the attended rows weigh too little beside frozen ones for these weights
+/// @brief Adds a level's compact rows, whose weights are known, to a rotated output.
 template <class C>
-bool attend_ranked(LaneJob<C> const& job, LadderStep<C> const& step, float const* highest,
-                  OnlineSoftmax const& state, int head) noexcept {
+void add_values(LaneRef<C> const& ref, std::size_t level, int head, int rows, float* weights,
+                std::ptrdiff_t stride, OnlineSoftmax const& state) noexcept {
+  with_level<C>(level, [&](auto, auto bits, auto) {
+    accumulate_values<bits()>(value_rows(ref, level, head), scale_rows(ref, level, head), rows,
+                              weights, stride, state.heads, state.dim, state.out);
+  });
+}
+
+/// Rotates the outputs of all heads, there or back.
+inline void rotate_outputs(OnlineSoftmax const& state) noexcept {
+  for (int h = 0; h < state.heads; ++h) {
+    rotate(state.out + static_cast<std::ptrdiff_t>(h) * state.dim, state.dim);
+  }
+}
+
+/// @brief Attention over what was known before anything rose: weights relative to `highest`.
+///
+/// Values of compact rows are relative to the lane's mean value; rows that are not here count with
+/// their estimated weight and that mean.
+/// @param state empty before
+template <class C>
+void attend_ranked(LaneJob<C> const& job, LadderStep<C> const& step, float const* highest,
+                   OnlineSoftmax const& state, int head) noexcept {
   LaneRef<C> const& ref = job.ref;
   Geometry const& g = job.geometry();
   int const dim = g.shape.head_dim;
   std::ptrdiff_t const first = static_cast<std::ptrdiff_t>(head) * g.group;
   state.reset();
+  std::array<float, 64> relative{};  // weights of values that are relative to the mean
   for (int h = 0; h < g.group; ++h) {
-    state.max[h] = highest[first + h];
-  }
-  auto const add_sums = [&](float* weights, std::ptrdiff_t stride, int count) {
-    for (int h = 0; h < g.group; ++h) {
-      state.sum[h] += take_weights(weights + h * stride, count);
-    }
-  };
-  if constexpr (C::page == 1) {
-    LogitRun const& run = step.runs.run[LadderRuns<C>::exact];
-    float* const weights = run.logits + first * run.stride;
-    add_sums(weights, run.stride, step.known_exact);
-    accumulate_rows(ref.row_blocks(head), step.known_exact, weights, run.stride, g.group, dim,
-                    state.out);
+    relative[static_cast<std::size_t>(h)] = step.absent[static_cast<std::size_t>(first + h)];
   }
   for (std::size_t level = 0; level < C::levels; ++level) {
     LogitRun const& run = step.runs.run[LadderRuns<C>::pools + level];
     float* const weights = run.logits + first * run.stride;
     int const rows = step.known[level] * C::page;
-    add_sums(weights, run.stride, rows);
-    with_level<C>(level, [&](auto, auto bits) {
-      accumulate_values<bits()>(value_rows(ref, level, head), scale_rows(ref, level, head), rows,
-                                weights, run.stride, g.group, dim, state.out);
-    });
+    for (int h = 0; h < g.group; ++h) {
+      relative[static_cast<std::size_t>(h)] += take_weights(weights + h * run.stride, rows);
+    }
+    add_values(ref, level, head, rows, weights, run.stride, state);
+  }
+  rotate_outputs(state);
+  float const* const means = ref.value_means() + static_cast<std::ptrdiff_t>(head) * dim;
+  for (int h = 0; h < g.group; ++h) {
+    float const weight = relative[static_cast<std::size_t>(h)];
+    state.max[h] = highest[first + h];
+    state.sum[h] = weight;
+    add_scaled(state.out + static_cast<std::ptrdiff_t>(h) * dim, weight, means, dim);
+  }
+  if constexpr (C::page == 1) {
+    LogitRun const& run = step.runs.run[LadderRuns<C>::exact];
+    float* const weights = run.logits + first * run.stride;
+    for (int h = 0; h < g.group; ++h) {
+      state.sum[h] += take_weights(weights + h * run.stride, step.known_exact);
+    }
+    accumulate_rows(ref.row_blocks(head), step.known_exact, weights, run.stride, g.group, dim,
+                    state.out);
   }
   constexpr float unit = 0x1p-24F;
-  bool enough = true;
   for (int h = 0; h < g.group; ++h) {
     state.sum[h] *= unit;
-    enough = enough && (state.sum[h] > 0x1p-8F || C::page > 1);
   }
   for (int i = 0; i < g.group * dim; ++i) {
     state.out[i] *= unit;
   }
-  return enough;
 }
 
-/// @brief Attention over the pools by their logits.
+/// @brief Attention over the pools by their logits, beside what `state` holds already.
 template <class C>
 void attend_pools(LaneJob<C> const& job, LadderRuns<C> const& runs, OnlineSoftmax const& state,
                   int head) noexcept {
   LaneRef<C> const& ref = job.ref;
   Geometry const& g = job.geometry();
   std::ptrdiff_t const first = static_cast<std::ptrdiff_t>(head) * g.group;
+  float const* const means =
+      ref.value_means() + static_cast<std::ptrdiff_t>(head) * g.shape.head_dim;
   for (std::size_t level = 0; level < C::levels; ++level) {
     LogitRun const& run = runs.run[LadderRuns<C>::pools + level];
     float* const logits = run.logits + first * run.stride;
     int const rows = ref.lane->pools[level].slots * C::page;
+    if (rows == 0) {
+      continue;
+    }
     weigh(logits, run.stride, rows, state, logits);
-    with_level<C>(level, [&](auto, auto bits) {
-      accumulate_values<bits()>(value_rows(ref, level, head), scale_rows(ref, level, head), rows,
-                                logits, run.stride, g.group, g.shape.head_dim, state.out);
-    });
+    for (int h = 0; h < g.group; ++h) {
+      float total = 0.0F;
+      for (int i = 0; i < rows; i += tile_rows) {
+        total += sum_floats(logits + h * run.stride + i, std::min(tile_rows, rows - i));
+      }
+      add_scaled(state.out + static_cast<std::ptrdiff_t>(h) * g.shape.head_dim, total, means,
+                 g.shape.head_dim);
+    }
+    rotate_outputs(state);
+    add_values(ref, level, head, rows, logits, run.stride, state);
+    rotate_outputs(state);
   }
 }
 
@@ -203,6 +242,30 @@ void attend_loaded(LaneJob<C> const& job, std::byte const* granules, int count,
     }
   }
   flush();
+}
+
+/// Rows that rise are attended as they come: their estimated weights do not count.
+template <class C>
+void take_out_risers(LaneJob<C> const& job, LadderStep<C>& step, int risers) noexcept {
+  LogitRun const& run = step.runs.run[0];
+  std::uint8_t const* const states = job.scratch->states();  // as they were when ranked
+  constexpr auto frozen = static_cast<std::uint8_t>(Fidelity::frozen);
+  for (int i = 0; i < risers; ++i) {
+    std::uint32_t const granule = job.scratch->slots()[i];
+    if ((states[granule] & GranuleState::fidelity_mask) != frozen) {
+      continue;  // from a pool: its weight went with its slot
+    }
+    for (int h = 0; h < job.geometry().lane_queries; ++h) {
+      auto const* const weights =
+          reinterpret_cast<std::int32_t const*>(run.logits + h * run.stride);
+      for (std::uint32_t row = granule * C::page; row < (granule + 1) * C::page; ++row) {
+        step.absent[static_cast<std::size_t>(h)] -= static_cast<float>(weights[row]);
+      }
+    }
+  }
+  for (float& weight : step.absent) {
+    weight = std::max(weight, 0.0F);
+  }
 }
 
 /// Frozen granules that were asked and did not rise: another detection, another sleep.
@@ -293,32 +356,24 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
     missed -= std::min<std::uint64_t>(missed, step.runs.run[0].masses[granule]);
   }
   lane.missed = static_cast<float>(missed) * mass_unit;
+  take_out_risers(job, step, risers);
 
-  bool exactly = false;
   if (out != nullptr) {
     for (int head = 0; head < g.heads_per_lane; ++head) {
-      exactly = !attend_ranked(job, step, highest.data(), head_state(job, head), head) || exactly;
+      attend_ranked(job, step, highest.data(), head_state(job, head), head);
     }
   }
   raise(job, risers, [&](std::byte const* rows, std::uint32_t const*, int count) {
-    for (int head = 0; out != nullptr && !exactly && head < g.heads_per_lane; ++head) {
+    for (int head = 0; out != nullptr && head < g.heads_per_lane; ++head) {
       attend_loaded(job, rows, count, head_state(job, head), head);
     }
   });
   if (out != nullptr) {
-    if (exactly) {  // what is here weighs next to nothing beside what is not
-      scan_lane(job);
-    }
-    LadderRuns<C> const runs = make_runs(job);
+    RowList const list = list_rows(job, false);
     for (int head = 0; head < g.heads_per_lane; ++head) {
       std::ptrdiff_t const first = static_cast<std::ptrdiff_t>(head) * g.group * dim;
       OnlineSoftmax const state = head_state(job, head);
-      if (exactly) {
-        state.reset();
-        attend_pools(job, runs, state, head);
-      }
-      int const from = exactly || C::page > 1 ? 0 : step.known_exact;
-      attend_from(ref.row_blocks(head), runs.list.slots, from, runs.list.count,
+      attend_from(ref.row_blocks(head), list.slots, C::page > 1 ? 0 : step.known_exact, list.count,
                   scratch.query() + first, state);
       state.finish(out + first, nullptr);
     }

@@ -103,7 +103,8 @@ struct LaneRef {
   }
 
   [[nodiscard]] std::byte* digest(int group, int head) const noexcept {
-    return digests + static_cast<std::size_t>(group) * geometry->digest_group_bytes +
+    return digests + geometry->means_bytes +
+           static_cast<std::size_t>(group) * geometry->digest_group_bytes +
            static_cast<std::size_t>(head) * C::Digest::bytes(geometry->shape.head_dim);
   }
 
@@ -133,6 +134,10 @@ struct LaneRef {
     }
     return sum;
   }
+
+  /// Mean value of the lane's first group, [heads][head_dim]: compact values are coded relative to
+  /// it, and it stands in for the values of rows that are not here.
+  [[nodiscard]] float* value_means() const noexcept { return reinterpret_cast<float*>(digests); }
 
   [[nodiscard]] int granules() const noexcept { return geometry->granules(lane->rows); }
 
@@ -343,10 +348,8 @@ class Memory {
 
   /// Commits digest pages for `groups` groups; what is beyond goes back.
   void resize_digests(LaneRef<C> const& ref, int groups) noexcept {
-    std::size_t const old = round_up(
-        static_cast<std::size_t>(ref.lane->groups) * geometry_.digest_group_bytes, page_bytes);
-    std::size_t const now =
-        round_up(static_cast<std::size_t>(groups) * geometry_.digest_group_bytes, page_bytes);
+    std::size_t const old = geometry_.groups_bytes(ref.lane->groups);
+    std::size_t const now = geometry_.groups_bytes(groups);
     if (now > old) {
       touch_from(ref.digests, old, now);
     } else if (now < old) {
@@ -406,8 +409,7 @@ class Memory {
       rows = std::max(rows, ref.lane->tile_rows);
       ledger.rows += geometry_.blocks_bytes(ref.lane->blocks);
       ledger.metadata += geometry_.cards_bytes(ref.lane->blocks);
-      ledger.digests += round_up(
-          static_cast<std::size_t>(ref.lane->groups) * geometry_.digest_group_bytes, page_bytes);
+      ledger.digests += geometry_.groups_bytes(ref.lane->groups);
       for (std::size_t level = 0; level < C::levels; ++level) {
         ledger.codes += geometry_.pools[level].bytes(ref.lane->pools[level].blocks);
       }

@@ -31,9 +31,9 @@ struct LadderScheduler {
   static constexpr bool sleeps = Sleeps;
 
   float none = 0.02F;   ///< ε₀: mass that is not attended, in [0, 1]
-  float two = 0.10F;    ///< ε of the first compact level, in [none, 1]; none: no row at it
-  float four = 0.50F;   ///< ε of the second, in [two, 1]
-  float eight = 0.50F;  ///< ε of the third, in [four, 1]
+  float two = 0.05F;    ///< ε of the first compact level, in [none, 1]; none: no row at it
+  float four = 0.30F;   ///< ε of the second, in [two, 1]
+  float eight = 1.0F;   ///< ε of the third, in [four, 1]; 1: nothing that may freeze is exact
   int stay = 4;         ///< steps that a row keeps its level unneeded, in [1, 2^15]
   int every = 4;        ///< a lane's rows sink every so many steps, in [1, 1024]
   float hold = 0.5F;    ///< share of a level's least mass at which a row of it is still needed

@@ -42,6 +42,33 @@ inline float take_weights(float* weights, int n) noexcept {
   return sum(total);
 }
 
+/// Sum of integer weights, as take_weights() has it; they stay as they are.
+inline float sum_weights(float const* weights, int n) noexcept {
+  auto const* const integers = reinterpret_cast<std::int32_t const*>(weights);
+  F32x16 total = splat(0.0F);
+  int i = 0;
+  for (; i + 16 <= n; i += 16) {
+    total = add(total, to_floats(load(integers + i)));
+  }
+  if (i < n) {
+    total = add(total, to_floats(load_first(integers + i, n - i, 0)));
+  }
+  return sum(total);
+}
+
+/// Sum of floats in the same order.
+inline float sum_floats(float const* x, int n) noexcept {
+  F32x16 total = splat(0.0F);
+  int i = 0;
+  for (; i + 16 <= n; i += 16) {
+    total = add(total, load(x + i));
+  }
+  if (i < n) {
+    total = add(total, load_first(x + i, n - i, 0.0F));
+  }
+  return sum(total);
+}
+
 /// @brief out[h] += sum over slots 0, ..., count - 1 of weights[h * stride + slot] * V, in order.
 /// @param out [heads][dim]
 /// @complexity O(count * heads * dim); reads each value once per four heads

@@ -21,28 +21,29 @@ namespace kvfreeze::host::inline KVFREEZE_ISA {
 /// @brief What codes stand for, in units of the scale: code c is level c, and is given to numbers
 /// above threshold c - 1 and not above threshold c.
 ///
-/// Two and four bits are in units of the row's root mean square, 8 bits are integers. Codes of 2
+/// Two and four bits are in units of the row's largest magnitude, 8 bits are integers. Codes of 2
 /// bits are the upper bits of those of 4.
 template <int Bits>
 struct ValueLevels;
 
-/// Least squared error for a unit normal, given the three thresholds of 2 bits.
+/// Least squared error for the values of a language model, centred and rotated (`rotation.hpp`),
+/// given the three thresholds of 2 bits.
 template <>
 struct ValueLevels<4> {
   static constexpr std::array<float, 15> thresholds = {
-      -2.322053F, -1.750724F, -1.331251F, -0.98F, -0.717449F, -0.470635F, -0.233140F, 0.0F,
-      0.233140F,  0.470635F,  0.717449F,  0.98F,  1.331251F,  1.750724F,  2.322053F};
-  static constexpr std::array<float, 16> levels = {-2.661336F, -1.982770F, -1.518677F, -1.143825F,
-                                                   -0.843864F, -0.591034F, -0.350237F, -0.116043F,
-                                                   0.116043F,  0.350237F,  0.591034F,  0.843864F,
-                                                   1.143825F,  1.518677F,  1.982770F,  2.661336F};
+      -0.8437F, -0.6537F, -0.5059F, -0.3815F, -0.2787F, -0.1832F, -0.0912F, 0.0F,
+      0.0912F,  0.1832F,  0.2787F,  0.3815F,  0.5059F,  0.6537F,  0.8437F};
+  static constexpr std::array<float, 16> levels = {-0.9526F, -0.7349F, -0.5725F, -0.4394F,
+                                                   -0.3278F, -0.2297F, -0.1368F, -0.0455F,
+                                                   0.0455F,  0.1368F,  0.2297F,  0.3278F,
+                                                   0.4394F,  0.5725F,  0.7349F,  0.9526F};
 };
 
 template <>
 struct ValueLevels<2> {
   static constexpr std::array<float, 3> thresholds = {
       ValueLevels<4>::thresholds[3], ValueLevels<4>::thresholds[7], ValueLevels<4>::thresholds[11]};
-  static constexpr std::array<float, 4> levels = {-1.510F, -0.4528F, 0.4528F, 1.510F};
+  static constexpr std::array<float, 4> levels = {-0.5897F, -0.1733F, 0.1733F, 0.5897F};
 };
 
 /// @brief Bytes of the codes of one row and head.
@@ -118,29 +119,11 @@ I32x16 nearest_code(F32x16 x) noexcept {
 /// The scale of a row, before it is rounded.
 template <int Bits>
 float value_scale(float const* v, int dim) noexcept {
-  auto const part = [&](int c) { return dim - c >= 16 ? load(v + c) : load8(v + c); };
   F32x16 highest = splat(0.0F);
   for (int c = 0; c < dim; c += 16) {
-    highest = max(abs(part(c)), highest);
+    highest = max(abs(dim - c >= 16 ? load(v + c) : load8(v + c)), highest);
   }
-  float const most = largest(highest);
-  if constexpr (Bits == 8) {
-    return most / 127.0F;
-  } else {
-    // Squares neither overflow nor vanish: they are of the numbers over a power of two near the
-    // largest. Rows of subnormal numbers count as zeros.
-    auto const unit = std::bit_cast<float>(std::bit_cast<std::uint32_t>(most) & 0x7F800000U);
-    if (unit == 0.0F) {
-      return 0.0F;
-    }
-    F32x16 const inverse = splat(1.0F / unit);
-    F32x16 total = splat(0.0F);
-    for (int c = 0; c < dim; c += 16) {
-      F32x16 const x = mul(part(c), inverse);
-      total = fma(x, x, total);
-    }
-    return std::sqrt(sum(total) / static_cast<float>(dim)) * unit;
-  }
+  return Bits == 8 ? largest(highest) / 127.0F : largest(highest);
 }
 
 /// weights[h * stride + i] *= scale of row i, for rows [first, first + n).
