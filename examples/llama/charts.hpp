@@ -46,6 +46,26 @@ std::string lines(ChartText const& text, std::vector<Series> const& series,
 /// @brief A bar for each step, the series on top of each other.
 std::string stacked_bars(ChartText const& text, std::vector<Series> const& series);
 
+/// A point of a scatter chart.
+struct Dot {
+  double x = 0.0;
+  double y = 0.0;
+  std::string tip;
+  std::string label;  ///< written beside it; may be empty
+};
+
+/// Points of one kind.
+struct Dots {
+  std::string name;
+  std::string colour;
+  std::vector<Dot> dots;
+  bool joined = false;  ///< by a line, in the order given
+};
+
+/// @brief Points over a linear x axis from 0 on and a logarithmic y axis. Points that are not above
+/// 0 in y are left out.
+std::string scatter(ChartText const& text, std::vector<Dots> const& groups);
+
 /// The fidelity of every row: `cells[lane * length + position]`, lanes layer by layer.
 struct FidelityMap {
   int layers = 0;

@@ -16,8 +16,8 @@
 namespace {
 
 constexpr int exit_bad_input = 2;
-constexpr std::array<std::string_view, 6> commands{"generate", "score", "passkey",
-                                                   "needles",  "bench", "check"};
+constexpr std::array<std::string_view, 8> commands{"generate", "score", "tune",   "passkey",
+                                                   "needles",  "bench", "record", "check"};
 
 void add_common(CLI::App& app, llama::CommonOptions& o) {
   app.add_option("--model", o.model, "GGUF file of a Llama-architecture model")
@@ -112,6 +112,33 @@ void add_score(CLI::App& app, llama::ScoreOptions& o) {
       ->capture_default_str();
 }
 
+void add_tune(CLI::App& app, llama::TuneOptions& o) {
+  add_common(app, o.common);
+  app.add_option("--text", o.text, "file to read")->required();
+  app.add_option("--offset", o.offset, "skip so many bytes of it")->capture_default_str();
+  app.add_option("--chunks", o.chunks, "pieces of --context tokens to score")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--from", o.from, "first position of a piece that counts")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  app.add_option("--knobs", o.knobs,
+                 "settings to walk, values in rising order: 'none=0.01,0.02;stay=2,4;"
+                 "preset=KvFreeze,ExactRecall' (default: those that the preset has)");
+  app.add_option("--beside", o.beside, "presets to put beside, not to be varied")
+      ->capture_default_str();
+  app.add_option("--search", o.search, "walk along the front, or the whole grid")
+      ->check(CLI::IsMember({"front", "grid"}))
+      ->capture_default_str();
+  app.add_option("--candidates", o.candidates, "the most compositions to score")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--batch", o.batch, "compositions scored side by side in one pass")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  app.add_option("--html", o.html, "write the plot to this file")->envname("KVFREEZE_TUNE_HTML");
+}
+
 void add_passkey(CLI::App& app, llama::PasskeyOptions& o) {
   add_common(app, o.common);
   app.add_option("--length", o.lengths, "tokens of the text, or several lengths: 1500,4000")
@@ -153,6 +180,24 @@ void add_bench(CLI::App& app, llama::BenchOptions& o) {
   app.add_option("--text", o.text, "file to fill the cache from (default: built-in prose)");
 }
 
+void add_record(CLI::App& app, llama::RecordOptions& o) {
+  app.add_option("--model", o.common.model, "GGUF file of a Llama-architecture model")
+      ->envname("KVFREEZE_MODEL")
+      ->required();
+  app.add_option("--text", o.text, "file to read")->required();
+  app.add_option("--offset", o.offset, "skip so many bytes of it")->capture_default_str();
+  app.add_option("--rows", o.rows, "tokens of it")
+      ->check(CLI::Range(256, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--queries", o.queries, "last rows whose queries are recorded")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--out", o.out, "file to write")->required();
+  app.add_option("--threads", o.common.threads, "threads of the model")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+}
+
 void add_check(CLI::App& app, llama::CheckOptions& o) {
   app.add_option("--model", o.common.model, "GGUF file of a Llama-architecture model")
       ->envname("KVFREEZE_MODEL")
@@ -185,8 +230,9 @@ int run(std::vector<std::string> arguments) {
   bool const bare = arguments.empty();
   bool const names_command = !bare && !arguments[0].starts_with("-");
   if (names_command && !is_command(arguments[0])) {
-    throw llama::UserError("unknown command '" + arguments[0] +
-                           "'; there are generate, score, passkey, needles, bench, check");
+    throw llama::UserError(
+        "unknown command '" + arguments[0] +
+        "'; there are generate, score, tune, passkey, needles, bench, record, check");
   }
   if (bare || (!names_command && arguments[0] != "--help" && arguments[0] != "-h")) {
     arguments.insert(arguments.begin(), "generate");  // it may be left out
@@ -201,25 +247,34 @@ int run(std::vector<std::string> arguments) {
   app.footer("llama COMMAND --help says more; --list-presets shows the caches.");
   llama::GenerateOptions generate_options;
   llama::ScoreOptions score_options;
+  llama::TuneOptions tune_options;
   llama::PasskeyOptions passkey_options;
   llama::NeedlesOptions needles_options;
   llama::BenchOptions bench_options;
+  llama::RecordOptions record_options;
   llama::CheckOptions check_options;
   score_options.common.weights = llama::WeightType::f16;
+  tune_options.common.weights = llama::WeightType::f16;
   bench_options.common.context = 8192;
   passkey_options.common.context = 0;  // what the text needs
   needles_options.common.context = 0;
   CLI::App* const generate = app.add_subcommand("generate", "write text (the default command)");
   CLI::App* const score = app.add_subcommand("score", "quality against a plain cache on a text");
+  CLI::App* const tune =
+      app.add_subcommand("tune", "walk a preset's knobs: memory against quality");
   CLI::App* const passkey = app.add_subcommand("passkey", "find a number hidden in a long text");
   CLI::App* const needles = app.add_subcommand("needles", "find several numbers hidden in prose");
   CLI::App* const bench = app.add_subcommand("bench", "decode speed at several depths");
+  CLI::App* const record =
+      app.add_subcommand("record", "write the model's keys and values to a file");
   CLI::App* const check = app.add_subcommand("check", "our attention against ggml's");
   add_generate(*generate, generate_options);
   add_score(*score, score_options);
+  add_tune(*tune, tune_options);
   add_passkey(*passkey, passkey_options);
   add_needles(*needles, needles_options);
   add_bench(*bench, bench_options);
+  add_record(*record, record_options);
   add_check(*check, check_options);
 
   try {
@@ -241,12 +296,16 @@ int run(std::vector<std::string> arguments) {
     llama::generate(generate_options);
   } else if (score->parsed()) {
     llama::score(score_options);
+  } else if (tune->parsed()) {
+    llama::tune(tune_options);
   } else if (passkey->parsed()) {
     llama::passkey(passkey_options);
   } else if (needles->parsed()) {
     llama::needles(needles_options);
   } else if (bench->parsed()) {
     llama::bench(bench_options);
+  } else if (record->parsed()) {
+    llama::record(record_options);
   } else {
     return llama::check(check_options) ? 0 : 1;
   }

@@ -51,6 +51,20 @@ struct ScoreOptions {
   std::string yardstick;
 };
 
+struct TuneOptions {
+  CommonOptions common;
+  std::string text;
+  std::size_t offset = 0;
+  int chunks = 1;
+  int from = 512;
+  std::string knobs;                         ///< axes; the preset's usual ones where empty
+  std::string beside = "UniformQuantised4";  ///< scored too, not searched
+  std::string search = "front";
+  int candidates = 40;
+  int batch = 8;
+  std::string html;
+};
+
 struct PasskeyOptions {
   CommonOptions common;
   std::string lengths = "1500";
@@ -68,6 +82,15 @@ struct NeedlesOptions {
   std::string ask = "each";
   int trials = 1;
   std::uint64_t seed = 1;
+};
+
+struct RecordOptions {
+  CommonOptions common;
+  std::string text;
+  std::size_t offset = 0;
+  std::string out;
+  int rows = 8192;
+  int queries = 96;
 };
 
 struct CheckOptions {

@@ -37,6 +37,8 @@ svg .label { fill: var(--ink); font-size: 13px; }
   margin-right: .45em; vertical-align: -.05em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--rule); text-align: right; }
+.wide { overflow-x: auto; font-size: .85rem; }
+.wide td:not(:first-child) { white-space: nowrap; } .wide td:first-child { overflow-wrap: anywhere; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
 details { margin: 1.4rem 0 0; } summary { cursor: pointer; font-weight: 600; }
 .words { white-space: pre-wrap; background: var(--card); border-radius: 8px; padding: 1rem 1.2rem;
@@ -175,7 +177,17 @@ std::string entropy_chart(std::vector<Step> const& steps) {
                {{"entropy", "entropy", values_of(steps, entropy)}}, marks);
 }
 
-std::string table_html(std::vector<std::vector<std::string>> const& table) {
+}  // namespace
+
+std::string html_page(std::string const& title, std::string const& body) {
+  return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
+         escape_html(title) + "</title>\n<style>" + std::string(style) +
+         "</style>\n</head>\n<body>\n<h1>" + escape_html(title) + "</h1>\n" + body +
+         "</body>\n</html>\n";
+}
+
+std::string html_table(std::vector<std::vector<std::string>> const& table) {
   std::string html = "<table>\n";
   for (std::size_t i = 0; i < table.size(); ++i) {
     std::string const cell = i == 0 ? "th" : "td";
@@ -188,8 +200,6 @@ std::string table_html(std::vector<std::vector<std::string>> const& table) {
   return html + "</table>\n";
 }
 
-}  // namespace
-
 std::string render_html(HtmlReport const& report) {
   std::vector<Step> decode;
   std::copy_if(report.steps.begin(), report.steps.end(), std::back_inserter(decode),
@@ -197,12 +207,7 @@ std::string render_html(HtmlReport const& report) {
   HtmlReport decode_only = report;
   decode_only.steps = decode;
 
-  std::string html =
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
-      escape_html(report.title) + "</title>\n<style>" + std::string(style) +
-      "</style>\n</head>\n<body>\n<h1>" + escape_html(report.title) + "</h1>\n" +
-      table_html(report.table);
+  std::string html = html_table(report.table);
   if (!decode.empty()) {
     html += rows_chart(decode) + memory_chart(decode_only) + traffic_chart(decode) +
             entropy_chart(decode);
@@ -214,8 +219,8 @@ std::string render_html(HtmlReport const& report) {
                    report.map);
   html += "<details><summary>Prompt</summary><div class=\"words\">" + escape_html(report.prompt) +
           "</div></details>\n<details open><summary>Generated text</summary><div class=\"words\">" +
-          escape_html(report.text) + "</div></details>\n</body>\n</html>\n";
-  return html;
+          escape_html(report.text) + "</div></details>\n";
+  return html_page(report.title, html);
 }
 
 }  // namespace llama

@@ -21,6 +21,12 @@ struct HtmlReport {
   FidelityMap map;
 };
 
+/// @brief A page around a body: style sheet and heading.
+std::string html_page(std::string const& title, std::string const& body);
+
+/// @brief A table; its first row is the header.
+std::string html_table(std::vector<std::vector<std::string>> const& table);
+
 /// @brief A page that needs nothing but itself: inline SVG, no script, no network.
 std::string render_html(HtmlReport const& report);
 

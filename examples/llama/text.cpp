@@ -73,6 +73,10 @@ std::string format_small(double x) {
   return buffer.data();
 }
 
+std::string format_range(double low, double high, std::string (*format)(double)) {
+  return std::isnan(low) ? "-" : format(low) + "-" + format(high);
+}
+
 std::string read_text_file(std::string const& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file || std::filesystem::is_directory(path)) {

@@ -27,6 +27,9 @@ std::string format_duration(double seconds);
 /// @brief A small probability-like number with three significant digits.
 std::string format_small(double x);
 
+/// @brief "0.0012-0.0034"; a dash where the ends are not known.
+std::string format_range(double low, double high, std::string (*format)(double) = &format_small);
+
 /// @throws UserError if the file cannot be read
 std::string read_text_file(std::string const& path);
 

@@ -10,6 +10,9 @@ void generate(GenerateOptions const& options);
 /// @brief Teacher-forced quality of presets against the plain cache.
 void score(ScoreOptions const& options);
 
+/// @brief The Pareto front of resident bytes against KL over a preset's knobs.
+void tune(TuneOptions const& options);
+
 /// @brief Retrieval: a number hidden in a long text.
 void passkey(PasskeyOptions const& options);
 
@@ -23,5 +26,8 @@ bool check(CheckOptions const& options);
 
 /// @brief Decode speed at several depths.
 void bench(BenchOptions const& options);
+
+/// @brief Keys, values and queries of the model into a file. @see Recording
+void record(RecordOptions const& options);
 
 }  // namespace llama

@@ -21,11 +21,6 @@ struct Relative {
   Interval interval;
 };
 
-/// "0.0012-0.0034", or a dash where it is not known.
-std::string range_text(Interval const& interval, std::string (*format)(double)) {
-  return std::isnan(interval.low) ? "-" : format(interval.low) + "-" + format(interval.high);
-}
-
 /// The candidate that `--yardstick` names, by label or else by preset.
 std::size_t find_yardstick(std::vector<Choice> const& choices, std::string const& name) {
   auto const index_where = [&](auto const& matches) {
@@ -97,11 +92,12 @@ std::vector<std::string> table_row(Candidate const& candidate, Candidate const* 
                                format_number(q.perplexity, 4),
                                format_number(q.perplexity_ratio, 4),
                                format_small(q.kl_mean),
-                               range_text({q.kl_low, q.kl_high}, &format_small),
+                               format_range(q.kl_low, q.kl_high),
                                format_small(q.kl_p99)};
   if (auto const r = relative(candidate, yardstick)) {
     row.push_back(format_number(r->ratio, 2));
-    row.push_back(range_text(r->interval, [](double x) { return format_number(x, 2); }));
+    row.push_back(format_range(r->interval.low, r->interval.high,
+                               [](double x) { return format_number(x, 2); }));
   }
   row.push_back(format_percent(q.top1_agreement));
   add_columns(row, summarise(candidate.run.steps()));

@@ -6,6 +6,7 @@
 #include "../user_error.hpp"
 #include "../watch.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <memory>
@@ -154,6 +155,10 @@ struct CacheBuilder<kvfreeze::KvFreezeCache<L, S, D, T, R>> {
     D scheduler{};
     for (Knob const& knob : settings.knobs) {
       turn(scheduler, knob);
+    }
+    if constexpr (requires { scheduler.eight = scheduler.four; }) {
+      // Presets without that level need not say that its threshold is not below the one before.
+      scheduler.eight = std::max(scheduler.eight, scheduler.four);
     }
     return std::make_unique<CacheAdaptor<Cache>>(settings.shape, settings.limits, S{}, scheduler);
   }

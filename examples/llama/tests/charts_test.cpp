@@ -57,3 +57,16 @@ TEST_CASE("charts of nothing are still charts") {
   CHECK(stacked_areas({}, {}).find("</svg>") != std::string::npos);
   CHECK(stacked_bars({}, {{"zero", "ink", {0.0}}}).find("nan") == std::string::npos);
 }
+
+TEST_CASE("a scatter chart has a logarithmic axis") {
+  Dots const front{
+      "front", "resident", {{0.1, 0.001, "a<b", ""}, {0.2, 0.1, "c", "C"}}, /*joined=*/true};
+  Dots const zero{"zero", "cap", {{0.1, 0.0, "never", ""}}, /*joined=*/false};
+  std::string const html = scatter({}, {front, zero});
+  CHECK(html.find("a&lt;b") != std::string::npos);
+  CHECK(html.find(">C</text>") != std::string::npos);
+  CHECK(html.find("never") == std::string::npos);  // a logarithm has no 0
+  CHECK(html.find(">0.01</text>") != std::string::npos);
+  CHECK(html.find("nan") == std::string::npos);
+  CHECK(scatter({}, {}).find("nan") == std::string::npos);
+}

@@ -1,0 +1,60 @@
+#include "../engine.hpp"
+#include "../recording.hpp"
+#include "../status.hpp"
+#include "../text.hpp"
+#include "../user_error.hpp"
+#include "commands.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace llama {
+
+void record(RecordOptions const& options) {
+  RecordOptions o = options;
+  if (o.queries > o.rows) {
+    throw UserError("--queries " + std::to_string(o.queries) + " are more than --rows " +
+                    std::to_string(o.rows));
+  }
+  o.common.context = o.rows;
+  check_writable(o.out);
+  std::string const text = read_text_file(o.text);
+  if (o.offset >= text.size()) {
+    throw UserError("--offset " + std::to_string(o.offset) + " is past the end of '" + o.text +
+                    "'");
+  }
+  Engine engine(o.common);
+  auto const rows = static_cast<std::size_t>(o.rows);
+  std::vector<int> tokens =
+      engine.tokenizer().encode(std::string_view(text).substr(o.offset, 16 * rows + 4096));
+  if (tokens.size() < rows) {
+    throw UserError("the text '" + o.text + "' has " + std::to_string(tokens.size()) +
+                    " tokens, but --rows is " + std::to_string(o.rows));
+  }
+  tokens.resize(rows);
+
+  Choice const plain = find_preset("Plain");
+  CacheSettings const settings = engine.settings(plain);
+  auto cache = std::make_unique<RecordingCache>(plain.preset->make(settings), settings.shape,
+                                                o.rows, o.queries);
+  RecordingCache const& recorded = *cache;
+  Run run = engine.make_run(std::move(cache));
+  Progress progress("record");
+  for (std::size_t at = 0; at < rows; at += Run::prefill_chunk) {
+    run.prefill(
+        std::span(tokens).subspan(at, std::min<std::size_t>(Run::prefill_chunk, rows - at)));
+    progress.show(static_cast<double>(at) / static_cast<double>(rows));
+  }
+  progress.finish();
+  write_recording(recorded.recording(), o.out);
+  std::printf("%d rows and %d queries of %d layers in %s\n", o.rows, o.queries,
+              engine.shape().layers, o.out.c_str());
+}
+
+}  // namespace llama
