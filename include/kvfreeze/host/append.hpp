@@ -100,7 +100,7 @@ void append_rows(LaneJob<C> const& job, NewRows const& rows, int first, int coun
     if (row == 0) {
       ref.lane->rows = position + 1;
       ref.state(granule) = static_cast<std::uint8_t>(Fidelity::exact);
-      ref.tile(granule).changed[granule % tile_granules] = 0;
+      ref.note_change(granule, 0);
       if constexpr (C::has_state) {
         ref.score(granule) = {};
       }

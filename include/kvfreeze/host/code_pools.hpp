@@ -149,7 +149,7 @@ void drop_code(LaneRef<C> const& ref, std::size_t level, std::uint32_t slot,
   std::uint32_t const granule = ref.code_granule(level, slot);
   auto& state = ref.state(granule);
   state = GranuleState::with(state, Fidelity::frozen);
-  ref.tile(granule).changed[granule % tile_granules] = static_cast<std::uint16_t>(step);
+  ref.note_change(granule, step);
   pop_code(ref, level, slot);
 }
 

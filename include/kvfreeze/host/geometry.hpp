@@ -73,6 +73,8 @@ struct Geometry {
   std::size_t sums_offset = 0;  ///< query sums within a card
   std::size_t card_bytes = 0;
   std::size_t block_bytes = 0;
+  std::size_t card_stride = 0;   ///< from card to card
+  std::size_t cards_within = 0;  ///< where a block's own card begins; 0: cards lie apart
   std::size_t cards_region = 0;
   std::size_t rows_region = 0;         ///< address space of a lane's blocks
   std::size_t digest_group_bytes = 0;  ///< one group, all KV heads of the lane
@@ -95,7 +97,8 @@ struct Geometry {
   }
 
   [[nodiscard]] std::size_t cards_bytes(int blocks) const noexcept {
-    return round_up(static_cast<std::size_t>(blocks) * card_bytes, page_bytes);
+    return cards_within > 0 ? 0
+                            : round_up(static_cast<std::size_t>(blocks) * card_bytes, page_bytes);
   }
 
   /// Committed bytes of a lane that holds `slots` exact granules: rows and cards.
@@ -106,7 +109,7 @@ struct Geometry {
 
   /// The most blocks whose rows and cards fit `bytes`.
   [[nodiscard]] int blocks_within(std::size_t bytes) const noexcept {
-    int blocks = static_cast<int>(bytes / (block_bytes + card_bytes));
+    int blocks = static_cast<int>(bytes / (block_bytes + (cards_within > 0 ? 0 : card_bytes)));
     while (blocks > 0 && blocks_bytes(blocks) + cards_bytes(blocks) > bytes) {
       --blocks;
     }
@@ -242,6 +245,12 @@ Geometry make_geometry(Shape const& shape, Limits const& limits, typename C::Sco
   g.block_bytes = 2 * static_cast<std::size_t>(block_rows) * row_bytes;
   g.sums_offset = slot_bytes * static_cast<std::size_t>(g.slots_per_block);
   g.card_bytes = g.sums_offset + (C::needs_queries ? block_rows * sizeof(std::uint32_t) : 0);
+  g.card_stride = g.card_bytes;
+  if constexpr (C::has_levels) {  // few blocks: pages of their own would be mostly empty
+    g.cards_within = g.block_bytes;
+    g.block_bytes += round_up(g.card_bytes, 64);
+    g.card_stride = g.block_bytes;
+  }
   int const max_blocks = ceil_div(g.max_granules, g.slots_per_block);
   g.rows_region = g.blocks_bytes(max_blocks);
   g.cards_region = g.cards_bytes(max_blocks);

@@ -220,7 +220,7 @@ void drop_known(LaneJob<C> const& job, LadderStep<C>& step, std::size_t level,
   std::uint32_t const granule = ref.code_granule(level, slot);
   auto& state = ref.state(granule);
   state = GranuleState::with(state, Fidelity::frozen);
-  ref.tile(granule).changed[granule % tile_granules] = static_cast<std::uint16_t>(job.step());
+  ref.note_change(granule, job.step());
   move_code(ref, level, last, slot);
   pop_code(ref, level, last);
 }

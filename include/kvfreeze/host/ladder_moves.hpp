@@ -124,7 +124,7 @@ void sink_exact(LaneJob<C> const& job, std::uint32_t const* slots, int count,
       state = static_cast<std::uint8_t>((GranuleState::with(state, Fidelity::frozen) |
                                          GranuleState::clean) &
                                         ~GranuleState::forced);
-      ref.tile(granule).changed[granule % tile_granules] = static_cast<std::uint16_t>(job.step());
+      ref.note_change(granule, job.step());
       release_slot(ref, slots[done + i]);
     }
     for (int i = batch - 1; i >= 0; --i) {  // ascending slots: usually ascending positions

@@ -53,6 +53,8 @@ struct Timer {
 
 struct NoTimer {};
 
+struct NoChange {};
+
 /// What a lane holds at one compact level. Slots are dense, as those of exact rows are.
 struct Pool {
   std::int32_t slots = 0;          ///< granules
@@ -70,7 +72,10 @@ struct GranuleTile {
   static constexpr int timers = C::sleeps ? tile_granules : 1;
 
   std::array<std::uint8_t, tile_granules> state;
-  std::array<std::uint16_t, tile_granules> changed;  ///< low half of the step of the last freeze
+  /// Low half of the step of the last freeze; on the ladder no recovery asks for it.
+  [[no_unique_address]] std::conditional_t<C::has_levels, NoChange,
+                                           std::array<std::uint16_t, tile_granules>>
+      changed;
   [[no_unique_address]] std::conditional_t<C::has_state, std::array<Score, scores>, NoState> score;
   [[no_unique_address]] std::conditional_t<C::sleeps, std::array<Timer, timers>, NoTimer> timer;
 };

@@ -54,6 +54,13 @@ struct LaneRef {
     return GranuleState::fidelity(state(granule));
   }
 
+  /// Notes that a granule freezes.
+  void note_change(std::uint32_t granule, std::uint32_t step) const noexcept {
+    if constexpr (!C::has_levels) {
+      tile(granule).changed[granule % tile_granules] = static_cast<std::uint16_t>(step);
+    }
+  }
+
   [[nodiscard]] Timer& timer(std::uint32_t granule) const noexcept
     requires C::sleeps
   {
@@ -75,7 +82,7 @@ struct LaneRef {
 
   /// What is known of the slots of the slot's block.
   [[nodiscard]] std::byte* card(std::uint32_t slot) const noexcept {
-    return cards + slot / slots_per_block * geometry->card_bytes;
+    return cards + slot / slots_per_block * geometry->card_stride;
   }
 
   [[nodiscard]] Value* k(std::uint32_t slot) const noexcept {
@@ -259,7 +266,8 @@ class Memory {
     ref.geometry = &geometry_;
     ref.lane = reinterpret_cast<Lane<C>*>(headers_.data() + sequence * lanes_region_) + index;
     ref.rows = rows_.data() + number * geometry_.rows_region;
-    ref.cards = cards_.data() + number * geometry_.cards_region;
+    ref.cards = geometry_.cards_within > 0 ? ref.rows + geometry_.cards_within
+                                           : cards_.data() + number * geometry_.cards_region;
     ref.digests = digests_.data() + number * geometry_.digest_region;
     for (std::size_t level = 0; level < C::levels; ++level) {
       ref.codes[level] = codes_[level].data() + number * geometry_.pools[level].region;
@@ -319,7 +327,9 @@ class Memory {
     if (blocks < ref.lane->blocks) {
       Geometry const& g = geometry_;
       release_from(rows_, ref.rows, g.blocks_bytes(blocks), g.blocks_bytes(ref.lane->blocks));
-      release_from(cards_, ref.cards, g.cards_bytes(blocks), g.cards_bytes(ref.lane->blocks));
+      if (g.cards_within == 0) {
+        release_from(cards_, ref.cards, g.cards_bytes(blocks), g.cards_bytes(ref.lane->blocks));
+      }
       ref.lane->blocks = blocks;
     }
   }

@@ -126,7 +126,7 @@ void freeze_slots(LaneRef<C> const& ref, typename C::Tier& tier, Scratch& scratc
         state = static_cast<std::uint8_t>(GranuleState::with(state, Fidelity::frozen) |
                                           GranuleState::clean);
       }
-      ref.tile(granule).changed[granule % tile_granules] = static_cast<std::uint16_t>(step);
+      ref.note_change(granule, step);
       release_slot(ref, slot);
       ref.lane->frozen += 1;
       if constexpr (!C::discards) {

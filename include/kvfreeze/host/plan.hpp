@@ -239,8 +239,12 @@ void release_blocks(Context<C>& context, std::uint32_t index) noexcept {
          ++lane) {
       LaneRef<C> const ref = context.memory.lane(index, lane);
       if constexpr (C::has_levels) {  // whoever needs the room earlier takes it: make_way()
-        if ((context.sequences[index].step + lane) % 16 == 0) {
+        int const used = ceil_div(ref.lane->slots, context.geometry().slots_per_block);
+        bool const look = (context.sequences[index].step + lane) % 16 == 0;
+        if (look || ref.lane->blocks > used + 1) {
           context.memory.shrink_rows(ref, ref.lane->slots);
+        }
+        if (look) {
           shrink_pools(context.memory, ref);
         }
         continue;

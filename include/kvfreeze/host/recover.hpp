@@ -64,14 +64,20 @@ void recover(Context<C>& context, std::uint32_t index, Recovery level, int windo
     LaneJob<C> const job = lane_job(context, index, i);
     LaneRef<C> const& ref = job.ref;
     auto const now = static_cast<std::uint16_t>(job.step());
+    // On the ladder rows come back when they matter: what is left to a recovery is everything.
+    drop_codes_where(ref, job.step(), [](std::uint32_t) { return true; });
     auto const since = [&](std::uint32_t granule) {
-      return static_cast<int>(
-          static_cast<std::uint16_t>(now - ref.tile(granule).changed[granule % tile_granules]));
+      if constexpr (C::has_levels) {
+        return 0;
+      } else {
+        return static_cast<int>(
+            static_cast<std::uint16_t>(now - ref.tile(granule).changed[granule % tile_granules]));
+      }
     };
-    if (level >= Recovery::full) {
-      drop_codes_where(ref, job.step(), [](std::uint32_t) { return true; });
-    }
     force_where(ref, [&](std::uint32_t granule) {
+      if constexpr (C::has_levels) {
+        return true;
+      }
       switch (level) {
         case Recovery::soft:
           // SR: sleeps of more than one period; without timers, absences of more than one.
