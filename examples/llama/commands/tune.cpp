@@ -37,7 +37,7 @@ struct Scored {
 };
 
 constexpr char const* ladder_knobs =
-    "none=0.005,0.01,0.02,0.04,0.08;two=0.05,0.1,0.2,0.4;four=0.3,0.5,0.7,0.9;stay=1,2,4,8,16;"
+    "none=0.005,0.01,0.02,0.04,0.08;first=0.1,0.2,0.3,0.5,0.8;second=0.8,0.9,1;stay=1,2,4,8,16;"
     "period=1,4,16;window=16,32,64";
 constexpr char const* recall_knobs =
     "missed-mass=0.01,0.02,0.04,0.06,0.1,0.15;stay=1,2,4,8,16;hold=0.25,0.5,1;window=16,32,64";

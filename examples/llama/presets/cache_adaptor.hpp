@@ -85,14 +85,14 @@ bool set_field(D& scheduler, std::string_view name, double value) {
   if constexpr (requires { scheduler.none = 0.0F; }) {
     if (name == "none" || name == "missed-mass") return set(scheduler.none);
   }
-  if constexpr (requires { scheduler.two = 0.0F; }) {
-    if (name == "two") return set(scheduler.two);
+  if constexpr (requires { scheduler.first = 0.0F; }) {
+    if (name == "first") return set(scheduler.first);
   }
-  if constexpr (requires { scheduler.four = 0.0F; }) {
-    if (name == "four") return set(scheduler.four);
+  if constexpr (requires { scheduler.second = 0.0F; }) {
+    if (name == "second") return set(scheduler.second);
   }
-  if constexpr (requires { scheduler.eight = 0.0F; }) {
-    if (name == "eight") return set(scheduler.eight);
+  if constexpr (requires { scheduler.third = 0.0F; }) {
+    if (name == "third") return set(scheduler.third);
   }
   if constexpr (requires { scheduler.stay = 1; }) {
     if (name == "stay") return set(scheduler.stay);
@@ -132,7 +132,7 @@ void turn(D& scheduler, Knob const& knob) {
   }
   std::string known;
   for (std::string_view const name :
-       {"missed-mass", "none", "two", "four", "eight", "stay", "period", "hold", "softness",
+       {"missed-mass", "none", "first", "second", "third", "stay", "period", "hold", "softness",
         "dense-rows", "quantile", "history"}) {
     D probe{};
     known += set_field(probe, name, 1.0) ? ", " + std::string(name) : "";
@@ -156,9 +156,9 @@ struct CacheBuilder<kvfreeze::KvFreezeCache<L, S, D, T, R>> {
     for (Knob const& knob : settings.knobs) {
       turn(scheduler, knob);
     }
-    if constexpr (requires { scheduler.eight = scheduler.four; }) {
+    if constexpr (requires { scheduler.third = scheduler.second; }) {
       // Presets without that level need not say that its threshold is not below the one before.
-      scheduler.eight = std::max(scheduler.eight, scheduler.four);
+      scheduler.third = std::max(scheduler.third, scheduler.second);
     }
     return std::make_unique<CacheAdaptor<Cache>>(settings.shape, settings.limits, S{}, scheduler);
   }

@@ -125,10 +125,10 @@ void move_code(LaneRef<C> const& ref, std::size_t level, std::uint32_t from,
     int const row = static_cast<int>(to) * C::page + i;
     for (int head = 0; head < g.heads_per_lane; ++head) {
       CodeRows const residuals = residual_rows(ref, level, head);
-      std::memcpy(code_row(residuals, row), code_row(residuals, old_row), p.residual_bytes);
+      copy_codes(code_row(residuals, row), code_row(residuals, old_row), p.residual_bytes);
       CodeRows const values = value_rows(ref, level, head);
       CodeRows const scales = scale_rows(ref, level, head);
-      std::memcpy(code_row(values, row), code_row(values, old_row), p.value_bytes);
+      copy_codes(code_row(values, row), code_row(values, old_row), p.value_bytes);
       std::memcpy(code_row(scales, row), code_row(scales, old_row), sizeof(BFloat16));
     }
   }

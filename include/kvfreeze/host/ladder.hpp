@@ -77,21 +77,15 @@ LadderCuts<C> find_cuts(LaneJob<C> const& job, LadderRuns<C> const& runs,
   cuts.least[0] = mass_threshold(runs.all(), frozen, lane.least[0]);
   std::uint32_t* const rows = job.scratch->scores();
   LogHistogram alive;
-  std::uint64_t total = 0;
-  std::uint64_t above = 0;
   for (LogitRun const& run : runs.run) {
     int const count = list_at_least(run.masses, run.states, run.rows,
                                     std::max(cuts.least[0], 1U), rows);
     for (int i = 0; i < count; ++i) {
       rows[i] = run.masses[rows[i]];
-      above += rows[i];
     }
     alive.add(rows, nullptr, static_cast<std::size_t>(count));
-    for (int i = 0; i < run.rows; ++i) {
-      total += run.masses[i];
-    }
   }
-  std::uint64_t const below = total - above;
+  std::uint64_t const below = sum_below(runs.all(), cuts.least[0]);
   for (std::size_t level = 0; level < C::levels; ++level) {
     std::uint64_t const epsilon = to_mass(std::max(rungs.compact[level], rungs.frozen));
     Mass cut = cuts.least[level];

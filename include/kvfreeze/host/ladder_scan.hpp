@@ -5,6 +5,7 @@
 /// by their digest, compact ones by their codes, exact ones by their keys.
 
 #include <kvfreeze/host/code_pools.hpp>
+#include <kvfreeze/host/kernels/gather.hpp>
 #include <kvfreeze/host/kernels/known_weights.hpp>
 #include <kvfreeze/host/kernels/mass_threshold.hpp>
 #include <kvfreeze/host/kernels/masses.hpp>
@@ -13,6 +14,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <span>
 
 namespace kvfreeze::host {
@@ -46,28 +48,42 @@ void scan_digests(LaneJob<C> const& job) noexcept {
   constexpr int rows = C::Digest::group_rows;
   std::uint8_t const* const states = scratch.states();
   FoldedQueries const folded = scratch.folded(g);
-  for (int group = 0; group < ref.lane->groups; ++group) {
-    if constexpr (C::sleeps) {  // sleepers cost nothing
-      constexpr auto asleep = static_cast<std::uint8_t>(Fidelity::asleep);
+  auto const is_needed = [&](int group) {  // sleepers cost nothing
+    if constexpr (C::sleeps) {
       std::uint8_t const* const first = states + group * C::tail_granules;
-      if (std::all_of(first, first + C::tail_granules, [](std::uint8_t state) {
-            return (state & GranuleState::fidelity_mask) == asleep ||
-                   (state & GranuleState::fidelity_mask) == 0;
-          })) {
-        continue;
+      return std::any_of(first, first + C::tail_granules, [](std::uint8_t state) {
+        Fidelity const f = GranuleState::fidelity(state);
+        return f == Fidelity::frozen || f == Fidelity::compact;
+      });
+    } else {
+      return true;
+    }
+  };
+  auto const query = [&](int head) {
+    return DigestQuery{scratch.query() + static_cast<std::ptrdiff_t>(head) * g.group * dim, g.group,
+                       dim};
+  };
+  if constexpr (C::refines) {  // first all the folding, then all the scanning: a tenth faster
+    for (int i = 0; i < ref.lane->groups * g.heads_per_lane; ++i) {
+      int const group = i / g.heads_per_lane;
+      int const head = i % g.heads_per_lane;
+      if (is_needed(group)) {
+        C::Digest::fold(query(head), ref.digest(group, head), folded, i);
       }
     }
+  }
+  for (int group = 0; group < ref.lane->groups; ++group) {
+    if (!is_needed(group)) {
+      continue;
+    }
     for (int head = 0; head < g.heads_per_lane; ++head) {
-      std::ptrdiff_t const first = static_cast<std::ptrdiff_t>(head) * g.group;
-      DigestQuery const query{scratch.query() + first * dim, g.group, dim};
-      float* const logits =
-          scratch.logits() + first * stride + static_cast<std::ptrdiff_t>(group) * rows;
+      float* const logits = scratch.logits() + static_cast<std::ptrdiff_t>(head) * g.group * stride +
+                            static_cast<std::ptrdiff_t>(group) * rows;
       if constexpr (C::refines) {
-        int const index = group * g.heads_per_lane + head;
-        C::Digest::fold(query, ref.digest(group, head), folded, index);
-        C::Digest::scan_folded(folded, index, ref.digest(group, head), logits, stride);
+        C::Digest::scan_folded(folded, group * g.heads_per_lane + head, ref.digest(group, head),
+                               logits, stride);
       } else {
-        C::Digest::scan(query, ref.digest(group, head), logits, stride);
+        C::Digest::scan(query(head), ref.digest(group, head), logits, stride);
       }
     }
     ref.lane->touched += g.digest_group_bytes;
@@ -89,17 +105,21 @@ void pool_logits(LaneJob<C> const& job, std::size_t level) noexcept {
   if (!C::refines && ref.lane->pools[level].consecutive) {
     return;  // make_runs() takes them where they are
   }
-  for (int i = 0; i < count; ++i) {
-    auto const row = static_cast<std::uint32_t>(i);
-    rows[i] = ref.code_granule(level, row / C::page) * C::page + row % C::page;
+  if constexpr (C::page == 1) {
+    for (int i = 0; i < count; i += block_rows) {
+      std::memcpy(rows + i, &ref.code_granule(level, static_cast<std::uint32_t>(i)),
+                  static_cast<std::size_t>(std::min(block_rows, count - i)) * sizeof *rows);
+    }
+  } else {
+    for (int i = 0; i < count; ++i) {
+      auto const row = static_cast<std::uint32_t>(i);
+      rows[i] = ref.code_granule(level, row / C::page) * C::page + row % C::page;
+    }
   }
   for (int head = 0; head < g.heads_per_lane; ++head) {
     for (int h = head * g.group; h < (head + 1) * g.group; ++h) {
-      float const* const from = scratch.logits() + h * stride;
-      float* const to = scratch.section_logits(1 + level) + h * stride;
-      for (int i = 0; i < count; ++i) {
-        to[i] = from[rows[i]];
-      }
+      gather_floats(scratch.logits() + h * stride, rows, count,
+                    scratch.section_logits(1 + level) + h * stride);
     }
     with_level<C>(level, [&](auto, auto, auto residual) {
       if constexpr (residual() > 0) {

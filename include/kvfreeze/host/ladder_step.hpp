@@ -347,10 +347,8 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
     risers = fit_risers(job, limit_risers(job, step, list_risers(job, step)));
     visit = false;
   }
-  std::uint64_t missed = 0;
-  for (int i = 0; i < step.runs.run[0].rows; ++i) {
-    missed += step.runs.run[0].masses[i];
-  }
+  std::uint64_t missed =
+      sum_below(std::span<LogitRun const>(step.runs.run.data(), 1), std::numeric_limits<Mass>::max());
   for (int i = 0; i < risers; ++i) {
     std::uint32_t const granule = scratch.slots()[i];
     missed -= std::min<std::uint64_t>(missed, step.runs.run[0].masses[granule]);

@@ -15,9 +15,9 @@ namespace kvfreeze {
 /// @brief The fidelity ladder: every row is held as well as the current query needs it.
 ///
 /// Before each attention a lane's rows are ranked by estimated mass. Those whose masses sum to at
-/// most `none` stay frozen, the next are attended through their codes, the rest exactly: with two
-/// levels of CompactRows, up to `two` through the coarse one, up to `four` through the fine one. A
-/// row rises at once and sinks when it was not needed at its level for `stay` steps.
+/// most `none` stay frozen, the next are attended through their codes, those up to `first` at the
+/// coarsest level of the layout's CompactRows, those up to `second` at the next, and the rest
+/// exactly. A row rises at once and sinks when it was not needed at its level for `stay` steps.
 ///
 /// Under a byte cap all lanes share one water level: the ladder's thresholds rise together until
 /// the bytes fit.
@@ -30,10 +30,10 @@ template <bool Sleeps = false>
 struct LadderScheduler {
   static constexpr bool sleeps = Sleeps;
 
-  float none = 0.02F;   ///< ε₀: mass that is not attended, in [0, 1]
-  float two = 0.05F;    ///< ε of the first compact level, in [none, 1]; none: no row at it
-  float four = 0.30F;   ///< ε of the second, in [two, 1]
-  float eight = 1.0F;   ///< ε of the third, in [four, 1]; 1: nothing that may freeze is exact
+  float none = 0.02F;    ///< ε₀: mass that is not attended, in [0, 1]
+  float first = 0.30F;   ///< ε of the first compact level, in [none, 1]; `none`: no row at it
+  float second = 1.0F;   ///< ε of the second, in [first, 1]; 1: nothing that may freeze is exact
+  float third = 1.0F;    ///< ε of the third, in [second, 1]
   int stay = 4;         ///< steps that a row keeps its level unneeded, in [1, 2^15]
   int every = 4;        ///< a lane's rows sink every so many steps, in [1, 1024]
   float hold = 0.5F;    ///< share of a level's least mass at which a row of it is still needed
@@ -67,7 +67,7 @@ struct LadderScheduler {
       float const x = epsilon * lift;
       return x < 1.0F ? x : 1.0F;
     };
-    return {raised(none), {raised(two), raised(four), raised(eight)}};
+    return {raised(none), {raised(first), raised(second), raised(third)}};
   }
 
   KVFREEZE_HD constexpr int sleep(int detections) const noexcept {
@@ -79,9 +79,9 @@ struct LadderScheduler {
   /// @throws InvalidArgument if a field is out of its range or the thresholds do not ascend
   void validate() const {
     detail::require_range("LadderScheduler::none", none, 0, 1);
-    detail::require_range("LadderScheduler::two", two, none, 1);
-    detail::require_range("LadderScheduler::four", four, two, 1);
-    detail::require_range("LadderScheduler::eight", eight, four, 1);
+    detail::require_range("LadderScheduler::first", first, none, 1);
+    detail::require_range("LadderScheduler::second", second, first, 1);
+    detail::require_range("LadderScheduler::third", third, second, 1);
     detail::require_range("LadderScheduler::stay", stay, 1, 1 << 15);
     detail::require_range("LadderScheduler::every", every, 1, 1024);
     detail::require_range("LadderScheduler::hold", hold, 0, 1);

@@ -3,6 +3,7 @@
 #include <kvfreeze/host/kernels/isa.hpp>
 
 #include <cstddef>
+#include <cstring>
 
 namespace kvfreeze::host::inline KVFREEZE_ISA {
 
@@ -17,5 +18,13 @@ struct CodeRows {
            static_cast<std::size_t>(i % 16) * row_bytes;
   }
 };
+
+/// Copies bytes that are a multiple of 16, without the call that a copy of unknown size is.
+[[gnu::always_inline]] inline void copy_codes(std::byte* to, std::byte const* from,
+                                              std::size_t bytes) noexcept {
+  for (std::size_t i = 0; i < bytes; i += 16) {
+    std::memcpy(to + i, from + i, 16);
+  }
+}
 
 }  // namespace kvfreeze::host::inline KVFREEZE_ISA

@@ -193,6 +193,17 @@ inline std::uint32_t mass_threshold(std::span<LogitRun const> runs, Mass epsilon
              : std::numeric_limits<std::uint32_t>::max();
 }
 
+/// @brief Sum of the masses below a threshold, over all runs. O(rows).
+/// @param runs only rows and masses are looked at; masses below 2^31
+inline std::uint64_t sum_below(std::span<LogitRun const> runs, std::uint32_t threshold) noexcept {
+  if (threshold == 0) {
+    return 0;
+  }
+  auto const highest = static_cast<std::uint32_t>(kernels::largest_mass);
+  auto const bound = static_cast<std::int32_t>(std::min(threshold - 1, highest));
+  return kernels::sums_up_to<1>(runs, {bound})[0];
+}
+
 /// @brief Lists, in ascending order, the rows that take part and whose mass is at least
 /// `threshold`; returns how many.
 /// @param masses [rows], below 2^31
