@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace llama {
 
@@ -36,22 +37,21 @@ std::vector<Choice> retrieval_choices(std::string_view presets) {
   return choices;
 }
 
-std::vector<Choice> size_choices(Engine& engine, std::vector<Choice> choices, int context,
-                                 int prompt_tokens) {
-  for (Choice& choice : choices) {
-    choice.context = context;
-    choice.cap_tokens = prompt_tokens;
+Examination examine(Engine& engine, int length, std::vector<Trial> trials,
+                    std::vector<Choice> choices, int context) {
+  Examination result{length, 0, std::move(trials), std::move(choices)};
+  int needed = 0;
+  for (Trial const& trial : result.trials) {
+    auto const tokens = static_cast<int>(trial.prompt.size());
+    result.prompt_tokens = std::max(result.prompt_tokens, tokens);
+    needed = std::max(needed, tokens + trial.answer_tokens);
+  }
+  for (Choice& choice : result.choices) {
+    choice.context = context > 0 ? context : needed;
+    choice.cap_tokens = result.prompt_tokens;
     static_cast<void>(engine.make_run(choice));
   }
-  return choices;
-}
-
-int longest_prompt(std::span<Trial const> trials) {
-  std::size_t longest = 0;
-  for (Trial const& trial : trials) {
-    longest = std::max(longest, trial.prompt.size());
-  }
-  return static_cast<int>(longest);
+  return result;
 }
 
 TrialResults answer_trials(Engine& engine, Choice const& choice, std::span<Trial const> trials,

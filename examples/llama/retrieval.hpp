@@ -27,15 +27,20 @@ struct TrialResults {
 /// @brief The caches of a retrieval command, the plain one first.
 std::vector<Choice> retrieval_choices(std::string_view presets);
 
-/// @brief The same for texts of one length: a cap that is a fraction is one of the longest prompt.
-/// @param context the most tokens that the caches take
-/// @throws UserError, kvfreeze::InvalidArgument or kvfreeze::CapacityError if one of them cannot be
-/// made: before the long work
-std::vector<Choice> size_choices(Engine& engine, std::vector<Choice> choices, int context,
-                                 int prompt_tokens);
+/// Questions about texts of one length, and the caches that are asked.
+struct Examination {
+  int length = 0;
+  int prompt_tokens = 0;  ///< of the longest prompt
+  std::vector<Trial> trials;
+  std::vector<Choice> choices;
+};
 
-/// @brief Tokens of the longest prompt.
-int longest_prompt(std::span<Trial const> trials);
+/// @brief Puts them together. A cap that is a fraction becomes one of the longest prompt.
+/// @param context the most tokens that the caches take; 0: what prompts and answers need
+/// @throws UserError, kvfreeze::InvalidArgument or kvfreeze::CapacityError if a cache cannot be
+/// made: before the long work
+Examination examine(Engine& engine, int length, std::vector<Trial> trials,
+                    std::vector<Choice> choices, int context);
 
 /// @brief Asks one cache all questions, greedily. What a prompt has in common with the one before
 /// it is read once, by caches that can go back.

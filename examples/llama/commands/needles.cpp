@@ -173,12 +173,7 @@ void needles(NeedlesOptions const& options) {
     throw UserError("--offset " + std::to_string(o.offset) + " is past the end of the text");
   }
 
-  std::size_t const kinds = (o.ask == "all" ? 0 : depths.size()) + (o.ask == "each" ? 0U : 1U);
-  double const all = static_cast<double>(kinds * choices.size()) * o.trials *
-                     std::accumulate(lengths.begin(), lengths.end(), 0.0);
-  double done = 0.0;
-  std::vector<Json> objects;
-  Progress progress("needles");
+  std::vector<Examination> exams;
   for (int const length : lengths) {
     Sentences sentences(engine.tokenizer(), std::string_view(text).substr(o.offset));
     std::mt19937 random(static_cast<std::mt19937::result_type>(o.seed));
@@ -186,14 +181,21 @@ void needles(NeedlesOptions const& options) {
     for (int i = 0; i < o.trials; ++i) {
       texts.push_back(make_text(engine.tokenizer(), sentences, length, depths, random));
     }
-    std::vector<Trial> const trials = make_trials(engine.tokenizer(), o, texts);
-    int const context = sized ? length + slack : o.common.context;
-    int const prompt_tokens = longest_prompt(trials);
-    std::vector<Choice> const sized_choices = size_choices(engine, choices, context, prompt_tokens);
+    exams.push_back(examine(engine, length, make_trials(engine.tokenizer(), o, texts), choices,
+                            sized ? 0 : o.common.context));
+  }
+
+  std::size_t const kinds = (o.ask == "all" ? 0 : depths.size()) + (o.ask == "each" ? 0U : 1U);
+  double const all = static_cast<double>(kinds * choices.size()) * o.trials *
+                     std::accumulate(lengths.begin(), lengths.end(), 0.0);
+  double done = 0.0;
+  std::vector<Json> objects;
+  Progress progress("needles");
+  for (Examination const& exam : exams) {
     std::vector<TrialResults> results;
-    for (Choice const& choice : sized_choices) {
-      results.push_back(answer_trials(engine, choice, trials, [&] {
-        done += length;
+    for (Choice const& choice : exam.choices) {
+      results.push_back(answer_trials(engine, choice, exam.trials, [&] {
+        done += exam.length;
         progress.show(done / all);
       }));
     }
@@ -211,11 +213,11 @@ void needles(NeedlesOptions const& options) {
     for (std::string const& head : result_heads()) {
       table[0].push_back(head);
     }
-    int const wanted = count_wanted(trials);
-    for (std::size_t i = 0; i < choices.size(); ++i) {
+    int const wanted = count_wanted(exam.trials);
+    for (std::size_t i = 0; i < results.size(); ++i) {
       std::vector<std::string> row{results[i].label};
       for (std::size_t kind = 0; kind < kinds; ++kind) {
-        row.push_back(right_of(trials, results[i], kind, kinds));
+        row.push_back(right_of(exam.trials, results[i], kind, kinds));
       }
       for (std::string const& column : result_columns(results[i], results[0], wanted)) {
         row.push_back(column);
@@ -223,18 +225,18 @@ void needles(NeedlesOptions const& options) {
       table.push_back(row);
       Json json;
       json.put("command", "needles");
-      engine.put_settings(json, sized_choices[i]);
+      engine.put_settings(json, exam.choices[i]);
       json.put("text", o.text);
       json.put("offset_bytes", o.offset);
-      json.put("length", length);
-      json.put("prompt_tokens", prompt_tokens);
+      json.put("length", exam.length);
+      json.put("prompt_tokens", exam.prompt_tokens);
       json.put("trials", o.trials);
       json.put("depths_percent", depths);
       json.put("ask", o.ask);
       put_results(json, results[i], results[0], wanted);
       objects.push_back(json);
     }
-    std::printf("%zu needles in prose of %d tokens\n\n", depths.size(), prompt_tokens);
+    std::printf("%zu needles in prose of %d tokens\n\n", depths.size(), exam.prompt_tokens);
     print_table(table);
     std::printf("\n");
   }

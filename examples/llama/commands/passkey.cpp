@@ -104,21 +104,22 @@ void passkey(PasskeyOptions const& options) {
                     std::to_string(o.common.context));
   }
   Engine engine(o.common);
+  std::vector<Examination> exams;
+  for (int const length : lengths) {
+    exams.push_back(examine(engine, length, make_trials(engine, o, depths, length), choices,
+                            sized ? 0 : o.common.context));
+  }
   std::size_t const per_cache = depths.size() * static_cast<std::size_t>(o.keys);
   double const all = static_cast<double>(per_cache * choices.size()) *
                      static_cast<double>(std::accumulate(lengths.begin(), lengths.end(), 0));
   double done = 0.0;
   std::vector<Json> objects;
   Progress progress("passkey");
-  for (int const length : lengths) {
-    std::vector<Trial> const trials = make_trials(engine, o, depths, length);
-    int const context = sized ? length + 2 * answer_tokens : o.common.context;
-    int const prompt_tokens = longest_prompt(trials);
-    std::vector<Choice> const sized_choices = size_choices(engine, choices, context, prompt_tokens);
+  for (Examination const& exam : exams) {
     std::vector<TrialResults> results;
-    for (Choice const& choice : sized_choices) {
-      results.push_back(answer_trials(engine, choice, trials, [&] {
-        done += length;
+    for (Choice const& choice : exam.choices) {
+      results.push_back(answer_trials(engine, choice, exam.trials, [&] {
+        done += exam.length;
         progress.show(done / all);
       }));
     }
@@ -130,19 +131,19 @@ void passkey(PasskeyOptions const& options) {
     for (std::string const& head : result_heads()) {
       table[0].push_back(head);
     }
-    for (std::size_t i = 0; i < choices.size(); ++i) {
+    for (std::size_t i = 0; i < results.size(); ++i) {
       table.push_back(table_row(results[i], results[0], o.keys));
       Json json;
       json.put("command", "passkey");
-      engine.put_settings(json, sized_choices[i]);
-      json.put("prompt_tokens", prompt_tokens);
+      engine.put_settings(json, exam.choices[i]);
+      json.put("prompt_tokens", exam.prompt_tokens);
       json.put("generated_tokens", answer_tokens);
       json.put("keys_per_depth", o.keys);
       json.put("depths_percent", depths);
-      put_results(json, results[i], results[0], static_cast<int>(trials.size()));
+      put_results(json, results[i], results[0], static_cast<int>(exam.trials.size()));
       objects.push_back(json);
     }
-    std::printf("keys found in texts of %d tokens\n\n", prompt_tokens);
+    std::printf("keys found in texts of %d tokens\n\n", exam.prompt_tokens);
     print_table(table);
     std::printf("\n");
   }
