@@ -4,8 +4,8 @@
 
 using namespace kvfreeze;
 
-TEST_CASE("cache laws: KvFreeze", "[laws][cache]") {
-  laws::cache<presets::KvFreeze<>>({.scheduler = {.missed_mass = 0.1F, .dense_rows = 0}});
+TEST_CASE("cache laws: ExactRecall", "[laws][cache]") {
+  laws::cache<presets::ExactRecall<>>({.scheduler = {.missed_mass = 0.1F, .dense_rows = 0}});
 }
 
 TEST_CASE("cache laws: AsrKfEgr", "[laws][cache]") {

@@ -20,8 +20,8 @@ void faults(laws::Settings<Cache> const& settings = {}) {
 
 }  // namespace
 
-TEST_CASE("every fault is survived: KvFreeze", "[laws][cache][faults]") {
-  faults<presets::KvFreeze<Half, Tier>>(
+TEST_CASE("every fault is survived: ExactRecall", "[laws][cache][faults]") {
+  faults<presets::ExactRecall<Half, Tier>>(
       {.scheduler = {.missed_mass = 0.1F, .stay = 2, .dense_rows = 0}});
 }
 

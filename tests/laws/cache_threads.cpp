@@ -14,8 +14,8 @@ void threads(laws::Settings<Cache> const& settings = {}) {
 
 }  // namespace
 
-TEST_CASE("threads decide nothing: KvFreeze", "[laws][cache][threads]") {
-  threads<presets::KvFreeze<>>({.scheduler = {.missed_mass = 0.1F, .stay = 2, .dense_rows = 0}});
+TEST_CASE("threads decide nothing: ExactRecall", "[laws][cache][threads]") {
+  threads<presets::ExactRecall<>>({.scheduler = {.missed_mass = 0.1F, .stay = 2, .dense_rows = 0}});
 }
 
 TEST_CASE("threads decide nothing: AsrKfEgr", "[laws][cache][threads]") {

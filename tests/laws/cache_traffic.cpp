@@ -10,8 +10,8 @@ using Tier = Statistics<HostTier>;
 
 }  // namespace
 
-TEST_CASE("traffic is bounded: KvFreeze", "[laws][cache][traffic]") {
-  laws::traffic_is_bounded<presets::KvFreeze<Half, Tier>>(
+TEST_CASE("traffic is bounded: ExactRecall", "[laws][cache][traffic]") {
+  laws::traffic_is_bounded<presets::ExactRecall<Half, Tier>>(
       {.scheduler = {.missed_mass = 0.05F, .stay = 1, .dense_rows = 0}});
 }
 
@@ -26,7 +26,7 @@ TEST_CASE("traffic is bounded: granules of 4, layer lanes", "[laws][cache][traff
 }
 
 TEST_CASE("what was thawed stays", "[laws][cache][traffic]") {
-  laws::what_was_thawed_stays<presets::KvFreeze<>>(
+  laws::what_was_thawed_stays<presets::ExactRecall<>>(
       {.scheduler = {.missed_mass = 0.1F, .stay = 5, .dense_rows = 0}}, 5);
   laws::what_was_thawed_stays<KvFreezeCache<Layout<Half>, EmaMassScorer<BoxDigest<>>,
                                             MassLadderScheduler<true>, HostTier, NeverTrigger>>(
@@ -56,7 +56,7 @@ constexpr Shape one_lane{
 // Rows 0..127 point along axis 1 or 2; queries along axis 0 let all of them freeze, then one along
 // axis 1 wants the first half, of which the budget pays for ten.
 TEST_CASE("what did not fit is first in line", "[laws][cache][traffic]") {
-  using Cache = presets::KvFreeze<float>;
+  using Cache = presets::ExactRecall<float>;
   Limits limits;
   limits.max_tokens = 512;
   limits.sinks = 0;

@@ -5,12 +5,12 @@
 using namespace kvfreeze;
 using kvfreeze_test::random_operations;
 
-TEST_CASE("random operations: KvFreeze", "[property]") {
-  random_operations<presets::KvFreeze<>>({.missed_mass = 0.05F, .stay = 3, .dense_rows = 0});
+TEST_CASE("random operations: ExactRecall", "[property]") {
+  random_operations<presets::ExactRecall<>>({.missed_mass = 0.05F, .stay = 3, .dense_rows = 0});
 }
 
-TEST_CASE("random operations: KvFreeze as it comes", "[property]") {
-  random_operations<presets::KvFreeze<>>();
+TEST_CASE("random operations: ExactRecall as it comes", "[property]") {
+  random_operations<presets::ExactRecall<>>();
 }
 
 TEST_CASE("random operations: AsrKfEgr", "[property]") {

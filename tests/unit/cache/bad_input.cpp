@@ -18,7 +18,7 @@ namespace {
 
 constexpr Shape shape{.layers = 2, .query_heads = 4, .kv_heads = 2, .head_dim = 16};
 
-using Cache = presets::KvFreeze<>;
+using Cache = presets::ExactRecall<>;
 
 /// Everything that a caller can see of a cache.
 template <class AnyCache>
@@ -109,7 +109,7 @@ TEST_CASE("policies out of range", "[cache][bad input]") {
                            [] { presets::AsrKfEgr<>(shape, {}, {}, {.softness = 0.0F}); });
 }
 
-TEMPLATE_TEST_CASE("the least cap is said, and works", "[cache][bad input]", presets::KvFreeze<>,
+TEMPLATE_TEST_CASE("the least cap is said, and works", "[cache][bad input]", presets::ExactRecall<>,
                    presets::AsrKfEgr<float>, presets::AsrKfEgrEager<BFloat16>,
                    presets::StreamingLlm<>) {
   Limits limits;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr Shape shape{.layers = 2, .query_heads = 4, .kv_heads = 2, .head_dim = 16};
 
-using Cache = presets::KvFreeze<>;
+using Cache = presets::ExactRecall<>;
 
 Limits tight_limits() {
   Limits limits;

@@ -51,13 +51,15 @@ void check(int bits, int dim, int heads) {
       low = std::min(low, keys[static_cast<std::size_t>(r * dim + c)]);
       high = std::max(high, keys[static_cast<std::size_t>(r * dim + c)]);
     }
-    // Half a step, and what the minimum's and the step's rounding to Half can add.
-    float const step = (high - low) / static_cast<float>(1 << bits);
-    float const tolerance =
-        step * 0.5F + std::fabs(low) * 0x1p-11F + (high - low) * 0x1p-10F + 1e-6F;
+    // Half a step, and what the origin's and the step's rounding to Half can add. The least and the
+    // largest key are levels themselves.
+    float const step = (high - low) / static_cast<float>((1 << bits) - 1);
+    float const rounding =
+        std::fabs(low - 0.5F * step) * 0x1p-11F + (high - low) * 0x1p-10F + 1e-6F;
     for (int r = 0; r < rows; ++r) {
       auto const i = static_cast<std::size_t>(r * dim + c);
-      REQUIRE(std::fabs(decoded[i] - keys[i]) <= tolerance);
+      bool const is_level = keys[i] == low || keys[i] == high;
+      REQUIRE(std::fabs(decoded[i] - keys[i]) <= rounding + (is_level ? 0.0F : 0.5F * step));
     }
   }
   auto const q = noise(static_cast<std::size_t>(heads * dim), 17, 0.4F);

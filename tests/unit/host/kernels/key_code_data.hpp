@@ -9,8 +9,9 @@
 #include <cstdint>
 #include <vector>
 
-/// Keys of one group in KeyCodes<Bits>, and their codes one by one.
-template <int Bits>
+/// Keys of one group in KeyCodes<Bits>, and their codes one by one; with Total > Bits as the screen
+/// of NestedKeyCodes<Bits, Total>.
+template <int Bits, int Total = Bits>
 struct CodedGroup {
   int dim;
   std::vector<float> keys;
@@ -25,9 +26,10 @@ struct CodedGroup {
       keys[i + 3] = 1.5F;  // a constant one
     }
     group.resize(kvfreeze::KeyCodes<Bits>::bytes(dim));
-    kvfreeze::KeyCodes<Bits>::encode(keys.data(), dim, group.data());
-    auto const* const scales = reinterpret_cast<kvfreeze::Half const*>(
+    auto* const scales = reinterpret_cast<kvfreeze::Half*>(
         group.data() + static_cast<std::ptrdiff_t>(8 * Bits * dim));
+    kvfreeze::host::encode_key_codes<Bits, Total>(keys.data(), 64, dim, group.data(), scales,
+                                                  scales + dim);
     minima.assign(scales, scales + dim);
     steps.assign(scales + dim, scales + 2 * dim);
     codes.resize(keys.size());

@@ -30,7 +30,7 @@ int residual_of(std::byte const* row, int channel) {
 template <int Screen, int Residual>
 void check_encoding(int dim) {
   CAPTURE(Screen, Residual, dim);
-  CodedGroup<Screen> const coded(dim, static_cast<unsigned>(dim), 0.7F);
+  CodedGroup<Screen, Screen + Residual> const coded(dim, static_cast<unsigned>(dim), 0.7F);
   std::size_t const bytes = host::residual_bytes<Residual>(dim);
   CHECK(bytes == static_cast<std::size_t>((dim + 63) / 64 * 8 * Residual));
   std::vector<std::byte> row(bytes + 16);
@@ -56,7 +56,7 @@ void check_encoding(int dim) {
       REQUIRE(residual_of<Residual>(row.data(), c) == expected);
     }
   }
-  // Where there are such codes: the steps are the same, so the nested codes are too.
+  // Where there are such codes: levels are the same, so the nested codes are too.
   if constexpr (Screen == Residual) {
     CodedGroup<Screen + Residual> const full(dim, static_cast<unsigned>(dim), 0.7F);
     for (int r = 0; r < 64; ++r) {
@@ -158,7 +158,7 @@ TEST_CASE("Residuals correct the logits of rows of any group") {
 TEST_CASE("A screen and its residual estimate as the full code does") {
   int const dim = 64;
   auto const q = normal_numbers(dim, 21, 0.4F);
-  CodedGroup<2> const screen(dim, 4);
+  CodedGroup<2, 4> const screen(dim, 4);
   CodedGroup<4> const full(dim, 4);
   FoldedMemory folded(1, 1, dim);
   host::fold_queries(q.data(), 1, dim, screen.minima.data(), screen.steps.data(), folded.view, 0);
