@@ -72,7 +72,8 @@ class AttentionCache {
 /// A named composition of policies.
 struct Preset {
   std::string_view name;
-  bool lossless;  ///< a frozen row comes back as it was
+  bool lossless;   ///< after a Full Reset attention is the plain cache's
+  bool goes_back;  ///< keeps every row, so that it can forget the newest and go on
   std::string_view description;
   std::unique_ptr<AttentionCache> (*make)(CacheSettings const&);
 };

@@ -37,7 +37,9 @@ Run Engine::make_run(Choice const& choice) {
   return make_run(choice.preset->make(settings(choice)));
 }
 
-Run Engine::make_run(std::unique_ptr<AttentionCache> cache) { return {decoder_, std::move(cache)}; }
+Run Engine::make_run(std::unique_ptr<AttentionCache> cache) {
+  return {decoder_, std::move(cache), options_.prefill_chunk};
+}
 
 Run Engine::make_plain_run(std::optional<int> context) {
   CacheSettings plain = settings(find_preset("Plain"));

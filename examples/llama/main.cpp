@@ -60,6 +60,11 @@ void add_common(CLI::App& app, llama::CommonOptions& o) {
   app.add_option("--context", o.context, "the most tokens that the cache takes")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
+  app.add_option(
+         "--prefill-chunk", o.prefill_chunk,
+         "tokens of a prefill step; its rows are exact, so that a low cap wants a small one")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
   app.add_option("--threads", o.threads, "threads of the model")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();

@@ -2,6 +2,7 @@
 
 #include "caches.hpp"
 #include "model.hpp"
+#include "run.hpp"
 #include "sampler.hpp"
 
 #include <cstddef>
@@ -24,6 +25,7 @@ struct CommonOptions {
   WeightType weights = WeightType::file;
   int context = 2048;
   int threads = 1;
+  int prefill_chunk = Run::default_prefill_chunk;
   std::string json;
 };
 

@@ -60,7 +60,7 @@ TrialResults answer_trials(Engine& engine, Choice const& choice, std::span<Trial
   Run run = is_plain ? engine.make_plain_run(choice.context) : engine.make_run(choice);
   TrialResults results{.label = is_plain ? "plain" : choice.label, .right = {}, .summary = {}};
   for (Trial const& trial : trials) {
-    std::string const said = answer(engine.tokenizer(), run, trial, choice.preset->lossless);
+    std::string const said = answer(engine.tokenizer(), run, trial, choice.preset->goes_back);
     results.right.push_back(static_cast<int>(std::count_if(
         trial.wanted.begin(), trial.wanted.end(),
         [&](std::string const& wanted) { return said.find(wanted) != std::string::npos; })));

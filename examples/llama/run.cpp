@@ -8,8 +8,8 @@
 
 namespace llama {
 
-Run::Run(Decoder& decoder, std::unique_ptr<AttentionCache> cache)
-    : decoder_(&decoder), cache_(std::move(cache)) {}
+Run::Run(Decoder& decoder, std::unique_ptr<AttentionCache> cache, int prefill_chunk)
+    : decoder_(&decoder), cache_(std::move(cache)), prefill_chunk_(prefill_chunk) {}
 
 kvfreeze::StepReport Run::step(int token) { return feed({&token, 1}, StepKind::decode); }
 
@@ -49,7 +49,7 @@ void Run::read(std::span<int const> text, bool keep_common) {
   auto const common = static_cast<int>(end - tokens_.begin());
   // The last token is always fed: its logits are wanted.
   int const kept =
-      std::min(common, static_cast<int>(text.size()) - 1) / prefill_chunk * prefill_chunk;
+      std::min(common, static_cast<int>(text.size()) - 1) / prefill_chunk_ * prefill_chunk_;
   if (keep_common && kept > 0) {
     truncate(kept);
     prefill(text.subspan(static_cast<std::size_t>(kept)));
@@ -66,7 +66,7 @@ void Run::cut(int length) {
 
 void Run::feed_chunks(std::span<int const> tokens, StepKind kind) {
   while (!tokens.empty()) {
-    std::size_t const count = std::min<std::size_t>(prefill_chunk, tokens.size());
+    std::size_t const count = std::min(static_cast<std::size_t>(prefill_chunk_), tokens.size());
     feed(tokens.first(count), kind);
     tokens = tokens.subspan(count);
   }

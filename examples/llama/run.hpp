@@ -13,10 +13,11 @@ namespace llama {
 /// @brief One text on its way through one cache, and what was measured on the way.
 class Run {
  public:
-  /// Tokens of a prefill step.
-  static constexpr int prefill_chunk = 256;
+  static constexpr int default_prefill_chunk = 256;
 
-  Run(Decoder& decoder, std::unique_ptr<AttentionCache> cache);
+  /// @param prefill_chunk tokens of a prefill step
+  Run(Decoder& decoder, std::unique_ptr<AttentionCache> cache,
+      int prefill_chunk = default_prefill_chunk);
 
   /// @brief Appends tokens in chunks. Triggers see no logits here.
   void prefill(std::span<int const> tokens) { feed_chunks(tokens, StepKind::prefill); }
@@ -47,6 +48,8 @@ class Run {
   /// @brief From now on no logits reach the triggers, so that none can ask for a rewind.
   void quieten_triggers() { triggers_see_logits_ = false; }
 
+  [[nodiscard]] int prefill_chunk() const { return prefill_chunk_; }
+
   /// @brief For the token after the last one.
   [[nodiscard]] std::span<float const> logits() const { return logits_; }
 
@@ -66,6 +69,7 @@ class Run {
   std::vector<int> tokens_;
   std::vector<float> logits_;
   std::vector<Step> steps_;
+  int prefill_chunk_;
   int accounted_ = 0;  // length of the text that the steps so far add up to
   bool triggers_see_logits_ = true;
 };

@@ -80,7 +80,7 @@ void fill(std::vector<Contestant>& contestants, std::vector<int> const& tokens, 
           std::function<void(int)> const& done) {
   int have = static_cast<int>(contestants.front().run.tokens().size());
   while (have < depth) {
-    int const count = std::min(Run::prefill_chunk, depth - have);
+    int const count = std::min(contestants.front().run.prefill_chunk(), depth - have);
     for (Contestant& c : contestants) {
       c.run.prefill(std::span(tokens).subspan(static_cast<std::size_t>(have),
                                               static_cast<std::size_t>(count)));

@@ -132,7 +132,7 @@ bool check(CheckOptions const& options) {
   {
     o.common.weights = WeightType::f32;
     Engine engine(o.common);
-    Preset const plain_float{"Plain, 32-bit rows", true, "", &make_plain_float};
+    Preset const plain_float{"Plain, 32-bit rows", true, true, "", &make_plain_float};
     Distance const distance = compare_with_ggml(engine, plain_float, o);
     findings.push_back({"32-bit weights and rows: largest difference of a logit from ggml's",
                         format_small(distance.largest_difference),

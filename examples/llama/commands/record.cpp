@@ -46,9 +46,9 @@ void record(RecordOptions const& options) {
   RecordingCache const& recorded = *cache;
   Run run = engine.make_run(std::move(cache));
   Progress progress("record");
-  for (std::size_t at = 0; at < rows; at += Run::prefill_chunk) {
-    run.prefill(
-        std::span(tokens).subspan(at, std::min<std::size_t>(Run::prefill_chunk, rows - at)));
+  auto const chunk = static_cast<std::size_t>(run.prefill_chunk());
+  for (std::size_t at = 0; at < rows; at += chunk) {
+    run.prefill(std::span(tokens).subspan(at, std::min(chunk, rows - at)));
     progress.show(static_cast<double>(at) / static_cast<double>(rows));
   }
   progress.finish();

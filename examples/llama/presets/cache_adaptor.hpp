@@ -6,7 +6,6 @@
 #include "../user_error.hpp"
 #include "../watch.hpp"
 
-#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <memory>
