@@ -37,7 +37,7 @@ int main() {
   constexpr int dim = 64;
   constexpr int heads = 4;  // query heads
   constexpr int kv_heads = 2;
-  kvfreeze::presets::KvFreeze<float> cache(
+  kvfreeze::presets::ExactRecall<float> cache(
       {.layers = 1, .query_heads = heads, .kv_heads = kv_heads, .head_dim = dim},
       {.max_tokens = 2048});
   auto const sequence = cache.open();

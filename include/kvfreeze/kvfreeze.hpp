@@ -12,6 +12,7 @@
 #include <kvfreeze/host/compact.hpp>
 #include <kvfreeze/host/digest_scan.hpp>
 #include <kvfreeze/host/entropy.hpp>
+#include <kvfreeze/host/merge.hpp>
 #include <kvfreeze/host/top_k.hpp>
 #include <kvfreeze/host/top_p.hpp>
 #include <kvfreeze/kv_freeze_cache.hpp>

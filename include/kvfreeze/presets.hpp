@@ -26,12 +26,12 @@
 namespace kvfreeze::presets {
 
 /// Ours, the fidelity ladder: every row's 2-bit key code is asked by the current query, before
-/// attention; what matters is attended through keys of 6 and values of 4 or 8 bits. One water level
-/// for all lanes meets the byte cap.
+/// attention; what matters is attended through keys of 4 or 6 and values of 2, 4 or 8 bits. One
+/// water level for all lanes meets the byte cap.
 template <Element T = Half, TierPolicy Tier = HostTier>
 using KvFreeze =
     KvFreezeCache<Layout<T, 1, Grouping::kv_head,
-                         CompactRows<CompactLevel<6, 4>, CompactLevel<6, 8>>>,
+                         CompactRows<CompactLevel<4, 2>, CompactLevel<6, 4>, CompactLevel<6, 8>>>,
                   InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<>, Tier,
                   MissedMassTrigger>;
 

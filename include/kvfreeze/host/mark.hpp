@@ -59,9 +59,14 @@ template <class C>
 std::uint8_t* load_states(LaneJob<C> const& job) noexcept {
   std::uint8_t* const states = job.scratch->states();
   int const granules = job.ref.granules();
-  for (int first = 0; first < granules; first += tile_granules) {
+  int first = 0;
+  for (; first + tile_granules <= granules; first += tile_granules) {
     std::memcpy(states + first, job.ref.tile(static_cast<std::uint32_t>(first)).state.data(),
-                static_cast<std::size_t>(std::min(tile_granules, granules - first)));
+                tile_granules);
+  }
+  if (first < granules) {
+    std::memcpy(states + first, job.ref.tile(static_cast<std::uint32_t>(first)).state.data(),
+                static_cast<std::size_t>(granules - first));
   }
   return states;
 }

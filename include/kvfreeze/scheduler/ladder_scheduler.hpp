@@ -31,9 +31,9 @@ struct LadderScheduler {
   static constexpr bool sleeps = Sleeps;
 
   float none = 0.02F;    ///< ε₀: mass that is not attended, in [0, 1]
-  float first = 0.30F;   ///< ε of the first compact level, in [none, 1]; `none`: no row at it
-  float second = 1.0F;   ///< ε of the second, in [first, 1]; 1: nothing that may freeze is exact
-  float third = 1.0F;    ///< ε of the third, in [second, 1]
+  float first = 0.05F;   ///< ε of the first compact level, in [none, 1]; `none`: no row at it
+  float second = 0.30F;  ///< ε of the second, in [first, 1]
+  float third = 1.0F;    ///< ε of the third, in [second, 1]; 1: nothing that may freeze is exact
   int stay = 4;         ///< steps that a row keeps its level unneeded, in [1, 2^15]
   int every = 4;        ///< a lane's rows sink every so many steps, in [1, 1024]
   float hold = 0.5F;    ///< share of a level's least mass at which a row of it is still needed

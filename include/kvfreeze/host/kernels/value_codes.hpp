@@ -101,16 +101,32 @@ template <int Bits>
   }
 }
 
+/// Threshold below each code, for lookups by four bits.
+template <int Bits>
+constexpr std::array<float, 16> threshold_table() noexcept {
+  std::array<float, 16> out{};
+  for (std::size_t i = 1; i < std::size_t{1} << Bits; ++i) {
+    out[i] = ValueLevels<Bits>::thresholds[i - 1];
+  }
+  return out;
+}
+
+template <int Bits>
+inline constexpr std::array<float, 16> thresholds_below = threshold_table<Bits>();
+
 /// The codes of numbers in units of the scale.
 template <int Bits>
 I32x16 nearest_code(F32x16 x) noexcept {
   if constexpr (Bits == 8) {
     return rounded(max(min(x, splat(127.0F)), splat(-127.0F)));
   } else {
+    // A search by halves: the threshold below code c decides whether the code is c or more.
+    F32x16 const below = load(thresholds_below<Bits>.data());
     I32x16 code = splat(0);
-    std::int32_t above = 0;
-    for (float const threshold : ValueLevels<Bits>::thresholds) {
-      code = select(less(splat(threshold), x), splat(++above), code);
+    KVFREEZE_UNROLL
+    for (int bit = (1 << Bits) / 2; bit > 0; bit /= 2) {
+      I32x16 const higher = either(code, splat(bit));
+      code = select(less(lookup(below, higher), x), higher, code);
     }
     return code;
   }

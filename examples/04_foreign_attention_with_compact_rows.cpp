@@ -1,0 +1,78 @@
+// A kernel that knows only exact rows, beside rows that the cache holds as codes: partial() attends
+// to those, merge() joins the two.
+#include <kvfreeze/kvfreeze.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+/// One head over `rows` keys and values of `dim` floats; returns the log-sum-exp.
+float foreign_attention(float const* q, float const* k, float const* v, int rows, int dim,
+                        float* out) {
+  std::vector<float> weight(static_cast<std::size_t>(rows));
+  float largest = -INFINITY;
+  for (int i = 0; i < rows; ++i) {
+    float dot = 0.0F;
+    for (int d = 0; d < dim; ++d) {
+      dot += q[d] * k[i * dim + d];
+    }
+    weight[static_cast<std::size_t>(i)] = dot / std::sqrt(static_cast<float>(dim));
+    largest = std::max(largest, weight[static_cast<std::size_t>(i)]);
+  }
+  float sum = 0.0F;
+  std::fill(out, out + dim, 0.0F);
+  for (int i = 0; i < rows; ++i) {
+    float const w = std::exp(weight[static_cast<std::size_t>(i)] - largest);
+    sum += w;
+    for (int d = 0; d < dim; ++d) {
+      out[d] += w * v[i * dim + d];
+    }
+  }
+  std::for_each(out, out + dim, [sum](float& x) { x /= sum; });
+  return largest + std::log(sum);
+}
+
+int main() {
+  constexpr int dim = 64;
+  constexpr int heads = 4;  // query heads
+  constexpr int kv_heads = 2;
+  kvfreeze::presets::KvFreeze<float> cache(
+      {.layers = 1, .query_heads = heads, .kv_heads = kv_heads, .head_dim = dim},
+      {.max_tokens = 2048});
+  auto const sequence = cache.open();
+
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  std::vector<float> q(heads * dim), k(kv_heads * dim), v(kv_heads * dim), out(heads * dim);
+  std::vector<float> codes_out(heads * dim), codes_lse(heads);
+  std::vector<float> lse(heads), lane_k(2048 * dim), lane_v(2048 * dim);
+  std::vector<std::int32_t> positions(2048);
+  kvfreeze::StepReport report;
+  for (int token = 0; token < 1200; ++token) {
+    for (auto* x : {&q, &k, &v}) {
+      std::generate(x->begin(), x->end(), [&] { return 2.0F * normal(random); });
+    }
+    // [compact rows]
+    cache.append(sequence, 0, k, v);
+    cache.recall(sequence, 0, q);  // what this query needs is here now
+    for (int lane = 0; lane < kv_heads; ++lane) {
+      int const rows = cache.gather(sequence, 0, lane, lane_k, lane_v, positions);
+      for (int h = 2 * lane; h < 2 * lane + 2; ++h) {
+        lse[static_cast<std::size_t>(h)] = foreign_attention(
+            q.data() + h * dim, lane_k.data(), lane_v.data(), rows, dim, out.data() + h * dim);
+      }
+    }
+    cache.partial(sequence, 0, q, codes_out, codes_lse);
+    kvfreeze::host::merge(out, lse, codes_out, codes_lse, out, lse);  // out is complete now
+    cache.observe(sequence, 0, q, lse);
+    report = cache.advance(sequence);
+    // [/compact rows]
+  }
+  std::printf("%d tokens: %llu rows exact and %llu compact of %llu, %.2f %% of the mass missed\n",
+              report.length, static_cast<unsigned long long>(report.rows.exact),
+              static_cast<unsigned long long>(report.rows.compact),
+              static_cast<unsigned long long>(report.rows.total()),
+              100.0 * static_cast<double>(report.missed_mass));
+}
