@@ -23,10 +23,9 @@ void add_common(CLI::App& app, llama::CommonOptions& o) {
   app.add_option("--model", o.model, "GGUF file of a Llama-architecture model")
       ->envname("KVFREEZE_MODEL")
       ->required();
-  app.add_option(
-         "--preset", o.preset,
-         "cache (see --list-presets), with settings of its own as in KvFreeze:resident=0.2; "
-         "score, passkey, needles and bench take several: A,B:window=64;C")
+  app.add_option("--preset", o.preset,
+                 "cache (--list-presets) with its own settings, KvFreeze:resident=0.2,stay=8; "
+                 "or several, A;B:window=64")
       ->capture_default_str();
   auto* const fraction =
       app.add_option("--resident", o.resident,
