@@ -44,7 +44,10 @@ void score_piece(std::vector<int> const& piece, int from, Run& plain,
   }
   for (std::size_t at = start; at < tokens.size(); ++at) {
     bool const last = at + 1 == tokens.size();
-    for (Candidate& candidate : candidates) {
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      // The turn begins with another one each time: what ran before leaves the caches of the
+      // processor warmer or colder.
+      Candidate& candidate = candidates[(at + i) % candidates.size()];
       candidate.predictions.push_back(
           compare_logits(plain.logits(), candidate.run.logits(), tokens[at]));
       if (!last) {
