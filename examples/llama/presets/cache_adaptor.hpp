@@ -114,6 +114,9 @@ bool set_field(D& scheduler, std::string_view name, double value) {
   if constexpr (requires { scheduler.dense_rows = 1; }) {
     if (name == "dense-rows") return set(scheduler.dense_rows);
   }
+  if constexpr (requires { scheduler.dense = true; }) {
+    if (name == "dense") return set(scheduler.dense);
+  }
   if constexpr (requires { scheduler.quantile = 0.0F; }) {
     if (name == "quantile") return set(scheduler.quantile);
   }
@@ -132,7 +135,7 @@ void turn(D& scheduler, Knob const& knob) {
   std::string known;
   for (std::string_view const name :
        {"missed-mass", "none", "first", "second", "third", "stay", "period", "hold", "softness",
-        "dense-rows", "quantile", "history"}) {
+        "dense-rows", "dense", "quantile", "history"}) {
     D probe{};
     known += set_field(probe, name, 1.0) ? ", " + std::string(name) : "";
   }

@@ -189,9 +189,6 @@ LadderRuns<C> scan_lane(LaneJob<C> const& job) noexcept {
   scan_digests(job);
   for (std::size_t level = 0; level < C::levels; ++level) {
     pool_logits(job, level);
-    job.ref.lane->touched +=
-        static_cast<std::size_t>(job.ref.lane->pools[level].slots) * job.geometry().pools[level].block_bytes /
-        static_cast<std::size_t>(job.geometry().slots_per_block);
   }
   LadderRuns<C> const runs = make_runs(job);  // lists the exact rows: after the pools' own lists
   exact_section(job, runs.list);

@@ -54,6 +54,29 @@ void sink_guarded(LaneJob<C> const& job, LadderStep<C>& step, int stay) {
   }
 }
 
+/// @brief Looks whether the ladder would pay for a lane that is all exact: every group of rows.
+///
+/// What it would hold is known from one ranking; what that costs, from the kernels' benchmarks
+/// (benchmarks/host, head_dim 64, three heads), of which only the ratios matter: nanoseconds for a
+/// ranked, a compact and an exact row, and for the lane itself, a few risers included.
+template <class C>
+void look_at_cost(LaneJob<C> const& job, LaneFacts const& facts) noexcept {
+  constexpr float ranked = 1.3F;
+  constexpr float compact = 5.0F;
+  constexpr float exact = 7.0F;
+  constexpr float lane = 6500.0F;
+  std::array<float, 512> highest;
+  LadderStep<C> step = rank_rows(job, facts, false, highest.data());
+  LadderSize<C> const size = ladder_wish(job, step, facts);
+  auto const rows = static_cast<float>(facts.granules);
+  float sum = lane / static_cast<float>(C::page) + ranked * rows +
+              exact * static_cast<float>(size.exact);
+  for (int const granules : size.compact) {
+    sum += compact * static_cast<float>(granules);
+  }
+  job.lane().ladder_cost = sum / (exact * rows);
+}
+
 /// @brief Raises the cuts until what they ask for fits the lane's aim.
 template <class C>
 void meet_aim(LaneJob<C> const& job, LadderStep<C>& step, LaneFacts facts) noexcept {
@@ -213,6 +236,18 @@ OnlineSoftmax head_state(LaneJob<C> const& job, int head) noexcept {
           job.scratch->out() + first * g.shape.head_dim};
 }
 
+/// Counts the bytes that attention read: exact rows, and pools.
+template <class C>
+void count_attended(LaneJob<C> const& job) noexcept {
+  LaneRef<C> const& ref = job.ref;
+  Geometry const& g = job.geometry();
+  ref.lane->touched += static_cast<std::size_t>(ref.lane->exact) * g.granule_bytes();
+  for (std::size_t level = 0; level < C::levels; ++level) {
+    ref.lane->touched += static_cast<std::size_t>(ref.lane->pools[level].slots) *
+                         g.pools[level].block_bytes / static_cast<std::size_t>(g.slots_per_block);
+  }
+}
+
 /// Attention over granules that were just loaded, K and V of each one after the other.
 template <class C>
 void attend_loaded(LaneJob<C> const& job, std::byte const* granules, int count,
@@ -311,9 +346,14 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
   }
   note_cosine(job);
   wake_due(ref, job.step());
-  LaneFacts const facts = lane_facts(job);
-  bool const everything = scheduler.recall(facts).kind == Selection::Kind::all;
+  LaneFacts facts = lane_facts(job);
+  bool everything = scheduler.recall(facts).kind == Selection::Kind::all;
   auto const open = ref.open_range();
+  if (everything && open.low < open.high && lane.rows % C::Digest::group_rows == 0) {
+    look_at_cost(job, facts);
+    facts = lane_facts(job);
+    everything = scheduler.recall(facts).kind == Selection::Kind::all;
+  }
   if (lane.exact == ref.granules() && (everything || open.low >= open.high)) {
     if (out != nullptr) {
       attend_lane(job, out);
@@ -375,8 +415,7 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
                   scratch.query() + first, state);
       state.finish(out + first, nullptr);
     }
-    lane.touched += static_cast<std::size_t>(lane.exact * C::page) * 2U *
-                    static_cast<std::size_t>(g.row_elements) * g.element_bytes;
+    count_attended(job);
   }
   sleep_ladder(job, step);
   // Over its aim the lane keeps nothing that it does not need.
@@ -472,6 +511,7 @@ void step_uniform(LaneJob<C> const& job, float const* q, float* out) {
       attend_pools(job, runs, state, head);
       state.finish(out + first, nullptr);
     }
+    count_attended(job);
   }
   lane.ready = lane.rows;
 }
@@ -502,10 +542,15 @@ void settle_chunk(LaneJob<C> const& job, int tokens, Query&& query) {
   if constexpr (C::uniform) {
     code_all(job);
   } else {
-    LaneFacts const facts = lane_facts(job);
+    LaneFacts facts = lane_facts(job);
     auto const open = ref.open_range();
-    if (job.context->scheduler.recall(facts).kind == Selection::Kind::all ||
-        open.low >= open.high) {
+    if (open.low >= open.high) {
+      return;
+    }
+    load_queries(job, query(tokens - 1));
+    look_at_cost(job, facts);
+    facts = lane_facts(job);
+    if (job.context->scheduler.recall(facts).kind == Selection::Kind::all) {
       return;
     }
     auto const before = static_cast<std::uint16_t>(job.step() - 1U);

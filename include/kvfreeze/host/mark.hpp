@@ -30,6 +30,7 @@ LaneFacts lane_facts(LaneJob<C> const& job) noexcept {
   if constexpr (!C::in_place) {
     facts.allowed = allowed_granules(ref, ref.lane->budget, ref.lane->rows);
   }
+  facts.ladder_cost = ref.lane->ladder_cost;
   facts.water_level = job.sequence->water_level;
   facts.step = job.step();
   return facts;

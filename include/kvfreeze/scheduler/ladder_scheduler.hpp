@@ -38,7 +38,7 @@ struct LadderScheduler {
   int every = 4;        ///< a lane's rows sink every so many steps, in [1, 1024]
   float hold = 0.5F;    ///< share of a level's least mass at which a row of it is still needed
   float softness = 0.0F;  ///< k of ⌊√c/k⌋: periods asleep; 0: never; else in [2^-8, 2^16]
-  int dense_rows = 576;   ///< shorter lanes keep all: a scan would cost more than it saves
+  bool dense = true;      ///< where no byte cap says otherwise, keep all while that is faster
 
   KVFREEZE_HD constexpr float base_level() const noexcept { return none; }
 
@@ -46,9 +46,9 @@ struct LadderScheduler {
 
   KVFREEZE_HD constexpr int period() const noexcept { return every; }
 
-  /// Is the lane short, and does the cap leave it alone?
+  /// Is it faster to attend to everything, and does the cap leave room for it?
   KVFREEZE_HD constexpr bool is_dense(LaneFacts const& lane) const noexcept {
-    return lane.granules * lane.page_tokens < dense_rows && lane.granules < lane.allowed;
+    return dense && lane.ladder_cost >= 1.0F && lane.granules < lane.allowed;
   }
 
   KVFREEZE_HD constexpr Selection recall(LaneFacts const& lane) const noexcept {
@@ -85,7 +85,6 @@ struct LadderScheduler {
     detail::require_range("LadderScheduler::stay", stay, 1, 1 << 15);
     detail::require_range("LadderScheduler::every", every, 1, 1024);
     detail::require_range("LadderScheduler::hold", hold, 0, 1);
-    detail::require_range("LadderScheduler::dense_rows", dense_rows, 0, 1 << 24);
     if (!Sleeps && softness != 0.0F) {
       detail::require_range("LadderScheduler<false>::softness", softness, 0, 0);
     }

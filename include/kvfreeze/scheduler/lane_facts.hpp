@@ -16,6 +16,9 @@ struct LaneFacts {
   /// Granules that the byte cap lets the lane hold exact; the maximum where there is no cap.
   std::int32_t allowed = std::numeric_limits<std::int32_t>::max();
   float water_level = 0.0F;  ///< the epsilon that meets the byte cap; 0 where the cap is slack
+  /// Time that ranking and attending to some takes, relative to attending to all exactly: the
+  /// backend's estimate from the lane's own masses when it looked last. 1 before it did.
+  float ladder_cost = 1.0F;
   std::uint32_t step = 0;
 };
 
