@@ -61,6 +61,9 @@ class KvFreezeCache {
                          Scheduler scheduler = {}, Tier tier = Tier(), Trigger trigger = {})
       : context_{host::Memory<C>(shape, limits, validated(scorer)), scorer, validated(scheduler),
                  std::move(tier), validated(trigger)} {
+    if constexpr (C::has_levels) {
+      host::check_rungs(scheduler.rungs(LaneFacts{}), C::levels);
+    }
     std::size_t const least = host::least_bytes(context_, limits.max_tokens);
     if (!C::in_place && limits.resident_bytes < least) {
       throw CapacityError("Limits::resident_bytes is " + std::to_string(limits.resident_bytes) +

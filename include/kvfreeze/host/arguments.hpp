@@ -2,6 +2,7 @@
 
 #include <kvfreeze/host/geometry.hpp>
 #include <kvfreeze/host/kernels/convert.hpp>
+#include <kvfreeze/scheduler/rungs.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -109,6 +110,20 @@ inline void check_queries(Geometry const& g, char const* call, int layer, std::s
                           std::to_string(wanted));
   }
   check_finite(call, "q", q, std::numeric_limits<float>::max());
+}
+
+/// @throws InvalidArgument if the ladder's thresholds do not ascend over `levels` compact levels
+inline void check_rungs(Rungs const& rungs, int levels) {
+  float before = rungs.frozen;
+  for (int i = 0; i < levels; ++i) {
+    float const here = rungs.compact[static_cast<std::size_t>(i)];
+    if (!(here >= before)) {
+      throw InvalidArgument("the ladder's thresholds must ascend: that of compact level " +
+                            std::to_string(i + 1) + " is " + std::to_string(here) +
+                            ", below the one before, " + std::to_string(before));
+    }
+    before = here;
+  }
 }
 
 /// @throws InvalidArgument if partial()'s results do not fit its queries

@@ -396,18 +396,26 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
   lane.missed = static_cast<float>(missed) * mass_unit;
   take_out_risers(job, step, risers);
 
-  if (out != nullptr) {
-    for (int head = 0; head < g.heads_per_lane; ++head) {
-      attend_ranked(job, step, highest.data(), head_state(job, head), head);
-    }
+  bool const all_here = lane.exact == ref.granules();
+  if (out != nullptr && all_here) {
+    attend_lane(job, out);  // bit for bit what a cache without a ladder computes
+  }
+  for (int head = 0; out != nullptr && !all_here && head < g.heads_per_lane; ++head) {
+    attend_ranked(job, step, highest.data(), head_state(job, head), head);
   }
   raise(job, risers, [&](std::byte const* rows, std::uint32_t const*, int count) {
     for (int head = 0; out != nullptr && head < g.heads_per_lane; ++head) {
       attend_loaded(job, rows, count, head_state(job, head), head);
     }
   });
-  if (out != nullptr) {
-    RowList const list = list_rows(job, false);
+  if (out != nullptr && !all_here) {
+    // Rows of single granules lie as they did, those that rose behind them. Larger granules are
+    // listed anew, which may put a lane that is complete now in order.
+    RowList list{nullptr, lane.slots};
+    if constexpr (C::page > 1) {
+      list = list_rows(job, false);
+      visit = visit && lane.exact < ref.granules();
+    }
     for (int head = 0; head < g.heads_per_lane; ++head) {
       std::ptrdiff_t const first = static_cast<std::ptrdiff_t>(head) * g.group * dim;
       OnlineSoftmax const state = head_state(job, head);

@@ -31,9 +31,9 @@ struct LadderScheduler {
   static constexpr bool sleeps = Sleeps;
 
   float none = 0.02F;    ///< ε₀: mass that is not attended, in [0, 1]
-  float first = 0.05F;   ///< ε of the first compact level, in [none, 1]; `none`: no row at it
-  float second = 0.30F;  ///< ε of the second, in [first, 1]
-  float third = 1.0F;    ///< ε of the third, in [second, 1]; 1: nothing that may freeze is exact
+  float first = 0.05F;   ///< ε of the first compact level, in [0, 1], not below `none`
+  float second = 0.30F;  ///< ε of the second, if the layout has it, not below `first`
+  float third = 1.0F;    ///< ε of the third, likewise; 1: nothing that may freeze is exact
   int stay = 4;         ///< steps that a row keeps its level unneeded, in [1, 2^15]
   int every = 4;        ///< a lane's rows sink every so many steps, in [1, 1024]
   float hold = 0.5F;    ///< share of a level's least mass at which a row of it is still needed
@@ -76,12 +76,13 @@ struct LadderScheduler {
                : detail::floor_sqrt_over(static_cast<std::uint32_t>(detections), softness);
   }
 
-  /// @throws InvalidArgument if a field is out of its range or the thresholds do not ascend
+  /// @throws InvalidArgument if a field is out of its range. That the thresholds of the layout's
+  /// levels ascend is the cache's to check.
   void validate() const {
     detail::require_range("LadderScheduler::none", none, 0, 1);
-    detail::require_range("LadderScheduler::first", first, none, 1);
-    detail::require_range("LadderScheduler::second", second, first, 1);
-    detail::require_range("LadderScheduler::third", third, second, 1);
+    detail::require_range("LadderScheduler::first", first, 0, 1);
+    detail::require_range("LadderScheduler::second", second, 0, 1);
+    detail::require_range("LadderScheduler::third", third, 0, 1);
     detail::require_range("LadderScheduler::stay", stay, 1, 1 << 15);
     detail::require_range("LadderScheduler::every", every, 1, 1024);
     detail::require_range("LadderScheduler::hold", hold, 0, 1);
