@@ -48,6 +48,8 @@ void scan_digests(LaneJob<C> const& job) noexcept {
   constexpr int rows = C::Digest::group_rows;
   std::uint8_t const* const states = scratch.states();
   FoldedQueries const folded = scratch.folded(g);
+  std::size_t const group_bytes =
+      g.digest_group_bytes / static_cast<std::size_t>(g.heads_per_lane);
   auto const is_needed = [&](int group) {  // sleepers cost nothing
     if constexpr (C::sleeps) {
       std::uint8_t const* const first = states + group * C::tail_granules;
@@ -63,30 +65,25 @@ void scan_digests(LaneJob<C> const& job) noexcept {
     return DigestQuery{scratch.query() + static_cast<std::ptrdiff_t>(head) * g.group * dim, g.group,
                        dim};
   };
-  if constexpr (C::refines) {  // first all the folding, then all the scanning: a tenth faster
-    for (int i = 0; i < ref.lane->groups * g.heads_per_lane; ++i) {
-      int const group = i / g.heads_per_lane;
-      int const head = i % g.heads_per_lane;
-      if (is_needed(group)) {
-        C::Digest::fold(query(head), ref.digest(group, head), folded, i);
-      }
-    }
-  }
-  for (int group = 0; group < ref.lane->groups; ++group) {
+  int const entries = ref.lane->groups * g.heads_per_lane;
+  for (int i = 0; i < entries; ++i) {
+    // Pages are small and hardware stops at their ends: two groups ahead are asked for.
+    prefetch_bytes(ref.digest(0, 0) + static_cast<std::size_t>(i + 2) * group_bytes, group_bytes);
+    int const group = i / g.heads_per_lane;
+    int const head = i % g.heads_per_lane;
     if (!is_needed(group)) {
       continue;
     }
-    for (int head = 0; head < g.heads_per_lane; ++head) {
-      float* const logits = scratch.logits() + static_cast<std::ptrdiff_t>(head) * g.group * stride +
-                            static_cast<std::ptrdiff_t>(group) * rows;
-      if constexpr (C::refines) {
-        C::Digest::scan_folded(folded, group * g.heads_per_lane + head, ref.digest(group, head),
-                               logits, stride);
-      } else {
-        C::Digest::scan(query(head), ref.digest(group, head), logits, stride);
-      }
+    std::byte const* const digest = ref.digest(group, head);
+    float* const logits = scratch.logits() + static_cast<std::ptrdiff_t>(head) * g.group * stride +
+                          static_cast<std::ptrdiff_t>(group) * rows;
+    if constexpr (C::refines) {
+      C::Digest::fold(query(head), digest, folded, i);
+      C::Digest::scan_folded(folded, i, digest, logits, stride);
+    } else {
+      C::Digest::scan(query(head), digest, logits, stride);
     }
-    ref.lane->touched += g.digest_group_bytes;
+    ref.lane->touched += group_bytes;
   }
 }
 
@@ -102,11 +99,16 @@ void pool_logits(LaneJob<C> const& job, std::size_t level) noexcept {
   std::uint32_t* const groups = scratch.slots();
   int const count = ref.lane->pools[level].slots * C::page;
   scratch.commit_sections(count);
-  if (!C::refines && ref.lane->pools[level].consecutive) {
+  if (lies_in_place(ref, level)) {
     return;  // make_runs() takes them where they are
   }
   if constexpr (C::page == 1) {
     for (int i = 0; i < count; i += block_rows) {
+      prefetch_bytes(reinterpret_cast<std::byte const*>(
+                         &ref.code_granule(level, static_cast<std::uint32_t>(i + 8 * block_rows))),
+                     64);
+      prefetch_bytes(code_row(residual_rows(ref, level, 0), i + 2 * block_rows),
+                     static_cast<std::size_t>(block_rows) * g.pools[level].residual_bytes);
       std::memcpy(rows + i, &ref.code_granule(level, static_cast<std::uint32_t>(i)),
                   static_cast<std::size_t>(std::min(block_rows, count - i)) * sizeof *rows);
     }
@@ -173,7 +175,7 @@ LadderRuns<C> make_runs(LaneJob<C> const& job) noexcept {
     int const rows = pool.slots * C::page;
     runs.run[LadderRuns<C>::pools + level] = {scratch.section_logits(1 + level), scratch.stride(),
                                               rows, nullptr, scratch.section_masses(1 + level)};
-    if (!C::refines && pool.consecutive) {
+    if (lies_in_place(ref, level)) {
       runs.run[LadderRuns<C>::pools + level].logits =
           scratch.logits() + static_cast<std::ptrdiff_t>(pool.first) * C::page;
     }
@@ -192,7 +194,7 @@ LadderRuns<C> scan_lane(LaneJob<C> const& job) noexcept {
   }
   LadderRuns<C> const runs = make_runs(job);  // lists the exact rows: after the pools' own lists
   exact_section(job, runs.list);
-  if constexpr (C::page > 1) {  // rows of granules that are not frozen do not take part
+  if constexpr (C::page > 1 && !C::uniform) {  // only frozen granules' rows take part
     std::uint8_t const* const states = job.scratch->states();
     constexpr auto frozen = static_cast<std::uint8_t>(Fidelity::frozen);
     for (int i = 0; i < runs.run[0].rows / C::page; ++i) {
