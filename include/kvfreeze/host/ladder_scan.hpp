@@ -87,6 +87,13 @@ void scan_digests(LaneJob<C> const& job) noexcept {
   }
 }
 
+/// Are a level's logits those of the digests, side by side? Only where nothing is ranked: ranking
+/// turns the digests' logits into weights while the pools' are still needed.
+template <class C>
+bool lies_in_place(LaneRef<C> const& ref, std::size_t level) noexcept {
+  return C::uniform && !C::refines && ref.lane->pools[level].consecutive;
+}
+
 /// @brief Logits of the rows of a level's pool, into its section: the digest's, refined by the
 /// lower bits that the pool holds.
 template <class C>

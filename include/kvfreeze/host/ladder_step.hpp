@@ -349,7 +349,8 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
   LaneFacts facts = lane_facts(job);
   bool everything = scheduler.recall(facts).kind == Selection::Kind::all;
   auto const open = ref.open_range();
-  if (everything && open.low < open.high && lane.rows % C::Digest::group_rows == 0) {
+  bool const due = lane.rows % C::Digest::group_rows == 0 || std::isinf(lane.ladder_cost);
+  if (everything && open.low < open.high && due) {
     look_at_cost(job, facts);
     facts = lane_facts(job);
     everything = scheduler.recall(facts).kind == Selection::Kind::all;

@@ -118,7 +118,7 @@ struct Lane {
   std::array<Pool, most_levels> pools{};  ///< compact rows by level
   /// Masses from which a row stood above each level at the last step.
   std::array<std::uint32_t, most_levels + 1> least{};
-  float ladder_cost = 1.0F;  ///< as in LaneFacts
+  float ladder_cost = std::numeric_limits<float>::infinity();  ///< as in LaneFacts
   bool refused = false;  ///< the tier refused rows on the fast clock: they stayed exact
   std::array<std::uint32_t, C::sleeps ? wheel_slots : 1> wheel{};  ///< heads of the buckets
   std::array<std::uint32_t, static_cast<std::size_t>(C::tail_granules)> tail{};  ///< slots

@@ -17,8 +17,8 @@ struct LaneFacts {
   std::int32_t allowed = std::numeric_limits<std::int32_t>::max();
   float water_level = 0.0F;  ///< the epsilon that meets the byte cap; 0 where the cap is slack
   /// Time that ranking and attending to some takes, relative to attending to all exactly: the
-  /// backend's estimate from the lane's own masses when it looked last. 1 before it did.
-  float ladder_cost = 1.0F;
+  /// backend's estimate from the lane's own masses when it looked last. Infinite before it did.
+  float ladder_cost = std::numeric_limits<float>::infinity();
   std::uint32_t step = 0;
 };
 

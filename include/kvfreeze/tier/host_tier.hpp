@@ -3,6 +3,7 @@
 #include <kvfreeze/concepts.hpp>
 #include <kvfreeze/detail/describe.hpp>
 #include <kvfreeze/detail/lane_slots.hpp>
+#include <kvfreeze/detail/prefetch.hpp>
 #include <kvfreeze/error.hpp>
 
 #include <cstring>
@@ -66,7 +67,12 @@ class HostTier {
   void load(std::span<LoadRequest const> batch) {
     for (LoadRequest const& request : batch) {
       check(request.key, request.k.size(), request.v.size());
-      if (slots_.find(request.key) == nullptr) {
+      std::byte const* const slot = slots_.find(request.key);
+      if (slot != nullptr) {  // rows lie far apart: all of the batch are under way at once
+        for (std::size_t i = 0; i < 2 * request.k.size(); i += 64) {
+          detail::prefetch(slot + i);
+        }
+      } else {
         throw TierError("kvfreeze: load of a granule that is not stored (" +
                         detail::describe(request.key) + ")");
       }

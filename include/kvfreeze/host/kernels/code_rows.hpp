@@ -1,6 +1,6 @@
 #pragma once
 
-#include <kvfreeze/host/kernels/isa.hpp>
+#include <kvfreeze/host/kernels/simd.hpp>
 
 #include <cstddef>
 #include <cstring>
@@ -18,6 +18,14 @@ struct CodeRows {
            static_cast<std::size_t>(i % 16) * row_bytes;
   }
 };
+
+/// Asks for bytes that will be read soon; addresses that are not there do no harm.
+[[gnu::always_inline]] inline void prefetch_bytes(std::byte const* p, std::size_t bytes) noexcept {
+  for (std::size_t i = 0; i < bytes; i += 64) {
+    prefetch(p + i);
+  }
+  end_prefetch();
+}
 
 /// Copies bytes that are a multiple of 16, without the call that a copy of unknown size is.
 [[gnu::always_inline]] inline void copy_codes(std::byte* to, std::byte const* from,
