@@ -50,11 +50,15 @@ class ReferenceCache {
 
   /// q.k times the model's scale.
   [[nodiscard]] double logit(int layer, int head, int position, float const* q) const {
+    return logit(k(layer, head, position), q);
+  }
+
+  template <kvfreeze::Element E>
+  [[nodiscard]] double logit(E const* key, float const* q) const {
     double const scale = shape_.scale > 0.0F ? shape_.scale : 1.0 / std::sqrt(shape_.head_dim);
     double sum = 0.0;
     for (int d = 0; d < shape_.head_dim; ++d) {
-      sum += static_cast<double>(q[d]) *
-             static_cast<double>(kvfreeze::to_float(k(layer, head, position)[d]));
+      sum += static_cast<double>(q[d]) * static_cast<double>(kvfreeze::to_float(key[d]));
     }
     return sum * scale;
   }

@@ -171,7 +171,8 @@ void raise_compact(LaneJob<C> const& job, std::uint32_t const* granules, int cou
       std::byte const* const k = scratch.loaded() + static_cast<std::size_t>(i) * g.granule_bytes();
       std::uint32_t const granule = granules[done + i];
       auto& state = ref.state(granule);
-      state = static_cast<std::uint8_t>(state & ~GranuleState::carried);
+      ref.lane->forced -= (state & GranuleState::forced) != 0 ? 1U : 0U;
+      state = static_cast<std::uint8_t>(state & ~(GranuleState::forced | GranuleState::carried));
       make_way(job.context->memory, ref, level, 1);
       push_code(job.context->memory, ref, static_cast<std::size_t>(level - 1), granule,
                 reinterpret_cast<typename C::Value const*>(k),

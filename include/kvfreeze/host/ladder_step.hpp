@@ -415,7 +415,6 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
     RowList list{nullptr, lane.slots};
     if constexpr (C::page > 1) {
       list = list_rows(job, false);
-      visit = visit && lane.exact < ref.granules();
     }
     for (int head = 0; head < g.heads_per_lane; ++head) {
       std::ptrdiff_t const first = static_cast<std::ptrdiff_t>(head) * g.group * dim;
@@ -429,7 +428,9 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
   sleep_ladder(job, step);
   // Over its aim the lane keeps nothing that it does not need.
   bool const above = capped && LadderSize<C>::of(ref).bytes(g) > ladder_room(ref, lane.aim);
-  if ((visit || above) && !everything) {
+  // Not where larger granules have just become complete: they may have been put in order.
+  bool const known = C::page == 1 || all_here || lane.exact < ref.granules();
+  if ((visit || above) && known && !everything) {
     sink_guarded(job, step, above ? 1 : scheduler.retain(facts).count);
   }
   lane.ready = lane.rows;
@@ -488,6 +489,39 @@ void code_all(LaneJob<C> const& job) {
   ref.lane->frozen += static_cast<std::uint32_t>(count);
 }
 
+/// @brief Rows of a uniformly quantised lane that a pin, a truncation or the cap left at the wrong
+/// level come back: pinned ones exact, frozen ones through their codes.
+/// @throws TierError whatever the tier throws
+template <class C>
+void return_rows(LaneJob<C> const& job) {
+  LaneRef<C> const& ref = job.ref;
+  Lane<C>& lane = job.lane();
+  auto const is_pinned = [&](std::uint32_t granule) {
+    return (ref.state(granule) & GranuleState::pinned) != 0;
+  };
+  if (!job.sequence->pins.empty()) {
+    drop_codes_where(ref, job.step(), is_pinned);
+  }
+  if (lane.exact + ref.compact() == ref.granules()) {
+    return;
+  }
+  std::uint32_t* const list = job.scratch->slots();
+  for (bool const pinned : {true, false}) {
+    int count = 0;
+    for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(ref.granules()); ++i) {
+      list[count] = i;
+      count += ref.fidelity(i) == Fidelity::frozen && is_pinned(i) == pinned ? 1 : 0;
+    }
+    if (pinned) {
+      make_way(job.context->memory, ref, exact_level<C>, count);
+      thaw_granules(job.context->memory, ref, job.context->tier, *job.scratch, list, count,
+                    job.step());
+    } else {
+      raise_compact(job, list, count, 1, [](std::byte const*, std::uint32_t const*, int) {});
+    }
+  }
+}
+
 /// @brief One token of a uniformly quantised lane: nothing is ranked.
 template <class C>
 void step_uniform(LaneJob<C> const& job, float const* q, float* out) {
@@ -498,6 +532,7 @@ void step_uniform(LaneJob<C> const& job, float const* q, float* out) {
     return;
   }
   note_cosine(job);
+  return_rows(job);
   try {
     code_all(job);
   } catch (TierError const&) {
