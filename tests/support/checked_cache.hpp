@@ -87,7 +87,7 @@ using PlainOf = kvfreeze::KvFreezeCache<
 
 /// @brief What the rounding of queries to 8 bits may change in an output, as a share of the size of
 /// the values.
-inline constexpr double coded_tolerance = 0.15;
+inline constexpr double coded_tolerance = 0.2;
 
 template <class Cache>
 inline constexpr bool keeps_rows = kvfreeze::detail::is_lossless<typename Cache::tier_type>();

@@ -454,6 +454,19 @@ void code_all(LaneJob<C> const& job) {
   std::sort(slots, slots + count, [&](std::uint32_t a, std::uint32_t b) {
     return ref.record(a).granule < ref.record(b).granule;
   });
+  if (ref.lane->transfer_left != unlimited) {  // what it does not pay for stays exact
+    auto left = ref.lane->transfer_left / g.granule_bytes();
+    int kept = 0;
+    for (int i = 0; i < count; ++i) {
+      bool const clean = (ref.state(ref.record(slots[i]).granule) & GranuleState::clean) != 0;
+      if (clean || left > 0) {
+        left -= clean ? 0 : 1;
+        slots[kept++] = slots[i];
+      }
+    }
+    ref.lane->deferred += static_cast<std::uint32_t>(count - kept);
+    count = kept;
+  }
   for (int done = 0; done < count; done += transfer_batch) {
     auto const batch = static_cast<std::size_t>(std::min(count - done, transfer_batch));
     std::size_t dirty = 0;
@@ -469,7 +482,9 @@ void code_all(LaneJob<C> const& job) {
     }
     if (dirty > 0) {
       job.context->tier.store({scratch.stores(), dirty});
-      ref.lane->moved_out += dirty * g.granule_bytes();
+      std::size_t const bytes = dirty * g.granule_bytes();
+      ref.lane->moved_out += bytes;
+      ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
     }
     for (std::size_t i = 0; i < batch; ++i) {
       std::uint32_t const slot = slots[static_cast<std::size_t>(done) + i];
@@ -511,6 +526,12 @@ void return_rows(LaneJob<C> const& job) {
     for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(ref.granules()); ++i) {
       list[count] = i;
       count += ref.fidelity(i) == Fidelity::frozen && is_pinned(i) == pinned ? 1 : 0;
+    }
+    if (lane.transfer_left != unlimited) {
+      auto const affordable = lane.transfer_left / job.geometry().granule_bytes();
+      int const kept = static_cast<int>(std::min(affordable, static_cast<std::size_t>(count)));
+      lane.deferred += static_cast<std::uint32_t>(count - kept);
+      count = kept;
     }
     if (pinned) {
       make_way(job.context->memory, ref, exact_level<C>, count);
