@@ -56,15 +56,15 @@ void sink_guarded(LaneJob<C> const& job, LadderStep<C>& step, int stay) {
 
 /// @brief Looks whether the ladder would pay for a lane that is all exact: every group of rows.
 ///
-/// What it would hold is known from one ranking; what that costs, from the kernels' benchmarks
-/// (benchmarks/host, head_dim 64, three heads), of which only the ratios matter: nanoseconds for a
-/// ranked, a compact and an exact row, and for the lane itself, a few risers included.
+/// What it would hold is known from one ranking; what that costs, from benchmarks/growth
+/// (head_dim 64, three heads, rows from memory), of which only the ratios matter: nanoseconds for a
+/// ranked, a compact and an exact row, and for the lane itself, its risers included.
 template <class C>
 void look_at_cost(LaneJob<C> const& job, LaneFacts const& facts) noexcept {
-  constexpr float ranked = 1.3F;
-  constexpr float compact = 5.0F;
-  constexpr float exact = 7.0F;
-  constexpr float lane = 6500.0F;
+  constexpr float ranked = 2.6F;
+  constexpr float compact = 10.0F;
+  constexpr float exact = 11.8F;
+  constexpr float lane = 17500.0F;
   std::array<float, 512> highest;
   LadderStep<C> step = rank_rows(job, facts, false, highest.data());
   LadderSize<C> const size = ladder_wish(job, step, facts);

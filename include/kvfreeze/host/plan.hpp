@@ -45,6 +45,17 @@ int worst_exact(Geometry const& g, int rows) noexcept {
   return std::min(ceil_div(g.limits.sinks, g.page) + protect, g.granules(rows));
 }
 
+/// Bytes of the codes of a uniformly quantised lane whose unprotected rows all have one.
+template <class C>
+std::size_t uniform_bytes(Geometry const& g, int rows, int exact) noexcept {
+  if constexpr (C::uniform) {
+    int const coded = std::max(g.granules(rows) - exact, 0) + C::tail_granules;
+    return g.pools[0].bytes(ceil_div(coded, g.slots_per_block)) + page_bytes;
+  } else {
+    return 0;
+  }
+}
+
 /// @brief Least bytes that one sequence of `rows` tokens needs, work space included.
 template <class C>
 std::size_t least_bytes(Context<C> const& context, int rows) noexcept {
@@ -53,7 +64,7 @@ std::size_t least_bytes(Context<C> const& context, int rows) noexcept {
   std::size_t least = 0;  // the tail is fullest just before its group is encoded
   for (int r = std::max(rows - std::max(C::Digest::group_rows, 1), 1); r <= rows; ++r) {
     int const granules = C::in_place ? g.granules(r) : least_exact(ref, r);
-    least = std::max(least, lane_bytes<C>(g, granules, r));
+    least = std::max(least, lane_bytes<C>(g, granules, r) + uniform_bytes<C>(g, r, granules));
   }
   return least * static_cast<std::size_t>(g.lanes) + page_bytes + context.memory.fixed_bytes() +
          context.memory.query_bytes() + context.memory.scratch_bytes(g.limits.max_tokens);
@@ -97,8 +108,10 @@ void plan_ladder(Context<C>& context, std::uint32_t index, std::size_t bytes) {
   auto const need = [&](std::uint32_t lane, std::size_t level) {
     LaneRef<C> const ref = context.memory.lane(index, lane);
     std::size_t const demand = ref.lane->demand[level];
+    int const least = least_exact(ref, rows);
     // A quarter more than it needs in one step: rows keep their level for a while.
-    return fixed + block + std::max(demand + demand / 4, g.rows_bytes(least_exact(ref, rows)));
+    return fixed + block + uniform_bytes<C>(g, rows, least) +
+           std::max(demand + demand / 4, g.rows_bytes(least));
   };
   std::size_t level = 0;
   std::size_t total = 0;
