@@ -25,8 +25,9 @@ int main() {
     }
     kvfreeze::StepReport report = cache.advance(sequence, logits);
     if (report.length % 100 == 0) {
-      std::printf("%d tokens: %llu rows exact, %llu frozen, %zu of %zu bytes resident\n",
+      std::printf("%d tokens: %llu rows exact, %llu compact, %llu frozen, %zu of %zu bytes\n",
                   report.length, static_cast<unsigned long long>(report.rows.exact),
+                  static_cast<unsigned long long>(report.rows.compact),
                   static_cast<unsigned long long>(report.rows.frozen), report.ledger.resident(),
                   report.full_bytes);
     }

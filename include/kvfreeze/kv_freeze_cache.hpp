@@ -1,10 +1,12 @@
 #pragma once
 
 #include <kvfreeze/digest/key_codes.hpp>
+#include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/host/arguments.hpp>
 #include <kvfreeze/host/decode.hpp>
 #include <kvfreeze/host/step.hpp>
 #include <kvfreeze/host/view.hpp>
+#include <kvfreeze/scheduler/ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/water_level_scheduler.hpp>
 #include <kvfreeze/scorer/instant_mass_scorer.hpp>
 #include <kvfreeze/tier/host_tier.hpp>
@@ -19,7 +21,8 @@
 
 namespace kvfreeze {
 
-/// @brief A KV cache whose resident part stays small.
+/// @brief A KV cache whose resident part stays small. `KvFreezeCache cache(shape, limits)` is
+/// presets::KvFreeze.
 ///
 /// The engine owns model, sampler and threads; the cache owns K and V. Per layer and token:
 /// `attend()` (or `append()`, `recall()`, an attention of the engine's own over `view()` or
@@ -61,25 +64,8 @@ class KvFreezeCache {
                          Scheduler scheduler = {}, Tier tier = Tier(), Trigger trigger = {})
       : context_{host::Memory<C>(shape, limits, validated(scorer)), scorer, validated(scheduler),
                  std::move(tier), validated(trigger)} {
-    if constexpr (C::has_levels) {
-      host::check_rungs(scheduler.rungs(LaneFacts{}), C::levels);
-    }
-    std::size_t const least = host::least_bytes(context_, limits.max_tokens);
-    if (!C::in_place && limits.resident_bytes < least) {
-      throw CapacityError("Limits::resident_bytes is " + std::to_string(limits.resident_bytes) +
-                              ", a sequence of max_tokens = " + std::to_string(limits.max_tokens) +
-                              " with sinks = " + std::to_string(limits.sinks) +
-                              " and window = " + std::to_string(limits.window) +
-                              " needs at least " + std::to_string(least),
-                          least, limits.resident_bytes);
-    }
+    host::check_least(context_);
     auto const& g = context_.geometry();
-    std::size_t const least_moved = static_cast<std::size_t>(g.lanes) * g.granule_bytes();
-    if (!C::in_place && !C::discards && limits.transfer_bytes < least_moved) {
-      throw InvalidArgument("Limits::transfer_bytes is " + std::to_string(limits.transfer_bytes) +
-                            ", must be at least " + std::to_string(least_moved) +
-                            ": one granule for each lane and token");
-    }
     detail::attach_tier(context_.tier, {static_cast<std::uint32_t>(limits.max_sequences),
                                         static_cast<std::uint32_t>(g.lanes),
                                         static_cast<std::uint32_t>(g.max_granules), g.part_bytes});
@@ -506,5 +492,13 @@ class KvFreezeCache {
 
   host::Context<C> context_;
 };
+
+/// Without policies the cache is presets::KvFreeze: the fidelity ladder.
+KvFreezeCache(Shape)->KvFreezeCache<Layout<Half, 1, Grouping::kv_head, LadderRows>,
+                                    InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<>,
+                                    HostTier, MissedMassTrigger>;
+KvFreezeCache(Shape, Limits)->KvFreezeCache<Layout<Half, 1, Grouping::kv_head, LadderRows>,
+                                            InstantMassScorer<NestedKeyCodes<2, 6>>,
+                                            LadderScheduler<>, HostTier, MissedMassTrigger>;
 
 }  // namespace kvfreeze

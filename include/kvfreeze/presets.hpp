@@ -30,8 +30,7 @@ namespace kvfreeze::presets {
 /// water level for all lanes meets the byte cap.
 template <Element T = Half, TierPolicy Tier = HostTier>
 using KvFreeze =
-    KvFreezeCache<Layout<T, 1, Grouping::kv_head,
-                         CompactRows<CompactLevel<4, 2>, CompactLevel<6, 4>, CompactLevel<6, 8>>>,
+    KvFreezeCache<Layout<T, 1, Grouping::kv_head, LadderRows>,
                   InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<>, Tier,
                   MissedMassTrigger>;
 

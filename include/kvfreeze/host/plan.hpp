@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/host/arguments.hpp>
 #include <kvfreeze/host/make_room.hpp>
 #include <kvfreeze/host/recall.hpp>
 
@@ -68,6 +69,34 @@ std::size_t least_bytes(Context<C> const& context, int rows) noexcept {
   }
   return least * static_cast<std::size_t>(g.lanes) + page_bytes + context.memory.fixed_bytes() +
          context.memory.query_bytes() + context.memory.scratch_bytes(g.limits.max_tokens);
+}
+
+/// @brief Can the limits work at all?
+/// @throws InvalidArgument if the ladder's thresholds do not ascend, or a step may not move a
+/// granule for each lane
+/// @throws CapacityError with the least cap that holds one sequence
+template <class C>
+void check_least(Context<C> const& context) {
+  Geometry const& g = context.geometry();
+  Limits const& limits = g.limits;
+  if constexpr (C::has_levels) {
+    check_rungs(context.scheduler.rungs(LaneFacts{}), C::levels);
+  }
+  std::size_t const least = least_bytes(context, limits.max_tokens);
+  if (!C::in_place && limits.resident_bytes < least) {
+    throw CapacityError("Limits::resident_bytes is " + std::to_string(limits.resident_bytes) +
+                            ", a sequence of max_tokens = " + std::to_string(limits.max_tokens) +
+                            " with sinks = " + std::to_string(limits.sinks) +
+                            " and window = " + std::to_string(limits.window) +
+                            " needs at least " + std::to_string(least),
+                        least, limits.resident_bytes);
+  }
+  std::size_t const moved = static_cast<std::size_t>(g.lanes) * g.granule_bytes();
+  if (!C::in_place && !C::discards && limits.transfer_bytes < moved) {
+    throw InvalidArgument("Limits::transfer_bytes is " + std::to_string(limits.transfer_bytes) +
+                          ", must be at least " + std::to_string(moved) +
+                          ": one granule for each lane and token");
+  }
 }
 
 /// @brief Deals the byte cap to the open sequences in equal shares.
