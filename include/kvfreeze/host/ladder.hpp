@@ -219,17 +219,20 @@ void drop_known(LaneJob<C> const& job, LadderStep<C>& step, std::size_t level,
   pop_code(ref, level, last);
 }
 
+/// A pool's slot and its level in one number: slots are fewer than max_tokens' limit.
+inline constexpr int place_bits = 24;
+
 /// @brief Lists the granules that rise before this attention, frozen ones first, into `slots()`;
-/// their levels into `flags()`. Those that leave a pool are frozen for the moment: the tier has
-/// them.
+/// their levels into `flags()`; where in a pool they are into `list()`, by granule.
 /// @return how many
 template <class C>
-int list_risers(LaneJob<C> const& job, LadderStep<C>& step) noexcept {
+int list_risers(LaneJob<C> const& job, LadderStep<C> const& step) noexcept {
   LaneRef<C> const& ref = job.ref;
   Scratch& scratch = *job.scratch;
   std::uint32_t* const list = scratch.slots();
   std::uint8_t* const levels = scratch.flags();
   std::uint8_t const* const states = scratch.states();
+  std::uint32_t* const places = scratch.list();
   LogitRun const& digests = step.runs.run[0];
   Mass const cut = std::max(step.cuts.least[0], 1U);
   int count = list_at_least(digests.masses, states, digests.rows, cut, list);
@@ -278,14 +281,47 @@ int list_risers(LaneJob<C> const& job, LadderStep<C>& step) noexcept {
       levels[granule] = static_cast<std::uint8_t>(to);
       list[count++] = granule;
       digests.masses[granule] = run.masses[slot];  // for the order of what must wait
-      drop_known(job, step, level, slot);
+      places[granule] = static_cast<std::uint32_t>(level) << place_bits | slot;
     }
   }
   return count;
 }
 
+/// Was the granule compact when the rows were ranked?
+template <class C>
+bool was_compact(LaneJob<C> const& job, std::uint32_t granule) noexcept {
+  return GranuleState::fidelity(job.scratch->states()[granule]) == Fidelity::compact;
+}
+
+/// @brief Takes the risers that come from a pool out of it: frozen for the moment, the tier has
+/// them. Those of a pool that must wait keep their place there.
+/// @param listed what list_risers() found, of which the first `count` rise
+template <class C>
+void leave_pools(LaneJob<C> const& job, LadderStep<C>& step, int count, int listed) noexcept {
+  std::uint32_t const* const list = job.scratch->slots();
+  std::uint32_t const* const places = job.scratch->list();
+  std::uint32_t* const leaving = job.scratch->scores();
+  int n = 0;
+  for (int i = 0; i < count; ++i) {
+    if (was_compact(job, list[i])) {
+      leaving[n++] = places[list[i]];
+    }
+  }
+  for (int i = count; i < listed; ++i) {
+    if (was_compact(job, list[i])) {
+      step.runs.masses(0)[list[i]] = 0;  // it is attended where it is
+    }
+  }
+  // The last slots first: a slot that becomes free takes the last one of its pool.
+  std::sort(leaving, leaving + n, std::greater<>());
+  for (int i = 0; i < n; ++i) {
+    drop_known(job, step, leaving[i] >> place_bits, leaving[i] & ((1U << place_bits) - 1U));
+  }
+}
+
 /// @brief Keeps the risers that the transfer budget pays for at the front of `slots()`: forced and
-/// pinned ones, then those carried over, then by mass. The others are carried over.
+/// pinned ones, then those carried over, then frozen ones by mass, then those of the pools. The
+/// others are carried over.
 template <class C>
 int limit_risers(LaneJob<C> const& job, LadderStep<C> const& step, int count) noexcept {
   LaneRef<C> const& ref = job.ref;
@@ -300,7 +336,8 @@ int limit_risers(LaneJob<C> const& job, LadderStep<C> const& step, int count) no
     std::uint8_t const state = ref.state(granule);
     int const first = (state & must) != 0                    ? 0
                       : (state & GranuleState::carried) != 0 ? 1
-                                                             : 2;
+                      : !was_compact(job, granule)           ? 2
+                                                             : 3;
     return std::tuple(first, ~masses[granule], granule);
   };
   std::sort(list, list + count,
@@ -350,6 +387,11 @@ void sink(LaneJob<C> const& job, LadderStep<C>& step, int stay) {
   auto const limit = static_cast<std::uint16_t>(std::max(stay, 1));
   std::uint8_t* const levels = scratch.flags();
   std::uint32_t* const list = scratch.slots();
+  auto const affordable = [&] {
+    return ref.lane->transfer_left == unlimited
+               ? std::numeric_limits<std::size_t>::max()
+               : ref.lane->transfer_left / job.geometry().granule_bytes();
+  };
   // From pool to pool a granule goes by way of the tier; mostly they just freeze.
   int lower = 0;
   for (std::size_t level = 0; level < C::levels; ++level) {
@@ -360,7 +402,8 @@ void sink(LaneJob<C> const& job, LadderStep<C>& step, int stay) {
         continue;
       }
       int const to = step.cuts.level(masses[slot]);
-      if (to > static_cast<int>(level)) {
+      if (to > static_cast<int>(level) ||
+          (to > 0 && static_cast<std::size_t>(lower) >= affordable())) {
         continue;
       }
       std::uint32_t const granule = ref.code_granule(level, slot);
@@ -376,9 +419,7 @@ void sink(LaneJob<C> const& job, LadderStep<C>& step, int stay) {
   }
   Mass const* const masses = step.runs.masses(LadderRuns<C>::exact);
   std::uint32_t* const slots = scratch.list();
-  auto left = ref.lane->transfer_left == unlimited
-                  ? std::numeric_limits<std::size_t>::max()
-                  : ref.lane->transfer_left / job.geometry().granule_bytes();
+  std::size_t left = affordable();
   int count = 0;
   for (auto slot = static_cast<std::uint32_t>(step.known_exact); slot-- > 0;) {
     SlotRecord const& record = ref.record(slot);

@@ -104,7 +104,11 @@ bool holds_risers(LaneJob<C> const& job, int risers) noexcept {
   auto size = LadderSize<C>::of(job.ref);
   std::array<int, exact_level<C> + 1> rising{};
   for (int i = 0; i < risers; ++i) {
-    rising[job.scratch->flags()[job.scratch->slots()[i]]] += 1;
+    std::uint32_t const granule = job.scratch->slots()[i];
+    rising[job.scratch->flags()[granule]] += 1;
+    if (was_compact(job, granule)) {
+      size.compact[job.scratch->list()[granule] >> place_bits] -= 1;
+    }
   }
   size.exact += rising[static_cast<std::size_t>(exact_level<C>)];
   for (std::size_t level = 0; level < C::levels; ++level) {
@@ -378,16 +382,19 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
     meet_aim(job, step, facts);
   }
   stamp_needed(job, step);
-  int risers = limit_risers(job, step, list_risers(job, step));
+  int listed = list_risers(job, step);
+  int risers = limit_risers(job, step, listed);
   if (capped && !holds_risers(job, risers)) {
     // What is not needed makes way first. Then everything is where it was not: rank again.
     LadderCuts<C> const cuts = step.cuts;
     sink_guarded(job, step, 1);
     step = rank_rows(job, facts, everything, highest.data());
     step.cuts = cuts;
-    risers = fit_risers(job, limit_risers(job, step, list_risers(job, step)));
+    listed = list_risers(job, step);
+    risers = fit_risers(job, limit_risers(job, step, listed));
     visit = false;
   }
+  leave_pools(job, step, risers, listed);
   std::uint64_t missed =
       sum_below(std::span<LogitRun const>(step.runs.run.data(), 1), std::numeric_limits<Mass>::max());
   for (int i = 0; i < risers; ++i) {
