@@ -59,6 +59,9 @@ void recover(Context<C>& context, std::uint32_t index, Recovery level, int windo
   if (level == Recovery::none) {
     return;
   }
+  if (C::has_levels && context.sequences[index].share != unlimited) {
+    return;  // the water level already leaves each lane what fits; to force more would cost codes
+  }
   int const period = kvfreeze::detail::slow_period(context.scheduler);
   for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(context.geometry().lanes); ++i) {
     LaneJob<C> const job = lane_job(context, index, i);
