@@ -13,6 +13,7 @@ std::unique_ptr<AttentionCache> make_exact_recall(CacheSettings const& settings)
 std::unique_ptr<AttentionCache> make_uniform_quantised_8(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_uniform_quantised_4(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_uniform_quantised_3(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_kv_freeze_sleeping(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_uniform_quantised_2(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_asr_kf_egr(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_asr_kf_egr_eager(CacheSettings const& settings);
