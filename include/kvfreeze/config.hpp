@@ -1,7 +1,7 @@
 #pragma once
 
 /// @file
-/// @brief The library's macros. There are no others.
+/// @brief The library's macros, beside those of `host/kernels/isa.hpp` that name instruction sets.
 
 #include <cassert>
 

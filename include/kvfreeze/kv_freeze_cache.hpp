@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/detail/validate.hpp>
 #include <kvfreeze/digest/key_codes.hpp>
 #include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/host/arguments.hpp>
@@ -64,6 +65,7 @@ class KvFreezeCache {
                          Scheduler scheduler = {}, Tier tier = Tier(), Trigger trigger = {})
       : context_{host::Memory<C>(shape, limits, validated(scorer)), scorer, validated(scheduler),
                  std::move(tier), validated(trigger)} {
+    detail::validate_policy(context_.tier);
     host::check_least(context_);
     auto const& g = context_.geometry();
     detail::attach_tier(context_.tier, {static_cast<std::uint32_t>(limits.max_sequences),
@@ -429,9 +431,7 @@ class KvFreezeCache {
  private:
   template <class P>
   static P const& validated(P const& policy) {
-    if constexpr (requires { policy.validate(); }) {
-      policy.validate();
-    }
+    detail::validate_policy(policy);
     return policy;  // NOLINT(bugprone-return-const-ref-from-parameter): used within the constructor
   }
 

@@ -234,7 +234,8 @@ class Memory {
     }
     scratch_.reserve(static_cast<std::size_t>(limits.parts));
     for (int i = 0; i < limits.parts; ++i) {
-      scratch_.emplace_back(geometry_, C::has_levels ? C::levels + 1 : 0, C::refines);
+      scratch_.emplace_back(geometry_, C::Digest::group_rows, C::has_levels ? C::levels + 1 : 0,
+                            C::refines);
       scratch_.back().commit(1);
     }
   }

@@ -24,9 +24,10 @@ class Scratch {
  public:
   Scratch() = default;
 
+  /// @param group_rows keys that a digest encodes together
   /// @param sections runs of rows beside the digests' whose logits are known at the same time
   /// @param folds room for the queries with every group's steps folded in
-  explicit Scratch(Geometry const& g, int sections = 0, bool folds = false)
+  explicit Scratch(Geometry const& g, int group_rows = 64, int sections = 0, bool folds = false)
       : sections_(static_cast<std::size_t>(sections)) {
     auto const queries = static_cast<std::size_t>(g.lane_queries);
     auto const dim = static_cast<std::size_t>(g.shape.head_dim);
@@ -48,10 +49,9 @@ class Scratch {
     tile_k_ = take(static_cast<std::size_t>(prefill_rows) * dim * sizeof(float));
     tile_v_ = take(static_cast<std::size_t>(prefill_rows) * dim * sizeof(float));
     tile_positions_ = take(prefill_rows * sizeof(std::int32_t));
-    group_keys_ = take(static_cast<std::size_t>(256) * dim * sizeof(float));
+    group_keys_ = take(static_cast<std::size_t>(group_rows) * dim * sizeof(float));
     loaded_ = take(static_cast<std::size_t>(transfer_batch) * g.granule_bytes());
     requests_ = take(transfer_batch * sizeof(StoreRequest));
-    chosen_ = take(transfer_batch * sizeof(std::uint32_t));
     fixed_ = round_up(at, page_bytes);
     auto const rows = static_cast<std::size_t>(g.max_tokens_rounded());
     region_ = round_up(rows * sizeof(float), page_bytes);
@@ -100,8 +100,6 @@ class Scratch {
   [[nodiscard]] StoreRequest* stores() const noexcept { return at<StoreRequest>(requests_); }
 
   [[nodiscard]] LoadRequest* loads() const noexcept { return at<LoadRequest>(requests_); }
-
-  [[nodiscard]] std::uint32_t* chosen() const noexcept { return at<std::uint32_t>(chosen_); }
 
   /// Logits in octaves, `logits()[head * stride() + row]`.
   [[nodiscard]] float* logits() const noexcept { return words<float>(0); }
@@ -231,7 +229,7 @@ class Scratch {
   std::size_t query_ = 0, out_ = 0, max_ = 0, sum_ = 0;
   std::size_t prefill_query_ = 0, prefill_out_ = 0, prefill_max_ = 0, prefill_sum_ = 0;
   std::size_t tile_k_ = 0, tile_v_ = 0, tile_positions_ = 0, group_keys_ = 0;
-  std::size_t loaded_ = 0, requests_ = 0, chosen_ = 0;
+  std::size_t loaded_ = 0, requests_ = 0;
   std::size_t fixed_ = 0;
   std::size_t region_ = 0;
   std::size_t byte_region_ = 0;
