@@ -494,11 +494,11 @@ class KvFreezeCache {
 };
 
 /// Without policies the cache is presets::KvFreeze: the fidelity ladder.
-KvFreezeCache(Shape)->KvFreezeCache<Layout<Half, 1, Grouping::kv_head, LadderRows>,
-                                    InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<>,
-                                    HostTier, MissedMassTrigger>;
-KvFreezeCache(Shape, Limits)->KvFreezeCache<Layout<Half, 1, Grouping::kv_head, LadderRows>,
-                                            InstantMassScorer<NestedKeyCodes<2, 6>>,
-                                            LadderScheduler<>, HostTier, MissedMassTrigger>;
+KvFreezeCache(Shape) -> KvFreezeCache<Layout<Half, 1, Grouping::kv_head, LadderRows>,
+                                      InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<>,
+                                      HostTier, MissedMassTrigger>;
+KvFreezeCache(Shape, Limits) -> KvFreezeCache<Layout<Half, 1, Grouping::kv_head, LadderRows>,
+                                              InstantMassScorer<NestedKeyCodes<2, 6>>,
+                                              LadderScheduler<>, HostTier, MissedMassTrigger>;
 
 }  // namespace kvfreeze

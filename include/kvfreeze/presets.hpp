@@ -29,10 +29,9 @@ namespace kvfreeze::presets {
 /// attention; what matters is attended through keys of 4 or 6 and values of 2, 4 or 8 bits. One
 /// water level for all lanes meets the byte cap.
 template <Element T = Half, TierPolicy Tier = HostTier>
-using KvFreeze =
-    KvFreezeCache<Layout<T, 1, Grouping::kv_head, LadderRows>,
-                  InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<>, Tier,
-                  MissedMassTrigger>;
+using KvFreeze = KvFreezeCache<Layout<T, 1, Grouping::kv_head, LadderRows>,
+                               InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<>, Tier,
+                               MissedMassTrigger>;
 
 /// Recall without compact rows: a row is exact or frozen, by the 4-bit key code of every row.
 template <Element T = Half, TierPolicy Tier = HostTier>
@@ -43,9 +42,9 @@ using ExactRecall = KvFreezeCache<Layout<T>, InstantMassScorer<KeyCodes<4>>, Wat
 /// outside of sinks and window, all of them attended. The yardstick of quality per byte.
 /// @tparam Bits 2, 3, 4 or 8; values of 3 bits have 4
 template <int Bits, Element T = Half, TierPolicy Tier = HostTier>
-using UniformQuantised =
-    KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<Bits, Bits == 3 ? 4 : Bits>>>,
-                  InstantMassScorer<KeyCodes<Bits>>, UniformScheduler, Tier, NeverTrigger>;
+using UniformQuantised = KvFreezeCache<
+    Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<Bits, Bits == 3 ? 4 : Bits>>>,
+    InstantMassScorer<KeyCodes<Bits>>, UniformScheduler, Tier, NeverTrigger>;
 
 /// ASR-KF-EGR (arXiv 2512.11221) with lazy thaw: a row whose timer expires comes back only if its
 /// digest says so. Entropy-guided recovery included.

@@ -20,8 +20,8 @@ namespace kvfreeze::host {
 template <class C>
 CodeRows residual_rows(LaneRef<C> const& ref, std::size_t level, int head) noexcept {
   PoolGeometry const& g = ref.geometry->pools[level];
-  return {ref.codes[level] +
-              static_cast<std::size_t>(head) * static_cast<std::size_t>(block_rows) * g.residual_bytes,
+  return {ref.codes[level] + static_cast<std::size_t>(head) * static_cast<std::size_t>(block_rows) *
+                                 g.residual_bytes,
           g.block_bytes, g.residual_bytes};
 }
 
@@ -38,9 +38,10 @@ CodeRows value_rows(LaneRef<C> const& ref, std::size_t level, int head) noexcept
 template <class C>
 CodeRows scale_rows(LaneRef<C> const& ref, std::size_t level, int head) noexcept {
   PoolGeometry const& g = ref.geometry->pools[level];
-  return {ref.codes[level] + g.scales_offset +
-              static_cast<std::size_t>(head) * static_cast<std::size_t>(block_rows) * sizeof(BFloat16),
-          g.block_bytes, sizeof(BFloat16)};
+  return {
+      ref.codes[level] + g.scales_offset +
+          static_cast<std::size_t>(head) * static_cast<std::size_t>(block_rows) * sizeof(BFloat16),
+      g.block_bytes, sizeof(BFloat16)};
 }
 
 /// Address of row `row` of a pool's code rows.
@@ -55,12 +56,11 @@ template <class C, class F>
 void with_level(std::size_t level, F&& f) {
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     static_cast<void>(
-        ((level == I
-              ? (f(std::integral_constant<std::size_t, I>{},
-                   std::integral_constant<int, C::CompactRows::value_bits[I]>{},
-                 std::integral_constant<int, C::residual_bits(I)>{}),
-                 true)
-              : false) ||
+        ((level == I ? (f(std::integral_constant<std::size_t, I>{},
+                          std::integral_constant<int, C::CompactRows::value_bits[I]>{},
+                          std::integral_constant<int, C::residual_bits(I)>{}),
+                        true)
+                     : false) ||
          ...));
   }(std::make_index_sequence<static_cast<std::size_t>(C::levels)>{});
 }

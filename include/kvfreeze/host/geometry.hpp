@@ -80,7 +80,7 @@ struct Geometry {
   std::size_t digest_group_bytes = 0;  ///< one group, all KV heads of the lane
   std::size_t means_bytes = 0;         ///< mean values of the lane, before its first group
   std::size_t digest_region = 0;
-  std::size_t tile_bytes = 0;  ///< metadata of 64 granules of one lane
+  std::size_t tile_bytes = 0;                   ///< metadata of 64 granules of one lane
   std::array<PoolGeometry, most_levels> pools;  ///< one for each compact level
 
   /// Rows of a lane rounded so that digests may write whole groups.

@@ -78,8 +78,8 @@ LadderCuts<C> find_cuts(LaneJob<C> const& job, LadderRuns<C> const& runs,
   std::uint32_t* const rows = job.scratch->scores();
   LogHistogram alive;
   for (LogitRun const& run : runs.run) {
-    int const count = list_at_least(run.masses, run.states, run.rows,
-                                    std::max(cuts.least[0], 1U), rows);
+    int const count =
+        list_at_least(run.masses, run.states, run.rows, std::max(cuts.least[0], 1U), rows);
     for (int i = 0; i < count; ++i) {
       rows[i] = run.masses[rows[i]];
     }
@@ -91,9 +91,8 @@ LadderCuts<C> find_cuts(LaneJob<C> const& job, LadderRuns<C> const& runs,
     Mass cut = cuts.least[level];
     if (epsilon > below) {
       BinCutoff const cutoff = alive.all_but(static_cast<std::uint32_t>(epsilon - below));
-      cut = std::max(cut, cutoff.bin < LogHistogram::bins
-                              ? log_bin_floor(cutoff.bin)
-                              : std::numeric_limits<Mass>::max());
+      cut = std::max(cut, cutoff.bin < LogHistogram::bins ? log_bin_floor(cutoff.bin)
+                                                          : std::numeric_limits<Mass>::max());
     }
     cuts.least[level + 1] = cut;
   }
@@ -138,8 +137,8 @@ void note_ladder_demand(LaneJob<C> const& job, LadderRuns<C> const& runs,
       above = next;
     }
     size.exact = facts.protected_granules + above;
-    job.lane().demand[i] = static_cast<std::uint32_t>(
-        std::min<std::size_t>(size.bytes(job.geometry()), 0xFFFFFFFFU));
+    job.lane().demand[i] =
+        static_cast<std::uint32_t>(std::min<std::size_t>(size.bytes(job.geometry()), 0xFFFFFFFFU));
   }
 }
 

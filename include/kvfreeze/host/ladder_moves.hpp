@@ -57,8 +57,8 @@ struct LadderSize {
 template <class C>
 std::size_t ladder_room(LaneRef<C> const& ref, std::size_t bytes) noexcept {
   Geometry const& g = *ref.geometry;
-  std::size_t const fixed = g.digest_bytes(ref.lane->rows, C::Digest::group_rows) +
-                            g.lane_tiles_bytes(ref.lane->rows);
+  std::size_t const fixed =
+      g.digest_bytes(ref.lane->rows, C::Digest::group_rows) + g.lane_tiles_bytes(ref.lane->rows);
   return bytes == unlimited ? unlimited : bytes > fixed ? bytes - fixed : 0;
 }
 
@@ -121,9 +121,9 @@ void sink_exact(LaneJob<C> const& job, std::uint32_t const* slots, int count,
     for (int i = 0; i < batch; ++i) {
       std::uint32_t const granule = granules[static_cast<std::size_t>(i)];
       auto& state = ref.state(granule);
-      state = static_cast<std::uint8_t>((GranuleState::with(state, Fidelity::frozen) |
-                                         GranuleState::clean) &
-                                        ~GranuleState::forced);
+      state = static_cast<std::uint8_t>(
+          (GranuleState::with(state, Fidelity::frozen) | GranuleState::clean) &
+          ~GranuleState::forced);
       ref.note_change(granule, job.step());
       release_slot(ref, slots[done + i]);
     }

@@ -48,8 +48,7 @@ void scan_digests(LaneJob<C> const& job) noexcept {
   constexpr int rows = C::Digest::group_rows;
   std::uint8_t const* const states = scratch.states();
   FoldedQueries const folded = scratch.folded(g);
-  std::size_t const group_bytes =
-      g.digest_group_bytes / static_cast<std::size_t>(g.heads_per_lane);
+  std::size_t const group_bytes = g.digest_group_bytes / static_cast<std::size_t>(g.heads_per_lane);
   auto const is_needed = [&](int group) {  // sleepers cost nothing
     if constexpr (C::sleeps) {
       std::uint8_t const* const first = states + group * C::tail_granules;
@@ -139,7 +138,8 @@ void pool_logits(LaneJob<C> const& job, std::size_t level) noexcept {
         }
         C::Digest::template refine<residual()>(
             residual_rows(ref, level, head), count, groups, scratch.folded(g),
-            scratch.section_logits(1 + level) + static_cast<std::ptrdiff_t>(head) * g.group * stride,
+            scratch.section_logits(1 + level) +
+                static_cast<std::ptrdiff_t>(head) * g.group * stride,
             stride);
       }
     });
@@ -159,8 +159,8 @@ void exact_section(LaneJob<C> const& job, RowList const& list) noexcept {
       block_logits(job.ref.row_blocks(head), list.count, q, g.group, g.shape.head_dim, logits,
                    scratch.stride());
     } else {
-      listed_logits(job.ref.row_blocks(head), list.slots, list.count, q, g.group,
-                    g.shape.head_dim, logits, scratch.stride());
+      listed_logits(job.ref.row_blocks(head), list.slots, list.count, q, g.group, g.shape.head_dim,
+                    logits, scratch.stride());
     }
   }
 }
@@ -205,8 +205,8 @@ LadderRuns<C> scan_lane(LaneJob<C> const& job) noexcept {
     std::uint8_t const* const states = job.scratch->states();
     constexpr auto frozen = static_cast<std::uint8_t>(Fidelity::frozen);
     for (int i = 0; i < runs.run[0].rows / C::page; ++i) {
-      for (int h = 0; (states[i] & GranuleState::fidelity_mask) != frozen &&
-                      h < job.geometry().lane_queries;
+      for (int h = 0;
+           (states[i] & GranuleState::fidelity_mask) != frozen && h < job.geometry().lane_queries;
            ++h) {
         std::fill_n(job.scratch->logits() + h * job.scratch->stride() +
                         static_cast<std::ptrdiff_t>(i) * C::page,
@@ -228,9 +228,8 @@ void sum_granules(LaneJob<C> const& job, LadderRuns<C>& runs) noexcept {
       while (row < run.rows) {
         int rows = C::page;
         if (i == LadderRuns<C>::exact) {
-          std::uint32_t const slot = runs.list.slots != nullptr
-                                         ? runs.list.slots[row]
-                                         : static_cast<std::uint32_t>(row);
+          std::uint32_t const slot =
+              runs.list.slots != nullptr ? runs.list.slots[row] : static_cast<std::uint32_t>(row);
           rows = job.ref.rows_of(job.ref.record(slot / C::page).granule);
         }
         Mass sum = 0;

@@ -69,8 +69,8 @@ void look_at_cost(LaneJob<C> const& job, LaneFacts const& facts) noexcept {
   LadderStep<C> step = rank_rows(job, facts, false, highest.data());
   LadderSize<C> const size = ladder_wish(job, step, facts);
   auto const rows = static_cast<float>(facts.granules);
-  float sum = lane / static_cast<float>(C::page) + ranked * rows +
-              exact * static_cast<float>(size.exact);
+  float sum =
+      lane / static_cast<float>(C::page) + ranked * rows + exact * static_cast<float>(size.exact);
   for (int const granules : size.compact) {
     sum += compact * static_cast<float>(granules);
   }
@@ -273,8 +273,8 @@ void attend_loaded(LaneJob<C> const& job, std::byte const* granules, int count,
       auto const* const k = reinterpret_cast<Value const*>(granule) +
                             static_cast<std::ptrdiff_t>(row) * g.row_elements + at;
       keys[static_cast<std::size_t>(n)] = k;
-      values[static_cast<std::size_t>(n)] = reinterpret_cast<Value const*>(
-          reinterpret_cast<std::byte const*>(k) + g.part_bytes);
+      values[static_cast<std::size_t>(n)] =
+          reinterpret_cast<Value const*>(reinterpret_cast<std::byte const*>(k) + g.part_bytes);
       if (++n == tile_rows) {
         flush();
       }
@@ -395,8 +395,8 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
     visit = false;
   }
   leave_pools(job, step, risers, listed);
-  std::uint64_t missed =
-      sum_below(std::span<LogitRun const>(step.runs.run.data(), 1), std::numeric_limits<Mass>::max());
+  std::uint64_t missed = sum_below(std::span<LogitRun const>(step.runs.run.data(), 1),
+                                   std::numeric_limits<Mass>::max());
   for (int i = 0; i < risers; ++i) {
     std::uint32_t const granule = scratch.slots()[i];
     missed -= std::min<std::uint64_t>(missed, step.runs.run[0].masses[granule]);

@@ -57,10 +57,10 @@ struct NoChange {};
 
 /// What a lane holds at one compact level. Slots are dense, as those of exact rows are.
 struct Pool {
-  std::int32_t slots = 0;          ///< granules
-  std::int32_t blocks = 0;         ///< committed
-  std::uint32_t first = 0;         ///< granule of slot 0
-  bool consecutive = true;         ///< slot i holds granule first + i
+  std::int32_t slots = 0;   ///< granules
+  std::int32_t blocks = 0;  ///< committed
+  std::uint32_t first = 0;  ///< granule of slot 0
+  bool consecutive = true;  ///< slot i holds granule first + i
 };
 
 /// Metadata of 64 granules of one lane. Tiles of a token range lie side by side for all lanes, so
@@ -74,8 +74,7 @@ struct GranuleTile {
   std::array<std::uint8_t, tile_granules> state;
   /// Low half of the step of the last freeze; on the ladder no recovery asks for it.
   [[no_unique_address]] std::conditional_t<C::has_levels, NoChange,
-                                           std::array<std::uint16_t, tile_granules>>
-      changed;
+                                           std::array<std::uint16_t, tile_granules>> changed;
   [[no_unique_address]] std::conditional_t<C::has_state, std::array<Score, scores>, NoState> score;
   [[no_unique_address]] std::conditional_t<C::sleeps, std::array<Timer, timers>, NoTimer> timer;
 };
@@ -95,7 +94,7 @@ struct Lane {
   std::int32_t tile_rows = 0;  ///< rows that the committed metadata covers
   bool ordered = true;         ///< slot i holds the i-th granule
   std::size_t budget =
-      unlimited;  ///< bytes for rows, digests and metadata until the next advance()
+      unlimited;                ///< bytes for rows, digests and metadata until the next advance()
   std::size_t aim = unlimited;  ///< bytes that the water level leaves to the lane: on the ladder
                                 ///< it shrinks towards them, while `budget` is the hard limit
   std::size_t allotment = unlimited;  ///< bytes that may move for each token of a step

@@ -30,9 +30,9 @@ struct LaneRef {
 
   Geometry const* geometry = nullptr;
   Lane<C>* lane = nullptr;
-  std::byte* rows = nullptr;               ///< blocks
-  std::byte* cards = nullptr;              ///< slot records and query sums, one card to a block
-  std::byte* digests = nullptr;            ///< [group][KV head]
+  std::byte* rows = nullptr;     ///< blocks
+  std::byte* cards = nullptr;    ///< slot records and query sums, one card to a block
+  std::byte* digests = nullptr;  ///< [group][KV head]
   std::array<std::byte*, most_levels> codes{};  ///< pools of compact rows, by level
   std::byte* tiles = nullptr;              ///< first tile; the next one is `tile_stride` further
   float* ring = nullptr;                   ///< [window_queries][lane_queries][head_dim]
@@ -123,8 +123,7 @@ struct LaneRef {
   /// Granule in a slot of a compact level.
   [[nodiscard]] std::uint32_t& code_granule(std::size_t level, std::uint32_t slot) const noexcept {
     return reinterpret_cast<std::uint32_t*>(
-        code_block(level, slot) +
-        geometry->pools[level].granules_offset)[slot % slots_per_block];
+        code_block(level, slot) + geometry->pools[level].granules_offset)[slot % slots_per_block];
   }
 
   /// Low half of the step that needed the slot's granule at its level last.

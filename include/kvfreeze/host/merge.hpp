@@ -25,12 +25,12 @@ inline void merge(std::span<float const> out_a, std::span<float const> lse_a,
   std::size_t const heads = lse.size();
   if (lse_a.size() != heads || lse_b.size() != heads || out_a.size() != out.size() ||
       out_b.size() != out.size() || (heads == 0 ? !out.empty() : out.size() % heads != 0)) {
-    throw InvalidArgument(
-        "merge(): out_a, out_b and out have " + std::to_string(out_a.size()) + ", " +
-        std::to_string(out_b.size()) + " and " + std::to_string(out.size()) +
-        " elements, lse_a, lse_b and lse " + std::to_string(lse_a.size()) + ", " +
-        std::to_string(lse_b.size()) + " and " + std::to_string(heads) +
-        ": all three must agree, and out must hold as many for each head");
+    throw InvalidArgument("merge(): out_a, out_b and out have " + std::to_string(out_a.size()) +
+                          ", " + std::to_string(out_b.size()) + " and " +
+                          std::to_string(out.size()) + " elements, lse_a, lse_b and lse " +
+                          std::to_string(lse_a.size()) + ", " + std::to_string(lse_b.size()) +
+                          " and " + std::to_string(heads) +
+                          ": all three must agree, and out must hold as many for each head");
   }
   std::size_t const dim = heads == 0 ? 0 : out.size() / heads;
   for (std::size_t h = 0; h < heads; ++h) {

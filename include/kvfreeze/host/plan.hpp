@@ -87,8 +87,8 @@ void check_least(Context<C> const& context) {
     throw CapacityError("Limits::resident_bytes is " + std::to_string(limits.resident_bytes) +
                             ", a sequence of max_tokens = " + std::to_string(limits.max_tokens) +
                             " with sinks = " + std::to_string(limits.sinks) +
-                            " and window = " + std::to_string(limits.window) +
-                            " needs at least " + std::to_string(least),
+                            " and window = " + std::to_string(limits.window) + " needs at least " +
+                            std::to_string(least),
                         least, limits.resident_bytes);
   }
   std::size_t const moved = static_cast<std::size_t>(g.lanes) * g.granule_bytes();
@@ -131,16 +131,15 @@ void plan_ladder(Context<C>& context, std::uint32_t index, std::size_t bytes) {
   SequenceRecord<C>& sequence = context.sequences[index];
   auto const lanes = static_cast<std::uint32_t>(g.lanes);
   int const rows = sequence.length + 1;
-  std::size_t const fixed =
-      g.digest_bytes(rows, C::Digest::group_rows) + g.lane_tiles_bytes(rows);
+  std::size_t const fixed = g.digest_bytes(rows, C::Digest::group_rows) + g.lane_tiles_bytes(rows);
   std::size_t const block = g.blocks_bytes(1) + g.cards_bytes(1);
   auto const need = [&](std::uint32_t lane, std::size_t level) {
     LaneRef<C> const ref = context.memory.lane(index, lane);
     std::size_t const demand = ref.lane->demand[level];
     int const least = least_exact(ref, rows);
-    // A quarter more than it needs in one step: rows keep their level for a while.
+    // An eighth more than it needs in one step: rows keep their level for a while.
     return fixed + block + uniform_bytes<C>(g, rows, least) +
-           std::max(demand + demand / 4, g.rows_bytes(least));
+           std::max(demand + demand / 8, g.rows_bytes(least));
   };
   std::size_t level = 0;
   std::size_t total = 0;
@@ -172,17 +171,17 @@ void plan_ladder(Context<C>& context, std::uint32_t index, std::size_t bytes) {
     LaneRef<C> const ref = context.memory.lane(index, lane);
     std::size_t const now = held_by(ref);
     if (held > bytes) {
-      ref.lane->budget = static_cast<std::size_t>(static_cast<double>(now) *
-                                                  (static_cast<double>(bytes) / static_cast<double>(held)));
+      ref.lane->budget = static_cast<std::size_t>(
+          static_cast<double>(now) * (static_cast<double>(bytes) / static_cast<double>(held)));
       continue;
     }
     std::size_t const growth = ref.lane->aim > now ? ref.lane->aim - now : 0;
     std::size_t const free = bytes - held;
     ref.lane->budget =
         now + (wanted <= free ? growth + (free - wanted) / lanes
-                              : static_cast<std::size_t>(static_cast<double>(free) *
-                                                         (static_cast<double>(growth) /
-                                                          static_cast<double>(wanted))));
+                              : static_cast<std::size_t>(
+                                    static_cast<double>(free) *
+                                    (static_cast<double>(growth) / static_cast<double>(wanted))));
   }
   for (std::uint32_t lane = 0; held > bytes && lane < lanes; ++lane) {
     LaneJob<C> const job = lane_job(context, index, lane);

@@ -30,13 +30,13 @@ template <bool Sleeps = false>
 struct LadderScheduler {
   static constexpr bool sleeps = Sleeps;
 
-  float none = 0.02F;    ///< ε₀: mass that is not attended, in [0, 1]
-  float first = 0.05F;   ///< ε of the first compact level, in [0, 1], not below `none`
-  float second = 0.30F;  ///< ε of the second, if the layout has it, not below `first`
-  float third = 1.0F;    ///< ε of the third, likewise; 1: nothing that may freeze is exact
-  int stay = 4;         ///< steps that a row keeps its level unneeded, in [1, 2^15]
-  int every = 4;        ///< a lane's rows sink every so many steps, in [1, 1024]
-  float hold = 0.25F;   ///< share of a level's least mass at which a row of it is still needed
+  float none = 0.02F;     ///< ε₀: mass that is not attended, in [0, 1]
+  float first = 0.05F;    ///< ε of the first compact level, in [0, 1], not below `none`
+  float second = 0.30F;   ///< ε of the second, if the layout has it, not below `first`
+  float third = 1.0F;     ///< ε of the third, likewise; 1: nothing that may freeze is exact
+  int stay = 4;           ///< steps that a row keeps its level unneeded, in [1, 2^15]
+  int every = 4;          ///< a lane's rows sink every so many steps, in [1, 1024]
+  float hold = 0.25F;     ///< share of a level's least mass at which a row of it is still needed
   float softness = 0.0F;  ///< k of ⌊√c/k⌋: periods asleep; 0: never; else in [2^-8, 2^16]
   bool dense = true;      ///< where no byte cap says otherwise, keep all while that is faster
 

@@ -19,9 +19,9 @@ inline void gather_floats(float const* from, std::uint32_t const* index, int cou
 #elif defined(KVFREEZE_ISA_AVX2)
   for (; i + 8 <= count; i += 8) {
     __m256i const at = _mm256_loadu_si256(reinterpret_cast<__m256i const*>(index + i));
-    _mm256_storeu_ps(to + i, _mm256_mask_i32gather_ps(_mm256_setzero_ps(), from, at,
-                                                      _mm256_castsi256_ps(_mm256_set1_epi32(-1)),
-                                                      4));
+    _mm256_storeu_ps(to + i,
+                     _mm256_mask_i32gather_ps(_mm256_setzero_ps(), from, at,
+                                              _mm256_castsi256_ps(_mm256_set1_epi32(-1)), 4));
   }
 #endif
   for (; i < count; ++i) {

@@ -150,8 +150,7 @@ void attend_from(RowBlocks<T> const& rows, std::uint32_t const* slots, int first
   for (; first < count; first += tile_rows) {
     int const n = std::min(tile_rows, count - first);
     for (int i = 0; i < n; ++i) {
-      auto const slot =
-          slots != nullptr ? slots[first + i] : static_cast<std::uint32_t>(first + i);
+      auto const slot = slots != nullptr ? slots[first + i] : static_cast<std::uint32_t>(first + i);
       keys[i] = rows.k(slot);
       values[i] = rows.v(slot);
     }

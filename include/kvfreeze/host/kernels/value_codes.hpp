@@ -33,10 +33,9 @@ struct ValueLevels<4> {
   static constexpr std::array<float, 15> thresholds = {
       -0.8437F, -0.6537F, -0.5059F, -0.3815F, -0.2787F, -0.1832F, -0.0912F, 0.0F,
       0.0912F,  0.1832F,  0.2787F,  0.3815F,  0.5059F,  0.6537F,  0.8437F};
-  static constexpr std::array<float, 16> levels = {-0.9526F, -0.7349F, -0.5725F, -0.4394F,
-                                                   -0.3278F, -0.2297F, -0.1368F, -0.0455F,
-                                                   0.0455F,  0.1368F,  0.2297F,  0.3278F,
-                                                   0.4394F,  0.5725F,  0.7349F,  0.9526F};
+  static constexpr std::array<float, 16> levels = {
+      -0.9526F, -0.7349F, -0.5725F, -0.4394F, -0.3278F, -0.2297F, -0.1368F, -0.0455F,
+      0.0455F,  0.1368F,  0.2297F,  0.3278F,  0.4394F,  0.5725F,  0.7349F,  0.9526F};
 };
 
 template <>
