@@ -8,7 +8,7 @@
 #include <vector>
 
 using kvfreeze::InvalidArgument;
-using kvfreeze::host::merge;
+namespace host = kvfreeze::host;
 
 namespace {
 
@@ -44,7 +44,7 @@ TEST_CASE("Merged attentions are attention over the rows of both") {
                        {1.0F, 2.0F, 3.0F, -4.0F, 5.0F, 0.0F, -1.0F, 7.0F, 2.0F, 2.0F});
   std::vector<float> out(2);
   float lse = 0.0F;
-  merge(a.out, {&a.lse, 1}, b.out, {&b.lse, 1}, out, {&lse, 1});
+  host::merge(a.out, {&a.lse, 1}, b.out, {&b.lse, 1}, out, {&lse, 1});
   CHECK(out[0] == Approx(both.out[0]));
   CHECK(out[1] == Approx(both.out[1]));
   CHECK(lse == Approx(both.lse));
@@ -59,13 +59,13 @@ TEST_CASE("Merging is the same either way round and in place") {
   std::vector<float> other(4);
   std::vector<float> lse(2);
   std::vector<float> other_lse(2);
-  merge(a, lse_a, b, lse_b, out, lse);
-  merge(b, lse_b, a, lse_a, other, other_lse);
+  host::merge(a, lse_a, b, lse_b, out, lse);
+  host::merge(b, lse_b, a, lse_a, other, other_lse);
   CHECK(out == other);
   CHECK(lse == other_lse);
   CHECK(out[2] == b[2]);  // what weighs e^-178 of the rest changes nothing
   CHECK(lse[1] == lse_b[1]);
-  merge(a, lse_a, b, lse_b, a, lse_a);
+  host::merge(a, lse_a, b, lse_b, a, lse_a);
   CHECK(a == out);
   CHECK(lse_a == lse);
 }
@@ -76,7 +76,7 @@ TEST_CASE("Merging large log-sum-exps does not overflow") {
   std::vector<float> const same = {3e38F, -3e38F};
   std::vector<float> out(2);
   std::vector<float> lse(2);
-  merge(a, same, b, same, out, lse);
+  host::merge(a, same, b, same, out, lse);
   CHECK(out == std::vector<float>{2.0F, 2.0F});
   CHECK(lse == same);
 }
@@ -88,16 +88,16 @@ TEST_CASE("A side without rows changes nothing") {
   std::vector<float> const none = {-infinity};
   std::vector<float> out(2);
   std::vector<float> lse(1);
-  merge(a, lse_a, nothing, none, out, lse);
+  host::merge(a, lse_a, nothing, none, out, lse);
   CHECK(out == a);
   CHECK(lse == lse_a);
-  merge(nothing, none, a, lse_a, out, lse);
+  host::merge(nothing, none, a, lse_a, out, lse);
   CHECK(out == a);
   CHECK(lse == lse_a);
-  merge(a, none, a, none, out, lse);
+  host::merge(a, none, a, none, out, lse);
   CHECK(out == nothing);
   CHECK(lse == none);
-  merge({}, {}, {}, {}, {}, {});
+  host::merge({}, {}, {}, {}, {}, {});
 }
 
 TEST_CASE("Merging says which sizes do not fit") {
@@ -109,7 +109,7 @@ TEST_CASE("Merging says which sizes do not fit") {
   using Floats = std::vector<float> const&;
   auto const rejects = [&](std::string const& message, Floats out_a, Floats lse_a, Floats out_b,
                            Floats lse_b) {
-    REQUIRE_THROWS_MATCHES(merge(out_a, lse_a, out_b, lse_b, out, lse), InvalidArgument,
+    REQUIRE_THROWS_MATCHES(host::merge(out_a, lse_a, out_b, lse_b, out, lse), InvalidArgument,
                            Catch::Predicate<InvalidArgument>(
                                [&](InvalidArgument const& error) {
                                  return std::string(error.what()).find(message) !=
@@ -124,6 +124,6 @@ TEST_CASE("Merging says which sizes do not fit") {
   rejects("out_a, out_b and out have 3, 4 and 4", three, two, four, two);
   rejects("out_a, out_b and out have 4, 3 and 4", four, two, three, two);
   std::vector<float> uneven(3);
-  REQUIRE_THROWS_AS(merge(three, two, three, two, uneven, lse), InvalidArgument);
-  REQUIRE_THROWS_AS(merge(three, {}, three, {}, uneven, {}), InvalidArgument);
+  REQUIRE_THROWS_AS(host::merge(three, two, three, two, uneven, lse), InvalidArgument);
+  REQUIRE_THROWS_AS(host::merge(three, {}, three, {}, uneven, {}), InvalidArgument);
 }
