@@ -111,7 +111,7 @@ TEST_CASE("policies out of range", "[cache][bad input]") {
 
 TEMPLATE_TEST_CASE("the least cap is said, and works", "[cache][bad input]", presets::ExactRecall<>,
                    presets::AsrKfEgr<float>, presets::AsrKfEgrEager<BFloat16>,
-                   presets::StreamingLlm<>) {
+                   presets::StreamingLlm<>, presets::KvFreeze<>, presets::UniformQuantised<4>) {
   Limits limits;
   limits.max_tokens = 300;
   limits.max_sequences = 2;
