@@ -54,7 +54,8 @@ void sink_guarded(LaneJob<C> const& job, LadderStep<C>& step, int stay) {
   }
 }
 
-/// @brief Looks whether the ladder would pay for a lane that is all exact: every group of rows.
+/// @brief Looks whether the ladder would pay for a lane that is all exact: now and then as it
+/// grows.
 ///
 /// What it would hold is known from one ranking; what that costs, from benchmarks/growth
 /// (head_dim 64, three heads, rows from memory), of which only the ratios matter: nanoseconds for a
@@ -75,6 +76,8 @@ void look_at_cost(LaneJob<C> const& job, LaneFacts const& facts) noexcept {
     sum += compact * static_cast<float>(granules);
   }
   job.lane().ladder_cost = sum / (exact * rows);
+  int const held = job.lane().rows;
+  job.lane().next_look = held + std::max(C::Digest::group_rows, held / 8);
 }
 
 /// @brief Raises the cuts until what they ask for fits the lane's aim.
@@ -353,8 +356,7 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
   LaneFacts facts = lane_facts(job);
   bool everything = scheduler.recall(facts).kind == Selection::Kind::all;
   auto const open = ref.open_range();
-  bool const due = lane.rows % C::Digest::group_rows == 0 || std::isinf(lane.ladder_cost);
-  if (everything && open.low < open.high && due) {
+  if (everything && open.low < open.high && lane.rows >= lane.next_look) {
     look_at_cost(job, facts);
     facts = lane_facts(job);
     everything = scheduler.recall(facts).kind == Selection::Kind::all;

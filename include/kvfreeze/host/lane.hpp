@@ -112,13 +112,14 @@ struct Lane {
   std::uint32_t queries = 0;    ///< ring entries pushed since `open`, less those taken back
   std::int32_t held = 0;        ///< the newest entries of the ring that are valid
   std::uint32_t next_wake = 0;  ///< first step whose sleepers were not woken yet
-  /// What each water level asks for: unprotected granules, or with compact levels bytes.
-  std::array<std::uint32_t, water_levels> demand{};
   std::array<Pool, most_levels> pools{};  ///< compact rows by level
   /// Masses from which a row stood above each level at the last step.
   std::array<std::uint32_t, most_levels + 1> least{};
   float ladder_cost = std::numeric_limits<float>::infinity();  ///< as in LaneFacts
-  bool refused = false;  ///< the tier refused rows on the fast clock: they stayed exact
+  std::int32_t next_look = 0;  ///< rows from which the cost is looked at again
+  bool refused = false;        ///< the tier refused rows on the fast clock: they stayed exact
+  /// What each water level asks for: unprotected granules, or with compact levels bytes.
+  std::array<std::uint32_t, water_levels> demand{};
   std::array<std::uint32_t, C::sleeps ? wheel_slots : 1> wheel{};  ///< heads of the buckets
   std::array<std::uint32_t, static_cast<std::size_t>(C::tail_granules)> tail{};  ///< slots
 };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/detail/prefetch.hpp>
 #include <kvfreeze/host/entropy.hpp>
 #include <kvfreeze/host/plan.hpp>
 #include <kvfreeze/host/prefill.hpp>
@@ -7,6 +8,7 @@
 #include <kvfreeze/host/slow_clock.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <exception>
 #include <span>
 #include <string>
@@ -179,6 +181,12 @@ StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float co
     }
   };
   auto const lanes = static_cast<std::uint32_t>(context.geometry().lanes);
+  for (std::uint32_t i = 0; i < lanes; ++i) {  // the model's weights drove them out of the cache
+    auto const* const lane = reinterpret_cast<std::byte const*>(context.memory.lane(index, i).lane);
+    for (std::size_t at = 0; at < offsetof(Lane<C>, demand); at += 64) {
+      kvfreeze::detail::prefetch(lane + at);
+    }
+  }
   auto const period =
       static_cast<std::uint32_t>(std::max(kvfreeze::detail::slow_period(context.scheduler), 1));
   if (sequence.step % period == 0) {
