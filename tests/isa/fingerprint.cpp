@@ -17,9 +17,11 @@
 #include <kvfreeze/host/kernels/mass_threshold.hpp>
 #include <kvfreeze/host/kernels/masses.hpp>
 #include <kvfreeze/host/kernels/prefill.hpp>
+#include <kvfreeze/host/kernels/rotation.hpp>
 #include <kvfreeze/host/kernels/value_codes.hpp>
 #include <kvfreeze/host/top_k.hpp>
 #include <kvfreeze/host/top_p.hpp>
+#include <kvfreeze/presets.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -381,6 +383,43 @@ void values(Hash& hash) {
   }
 }
 
+void rotations(Hash& hash) {
+  Random random(10);
+  for (int dim = 8; dim <= 256; dim += 8) {
+    auto v = random.numbers(size(dim));
+    host::rotate(v.data(), dim);
+    hash.add(v);
+  }
+  hash.print("rotate");
+}
+
+/// What a cache decides and computes over a prompt and some tokens.
+template <class Cache>
+void run(Hash& hash, char const* name, typename Cache::scheduler_type const& scheduler) {
+  Shape const shape{.layers = 1, .query_heads = 6, .kv_heads = 2, .head_dim = 40};
+  Cache cache(shape, {.max_tokens = 400, .window = 8}, {}, scheduler);
+  Sequence const sequence = cache.open();
+  Random random(11);
+  for (int length = 0; length < 280;) {
+    int const tokens = length == 0 ? 170 : 1;
+    auto const q = random.numbers(size(tokens * 240), 2.0F);
+    auto const k = random.numbers(size(tokens * 80));
+    auto const v = random.numbers(size(tokens * 80));
+    std::vector<float> out(q.size());
+    cache.attend(sequence, 0, q, k, v, out);
+    length = cache.advance(sequence).length;
+    hash.add(out);
+    std::vector<Fidelity> fidelities(size(length));
+    for (int lane = 0; lane < 2; ++lane) {
+      cache.fidelities(sequence, 0, lane, fidelities);
+      hash.add(std::vector<std::uint8_t>(
+          reinterpret_cast<std::uint8_t const*>(fidelities.data()),
+          reinterpret_cast<std::uint8_t const*>(fidelities.data() + fidelities.size())));
+    }
+  }
+  hash.print(name);
+}
+
 template <Element T>
 void entropies(Hash& hash) {
   Random random(6);
@@ -451,5 +490,9 @@ int main() {
   entropies<BFloat16>(hash);
   hash.print("entropy");
   selections(hash);
+  rotations(hash);
+  run<presets::KvFreeze<>>(hash, "KvFreeze", {.stay = 2, .every = 2, .dense = false});
+  run<presets::UniformQuantised<4, float>>(hash, "UniformQuantised", {});
+  run<presets::ExactRecall<BFloat16>>(hash, "ExactRecall", {.dense_rows = 0});
   return 0;
 }
