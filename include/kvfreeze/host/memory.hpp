@@ -245,14 +245,14 @@ class Memory {
     return scratch_[static_cast<std::size_t>(part)];
   }
 
-  /// What went wrong on some part's fast clock last.
-  [[nodiscard]] std::exception_ptr failure() const noexcept {
-    for (Scratch const& scratch : scratch_) {
-      if (scratch.failure) {
-        return scratch.failure;
-      }
+  /// What went wrong on the parts' fast clocks since it was asked last; the first of them.
+  [[nodiscard]] std::exception_ptr take_failure() noexcept {
+    std::exception_ptr first;
+    for (Scratch& scratch : scratch_) {
+      first = first ? first : scratch.failure;
+      scratch.failure = nullptr;
     }
-    return nullptr;
+    return first;
   }
 
   [[nodiscard]] Scratch const& scratch(int part) const noexcept {

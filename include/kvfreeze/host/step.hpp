@@ -195,9 +195,14 @@ StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float co
     }
   }
   if constexpr (C::has_levels) {
-    for (std::uint32_t i = 0; i < lanes && !failure; ++i) {
-      if (context.memory.lane(index, i).lane->refused) {
-        failure = context.memory.failure();
+    bool refused = false;
+    for (std::uint32_t i = 0; i < lanes; ++i) {
+      refused = refused || context.memory.lane(index, i).lane->refused;
+    }
+    if (refused) {
+      failure = context.memory.take_failure();
+      if (!failure) {  // another sequence's advance() told it already
+        failure = std::make_exception_ptr(TierError("the tier refused rows; they stayed exact"));
       }
     }
   }

@@ -232,7 +232,7 @@ inline void prefetch_codes(CodeRows const& codes, CodeRows const& scales, int fi
 
 /// @brief Codes a row.
 ///
-/// The scale is the root mean square, or for 8 bits the largest magnitude over 127, rounded to
+/// The scale is the largest magnitude, for 8 bits over 127, rounded to
 /// BFloat16 before the codes are made; 0 where all are 0.
 /// @param v [dim], finite; dim a multiple of 8
 /// @param codes value_code_bytes<Bits>(dim) bytes
