@@ -155,35 +155,53 @@ void plan_ladder(Context<C>& context, std::uint32_t index, std::size_t bytes) {
   level = std::min<std::size_t>(level, water_levels - 1);
   sequence.water_level = level > 0 ? context.levels[level] : 0.0F;
   std::size_t const spare = total <= bytes ? (bytes - total) / lanes : 0;
-  std::size_t held = 0;
-  std::size_t wanted = 0;
-  auto const held_by = [&](LaneRef<C> const& ref) {
-    return fixed + g.rows_bytes(ref.lane->blocks * g.slots_per_block) + pools_bytes(ref);
+  // Whatever it wants, a lane can take a chunk: that much is its own beside what it holds.
+  auto const floor_at = [&](int most) {
+    int const least_rows = std::min(most, g.limits.max_tokens);
+    return lane_bytes<C>(g, worst_exact<C>(g, least_rows), least_rows);
   };
+  std::size_t floor = floor_at(sequence.length + planned_chunk);
+  floor = floor * lanes <= bytes ? floor : floor_at(rows);
+  auto const base_of = [&](LaneRef<C> const& ref) {
+    return std::max(floor,
+                    fixed + g.rows_bytes(ref.lane->blocks * g.slots_per_block) + pools_bytes(ref));
+  };
+  std::size_t base = 0;
+  std::size_t wanted = 0;
   for (std::uint32_t lane = 0; lane < lanes; ++lane) {
     LaneRef<C> const ref = context.memory.lane(index, lane);
     ref.lane->aim = total <= bytes ? need(lane, level) + spare : bytes / lanes;
-    std::size_t const now = held_by(ref);
-    held += now;
-    wanted += ref.lane->aim > now ? ref.lane->aim - now : 0;
+    std::size_t const own = base_of(ref);
+    base += own;
+    wanted += ref.lane->aim > own ? ref.lane->aim - own : 0;
   }
+  auto const part = [](std::size_t of, std::size_t share, std::size_t all) {
+    return all == 0
+               ? 0
+               : static_cast<std::size_t>(static_cast<double>(of) *
+                                          (static_cast<double>(share) / static_cast<double>(all)));
+  };
+  if (base <= bytes) {
+    std::size_t const free = bytes - base;
+    for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+      LaneRef<C> const ref = context.memory.lane(index, lane);
+      std::size_t const own = base_of(ref);
+      std::size_t const growth = ref.lane->aim > own ? ref.lane->aim - own : 0;
+      ref.lane->budget =
+          own + (wanted <= free ? growth + (free - wanted) / lanes : part(free, growth, wanted));
+    }
+    return;
+  }
+  // The share shrank, or the floors rose: who holds more than the floor gives way now.
+  std::size_t const over = base - bytes;
+  std::size_t const excess = base - floor * lanes;
   for (std::uint32_t lane = 0; lane < lanes; ++lane) {
     LaneRef<C> const ref = context.memory.lane(index, lane);
-    std::size_t const now = held_by(ref);
-    if (held > bytes) {
-      ref.lane->budget = static_cast<std::size_t>(
-          static_cast<double>(now) * (static_cast<double>(bytes) / static_cast<double>(held)));
-      continue;
-    }
-    std::size_t const growth = ref.lane->aim > now ? ref.lane->aim - now : 0;
-    std::size_t const free = bytes - held;
-    ref.lane->budget =
-        now + (wanted <= free ? growth + (free - wanted) / lanes
-                              : static_cast<std::size_t>(
-                                    static_cast<double>(free) *
-                                    (static_cast<double>(growth) / static_cast<double>(wanted))));
+    std::size_t const own = base_of(ref);
+    std::size_t const less = part(over, own - floor, excess) + 1;
+    ref.lane->budget = own > floor + less ? own - less : std::min(own, floor);
   }
-  for (std::uint32_t lane = 0; held > bytes && lane < lanes; ++lane) {
+  for (std::uint32_t lane = 0; lane < lanes; ++lane) {
     LaneJob<C> const job = lane_job(context, index, lane);
     yield_codes(job, 1, rows);
     make_room(job, job.lane().exact + 1 - allowed_granules(job.ref, job.lane().budget, rows),
