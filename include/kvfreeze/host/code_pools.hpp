@@ -90,12 +90,14 @@ void push_code(Memory<C>& memory, LaneRef<C> const& ref, std::size_t level, std:
       for (int head = 0; head < g.heads_per_lane; ++head) {
         std::ptrdiff_t const at = static_cast<std::ptrdiff_t>(i) * g.row_elements +
                                   static_cast<std::ptrdiff_t>(head) * dim;
-        if constexpr (residual() > 0) {
-          to_floats(k + at, floats.data(), static_cast<std::size_t>(dim));
-          int const group = (static_cast<int>(granule) * C::page + i) / C::Digest::group_rows;
-          C::Digest::template encode_residual<residual()>(
-              floats.data(), dim, ref.digest(group, head),
-              code_row(residual_rows(ref, level_c(), head), row));
+        if constexpr (C::refines) {
+          if constexpr (residual() > 0) {
+            to_floats(k + at, floats.data(), static_cast<std::size_t>(dim));
+            int const group = (static_cast<int>(granule) * C::page + i) / C::Digest::group_rows;
+            C::Digest::template encode_residual<residual()>(
+                floats.data(), dim, ref.digest(group, head),
+                code_row(residual_rows(ref, level_c(), head), row));
+          }
         }
         to_floats(v + at, floats.data(), static_cast<std::size_t>(dim));
         subtract(floats.data(), ref.value_means() + static_cast<std::ptrdiff_t>(head) * dim, dim);

@@ -129,20 +129,22 @@ void pool_logits(LaneJob<C> const& job, std::size_t level) noexcept {
       gather_floats(scratch.logits() + h * stride, rows, count,
                     scratch.section_logits(1 + level) + h * stride);
     }
-    with_level<C>(level, [&](auto, auto, auto residual) {
-      if constexpr (residual() > 0) {
-        for (int i = 0; i < count; ++i) {
-          groups[i] = rows[i] / static_cast<std::uint32_t>(C::Digest::group_rows) *
-                          static_cast<std::uint32_t>(g.heads_per_lane) +
-                      static_cast<std::uint32_t>(head);
+    if constexpr (C::refines) {
+      with_level<C>(level, [&](auto, auto, auto residual) {
+        if constexpr (residual() > 0) {
+          for (int i = 0; i < count; ++i) {
+            groups[i] = rows[i] / static_cast<std::uint32_t>(C::Digest::group_rows) *
+                            static_cast<std::uint32_t>(g.heads_per_lane) +
+                        static_cast<std::uint32_t>(head);
+          }
+          C::Digest::template refine<residual()>(
+              residual_rows(ref, level, head), count, groups, scratch.folded(g),
+              scratch.section_logits(1 + level) +
+                  static_cast<std::ptrdiff_t>(head) * g.group * stride,
+              stride);
         }
-        C::Digest::template refine<residual()>(
-            residual_rows(ref, level, head), count, groups, scratch.folded(g),
-            scratch.section_logits(1 + level) +
-                static_cast<std::ptrdiff_t>(head) * g.group * stride,
-            stride);
-      }
-    });
+      });
+    }
   }
 }
 
