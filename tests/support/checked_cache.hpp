@@ -156,10 +156,12 @@ class CheckedSequence {
           cache_->attend(handle_, layer, input.q, input.k, input.v, input.out, {index, part.count});
         });
       }
-      if (has_compact_rows<Cache> && tokens == 1) {
-        Rungs after(before.size());
-        note_rungs(after, layer, {}, length_ + 1);
-        check_coded_output(layer, input, before, after);
+      if constexpr (has_compact_rows<Cache>) {
+        if (tokens == 1) {
+          Rungs after(before.size());
+          note_rungs(after, layer, {}, length_ + 1);
+          check_coded_output(layer, input, before, after);
+        }
       }
       check_outputs(layer, input, tokens);
     }
