@@ -109,7 +109,7 @@ constexpr bool is_uniform() noexcept {
 }
 
 template <class S>
-concept has_rungs = requires(S const& scheduler, LaneFacts const& lane) {
+concept HasRungs = requires(S const& scheduler, LaneFacts const& lane) {
   { scheduler.rungs(lane) } noexcept -> std::same_as<Rungs>;
 };
 

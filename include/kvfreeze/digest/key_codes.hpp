@@ -82,6 +82,10 @@ struct KeyCodes {
     return reinterpret_cast<Half const*>(group + code_bytes(dim));
   }
 
+  static Half* scales(std::byte* group, int dim) noexcept {
+    return reinterpret_cast<Half*>(group + code_bytes(dim));
+  }
+
  private:
   static constexpr std::size_t code_bytes(int dim) noexcept {
     return host::kernels::plane_bytes<Bits>(dim) * (Group / 64U);

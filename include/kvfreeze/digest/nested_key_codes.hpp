@@ -26,7 +26,7 @@ struct NestedKeyCodes : KeyCodes<Screen, Group> {
   static constexpr int total_bits = Total;
 
   static void encode(float const* keys, int dim, std::byte* group) noexcept {
-    auto* const origins = const_cast<Half*>(KeyCodes<Screen, Group>::scales(group, dim));
+    auto* const origins = KeyCodes<Screen, Group>::scales(group, dim);
     host::encode_key_codes<Screen, Total>(keys, Group, dim, group, origins, origins + dim);
   }
 

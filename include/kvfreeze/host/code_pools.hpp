@@ -46,6 +46,7 @@ CodeRows scale_rows(LaneRef<C> const& ref, std::size_t level, int head) noexcept
 
 /// Address of row `row` of a pool's code rows.
 inline std::byte* code_row(CodeRows const& rows, int row) noexcept {
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): pools are the cache's own
   return const_cast<std::byte*>(rows.base) +
          static_cast<std::size_t>(row / block_rows) * rows.block_bytes +
          static_cast<std::size_t>(row % block_rows) * rows.row_bytes;

@@ -50,7 +50,7 @@ struct Composition {
 
   static_assert(Digest::group_rows % page == 0,
                 "kvfreeze: the digest's group must be a multiple of PageTokens");
-  static_assert(!has_levels || kvfreeze::detail::has_rungs<D>,
+  static_assert(!has_levels || kvfreeze::detail::HasRungs<D>,
                 "kvfreeze: compact rows need a scheduler with rungs(): LadderScheduler");
   static_assert(!has_levels || (has_digest && needs_mass && !has_state),
                 "kvfreeze: compact rows need a scorer of masses with a digest and no memory: "

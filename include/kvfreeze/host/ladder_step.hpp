@@ -641,7 +641,7 @@ void settle_chunk(LaneJob<C> const& job, int tokens, Query&& query) {
       }
       stamp_needed(job, step);
       if (i + 1 == tokens) {
-        sink(job, step, 1);
+        sink_guarded(job, step, 1);
       }
     }
   }

@@ -184,7 +184,7 @@ void attend_chunk(LaneJob<C> const& job, Chunk const& chunk, int first, int coun
 
 /// @brief What the chunk's last queries say about the exact rows.
 template <class C>
-void vote(LaneJob<C> const& job, Chunk const& chunk) noexcept {
+void vote(LaneJob<C> const& job, Chunk const& chunk) {
   LaneRef<C> const& ref = job.ref;
   Geometry const& g = job.geometry();
   int const tokens = chunk.rows.tokens;

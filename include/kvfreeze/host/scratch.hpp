@@ -58,8 +58,10 @@ class Scratch {
     byte_region_ = round_up(rows, page_bytes);
     words_ = queries + 4;  // logits of each head; masses, scores, lists of granules and of slots
     section_words_ = queries + 1;
-    sections_offset_ = fixed_ + words_ * region_ + byte_arrays * byte_region_;
-    folds_offset_ = sections_offset_ + sections_ * section_words_ * region_;
+    std::size_t const sections_at = fixed_ + words_ * region_ + byte_arrays * byte_region_;
+    sections_offset_ = sections_at;
+    std::size_t const folds_at = sections_at + sections_ * section_words_ * region_;
+    folds_offset_ = folds_at;
     if (folds) {
       weight_bytes_ = queries * static_cast<std::size_t>(FoldedQueries::padded(g.shape.head_dim));
       scale_bytes_ = queries * sizeof(FoldScale);

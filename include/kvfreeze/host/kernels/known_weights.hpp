@@ -74,7 +74,8 @@ inline float sum_floats(float const* x, int n) noexcept {
 /// @complexity O(count * heads * dim); reads each value once per four heads
 template <Element T>
 void accumulate_rows(RowBlocks<T> const& rows, int count, float const* weights,
-                     std::ptrdiff_t stride, int heads, int dim, float* out) noexcept {
+                     std::ptrdiff_t stride, int heads, int dim,
+                     float* out) noexcept {  // NOLINT(readability-non-const-parameter): written
   T const* values[tile_rows];
   auto const prefetch_values = [&](int begin, int end) {
     for (int i = begin; i < end; ++i) {
