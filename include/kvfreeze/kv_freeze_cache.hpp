@@ -230,8 +230,9 @@ class KvFreezeCache {
 
   /// @brief Append, recall, attention and evidence of one layer in one call.
   ///
-  /// One token: attention over the exact rows, after recall. More: causal attention of the chunk
-  /// over every row, frozen ones read through the tier.
+  /// One token: attention over the exact and compact rows, after recall; on the ladder frozen rows
+  /// count with their estimated weight and the lane's mean value. More: causal attention of the
+  /// chunk over every row, frozen ones read through the tier.
   /// @throws as append() and recall()
   void attend(Sequence handle, int layer, std::span<float const> q, std::span<float const> k,
               std::span<float const> v, std::span<float> out, Part part = {}) {

@@ -52,7 +52,7 @@ struct StepReport {
   std::size_t touched_bytes = 0;  ///< cache bytes read by scan, recall and attention in this step
   std::size_t moved_in_bytes = 0;   ///< tier -> cache
   std::size_t moved_out_bytes = 0;  ///< cache -> tier
-  std::uint64_t thawed_rows = 0;
+  std::uint64_t thawed_rows = 0;    ///< rows that were loaded to a higher fidelity
   std::uint64_t frozen_rows = 0;    ///< rows that were exact and are not any more
   std::uint64_t deferred_rows = 0;  ///< wanted, but over the transfer budget or the cap: next step
   float missed_mass = 0.0F;         ///< mean over lanes of the estimated mass of frozen rows

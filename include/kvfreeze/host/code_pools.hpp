@@ -146,14 +146,25 @@ void pop_code(LaneRef<C> const& ref, std::size_t level, std::uint32_t slot) noex
 }
 
 /// @brief A compact granule freezes: its code is dropped, the tier has its exact rows.
+///
+/// The last slot of the pool takes its place; with `known` slots in front of others, the last one
+/// of those does, and the last of all that one's, so that the known ones stay in front.
 template <class C>
-void drop_code(LaneRef<C> const& ref, std::size_t level, std::uint32_t slot,
-               std::uint32_t step) noexcept {
+void drop_code(LaneRef<C> const& ref, std::size_t level, std::uint32_t slot, std::uint32_t step,
+               int known) noexcept {
   std::uint32_t const granule = ref.code_granule(level, slot);
   auto& state = ref.state(granule);
   state = GranuleState::with(state, Fidelity::frozen);
   ref.note_change(granule, step);
-  pop_code(ref, level, slot);
+  auto const last_known = static_cast<std::uint32_t>(known - 1);
+  move_code(ref, level, last_known, slot);
+  pop_code(ref, level, last_known);
+}
+
+template <class C>
+void drop_code(LaneRef<C> const& ref, std::size_t level, std::uint32_t slot,
+               std::uint32_t step) noexcept {
+  drop_code(ref, level, slot, step, ref.lane->pools[level].slots);
 }
 
 /// @brief Freezes the compact granules for which `pick(granule)` holds. O(compact granules).
@@ -166,16 +177,6 @@ void drop_codes_where(LaneRef<C> const& ref, std::uint32_t step, Choose&& pick) 
       }
     }
   }
-}
-
-/// Committed bytes of the lane's pools.
-template <class C>
-std::size_t pools_bytes(LaneRef<C> const& ref) noexcept {
-  std::size_t bytes = 0;
-  for (std::size_t level = 0; level < C::levels; ++level) {
-    bytes += ref.geometry->pools[level].bytes(ref.lane->pools[level].blocks);
-  }
-  return bytes;
 }
 
 /// Gives back what the lane's pools do not use.

@@ -77,10 +77,7 @@ int allowed_granules(Geometry const& g, std::size_t budget, int rows) noexcept {
 /// rows.
 template <class C>
 int allowed_granules(LaneRef<C> const& ref, std::size_t budget, int rows) noexcept {
-  std::size_t codes = 0;
-  for (std::size_t level = 0; level < C::levels; ++level) {
-    codes += ref.geometry->pools[level].bytes(ref.lane->pools[level].blocks);
-  }
+  std::size_t const codes = ref.codes_bytes();
   bool const some = budget == unlimited || budget > codes;
   return some ? allowed_granules<C>(*ref.geometry, budget == unlimited ? budget : budget - codes,
                                     rows)

@@ -99,24 +99,13 @@ void sink_exact(LaneJob<C> const& job, std::uint32_t const* slots, int count,
   std::array<std::uint32_t, transfer_batch> granules;
   for (int done = 0; done < count;) {
     int const batch = std::min(count - done, transfer_batch);
-    std::size_t dirty = 0;
+    store_dirty(ref, job.context->tier, scratch, slots + done, batch);
     for (int i = 0; i < batch; ++i) {
       std::uint32_t const slot = slots[done + i];
-      std::uint32_t const granule = ref.record(slot).granule;
-      granules[static_cast<std::size_t>(i)] = granule;
+      granules[static_cast<std::size_t>(i)] = ref.record(slot).granule;
       std::byte* const copy = scratch.loaded() + static_cast<std::size_t>(i) * g.granule_bytes();
       std::memcpy(copy, ref.k(slot), g.part_bytes);
       std::memcpy(copy + g.part_bytes, ref.v(slot), g.part_bytes);
-      if ((ref.state(granule) & GranuleState::clean) == 0) {
-        ::new (scratch.stores() + dirty++) StoreRequest{
-            ref.key(granule), {copy, g.part_bytes}, {copy + g.part_bytes, g.part_bytes}};
-      }
-    }
-    if (dirty > 0) {
-      job.context->tier.store({scratch.stores(), dirty});
-      std::size_t const bytes = dirty * g.granule_bytes();
-      ref.lane->moved_out += bytes;
-      ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
     }
     for (int i = 0; i < batch; ++i) {
       std::uint32_t const granule = granules[static_cast<std::size_t>(i)];
@@ -130,8 +119,8 @@ void sink_exact(LaneJob<C> const& job, std::uint32_t const* slots, int count,
     for (int i = batch - 1; i >= 0; --i) {  // ascending slots: usually ascending positions
       std::uint32_t const granule = granules[static_cast<std::size_t>(i)];
       int const level = levels[granule];
+      ref.lane->frozen += 1;
       if (level == 0) {
-        ref.lane->frozen += 1;
         continue;
       }
       std::byte const* const copy =
@@ -140,7 +129,6 @@ void sink_exact(LaneJob<C> const& job, std::uint32_t const* slots, int count,
       push_code(memory, ref, static_cast<std::size_t>(level - 1), granule,
                 reinterpret_cast<typename C::Value const*>(copy),
                 reinterpret_cast<typename C::Value const*>(copy + g.part_bytes), job.step());
-      ref.lane->frozen += 1;
     }
     done += batch;
   }
@@ -164,9 +152,7 @@ void raise_compact(LaneJob<C> const& job, std::uint32_t const* granules, int cou
           ref.key(granules[done + i]), {k, g.part_bytes}, {k + g.part_bytes, g.part_bytes}};
     }
     job.context->tier.load({scratch.loads(), static_cast<std::size_t>(batch)});
-    std::size_t const bytes = static_cast<std::size_t>(batch) * g.granule_bytes();
-    ref.lane->moved_in += bytes;
-    ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
+    pay_transfer(ref, static_cast<std::size_t>(batch) * g.granule_bytes(), ref.lane->moved_in);
     for (int i = 0; i < batch; ++i) {
       std::byte const* const k = scratch.loaded() + static_cast<std::size_t>(i) * g.granule_bytes();
       std::uint32_t const granule = granules[done + i];
@@ -179,7 +165,7 @@ void raise_compact(LaneJob<C> const& job, std::uint32_t const* granules, int cou
                 reinterpret_cast<typename C::Value const*>(k + g.part_bytes), job.step());
       ref.lane->thawed += 1;
     }
-    seen(scratch.loaded(), granules + done, batch);
+    seen(scratch.loaded(), batch);
     done += batch;
   }
 }

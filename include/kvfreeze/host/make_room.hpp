@@ -55,9 +55,9 @@ int make_room(LaneJob<C> const& job, int count, Victims victims) {
   return count;
 }
 
-/// @brief Makes the lane's codes give way, coarsest level first and whole pools at a time, until
-/// `more` exact granules fit the budget beside them. For lanes whose budget shrank under them; as a
-/// rule recall has met the budget before.
+/// @brief Makes the lane's codes give way, coarsest level first and a quarter of a pool at a time,
+/// until `more` exact granules fit the budget beside them. For lanes whose budget shrank under
+/// them; as a rule recall has met the budget before.
 template <class C>
 void yield_codes(LaneJob<C> const& job, int more, int rows) noexcept {
   if constexpr (C::has_levels) {
@@ -68,7 +68,7 @@ void yield_codes(LaneJob<C> const& job, int more, int rows) noexcept {
     };
     for (std::size_t level = 0; level < C::levels && !fits(); ++level) {
       while (ref.lane->pools[level].slots > 0 && !fits()) {
-        // The newest quarter of the slots, so that a few rounds free whole pages.
+        // The last slots: so that a few rounds free whole pages.
         int const kept = ref.lane->pools[level].slots * 3 / 4;
         while (ref.lane->pools[level].slots > kept) {
           drop_code(ref, level, static_cast<std::uint32_t>(ref.lane->pools[level].slots - 1),

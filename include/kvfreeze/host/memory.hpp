@@ -145,6 +145,15 @@ struct LaneRef {
   /// it, and it stands in for the values of rows that are not here.
   [[nodiscard]] float* value_means() const noexcept { return reinterpret_cast<float*>(digests); }
 
+  /// Committed bytes of the pools.
+  [[nodiscard]] std::size_t codes_bytes() const noexcept {
+    std::size_t bytes = 0;
+    for (std::size_t level = 0; level < C::levels; ++level) {
+      bytes += geometry->pools[level].bytes(lane->pools[level].blocks);
+    }
+    return bytes;
+  }
+
   [[nodiscard]] int granules() const noexcept { return geometry->granules(lane->rows); }
 
   /// First granule whose keys are not in a digest.
@@ -420,9 +429,7 @@ class Memory {
       ledger.rows += geometry_.blocks_bytes(ref.lane->blocks);
       ledger.metadata += geometry_.cards_bytes(ref.lane->blocks);
       ledger.digests += geometry_.groups_bytes(ref.lane->groups);
-      for (std::size_t level = 0; level < C::levels; ++level) {
-        ledger.codes += geometry_.pools[level].bytes(ref.lane->pools[level].blocks);
-      }
+      ledger.codes += ref.codes_bytes();
     }
     ledger.metadata += tiles_bytes(rows) + lanes_region_;
     ledger.scratch += queries_region_;

@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <new>
 
 namespace kvfreeze::host {
@@ -84,6 +85,60 @@ void release_slot(LaneRef<C> const& ref, std::uint32_t slot) noexcept {
   }
 }
 
+/// Granules that the rest of the step's transfer budget pays for.
+template <class C>
+std::size_t affordable_granules(LaneRef<C> const& ref) noexcept {
+  std::size_t const left = ref.lane->transfer_left;
+  return left == unlimited ? std::numeric_limits<std::size_t>::max()
+                           : left / ref.geometry->granule_bytes();
+}
+
+/// Notes bytes that went to or came from the tier.
+template <class C>
+void pay_transfer(LaneRef<C> const& ref, std::size_t bytes, std::size_t& moved) noexcept {
+  moved += bytes;
+  ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
+}
+
+/// @brief Leaves out the slots of dirty granules that the transfer budget does not pay for, the
+/// last of the list first. @return how many are kept, in order
+template <class C>
+int keep_affordable(LaneRef<C> const& ref, std::uint32_t* slots, int count) noexcept {
+  std::size_t left = affordable_granules(ref);
+  int kept = 0;
+  for (int i = 0; i < count; ++i) {
+    bool const clean = (ref.state(ref.record(slots[i]).granule) & GranuleState::clean) != 0;
+    if (clean || left > 0) {
+      left -= clean ? 0 : 1;
+      slots[kept++] = slots[i];
+    }
+  }
+  return kept;
+}
+
+/// @brief Stores the dirty ones of up to `transfer_batch` exact granules.
+/// @throws TierError whatever the tier throws; nothing changed then
+template <class C>
+void store_dirty(LaneRef<C> const& ref, typename C::Tier& tier, Scratch& scratch,
+                 std::uint32_t const* slots, int count) {
+  Geometry const& g = *ref.geometry;
+  std::size_t dirty = 0;
+  for (int i = 0; i < count; ++i) {
+    std::uint32_t const slot = slots[i];
+    std::uint32_t const granule = ref.record(slot).granule;
+    if ((ref.state(granule) & GranuleState::clean) == 0) {
+      ::new (scratch.stores() + dirty++)
+          StoreRequest{ref.key(granule),
+                       {reinterpret_cast<std::byte const*>(ref.k(slot)), g.part_bytes},
+                       {reinterpret_cast<std::byte const*>(ref.v(slot)), g.part_bytes}};
+    }
+  }
+  if (dirty > 0) {
+    tier.store({scratch.stores(), dirty});
+    pay_transfer(ref, dirty * g.granule_bytes(), ref.lane->moved_out);
+  }
+}
+
 /// @brief Lowers exact granules to frozen. Dirty ones are stored first, in batches.
 ///
 /// @param slots the granules' slots, sorted downwards; overwritten
@@ -92,27 +147,10 @@ void release_slot(LaneRef<C> const& ref, std::uint32_t slot) noexcept {
 template <class C, class Sleep>
 void freeze_slots(LaneRef<C> const& ref, typename C::Tier& tier, Scratch& scratch,
                   std::uint32_t const* slots, int count, std::uint32_t step, Sleep&& sleep) {
-  Geometry const& g = *ref.geometry;
   for (int done = 0; done < count;) {
     int const batch = std::min(count - done, transfer_batch);
     if constexpr (!C::in_place && !C::discards) {
-      std::size_t dirty = 0;
-      for (int i = 0; i < batch; ++i) {
-        std::uint32_t const slot = slots[done + i];
-        std::uint32_t const granule = ref.record(slot).granule;
-        if ((ref.state(granule) & GranuleState::clean) == 0) {
-          ::new (scratch.stores() + dirty++)
-              StoreRequest{ref.key(granule),
-                           {reinterpret_cast<std::byte const*>(ref.k(slot)), g.part_bytes},
-                           {reinterpret_cast<std::byte const*>(ref.v(slot)), g.part_bytes}};
-        }
-      }
-      if (dirty > 0) {
-        tier.store({scratch.stores(), dirty});
-        std::size_t const bytes = dirty * g.granule_bytes();
-        ref.lane->moved_out += bytes;
-        ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
-      }
+      store_dirty(ref, tier, scratch, slots + done, batch);
     }
     for (int i = 0; i < batch; ++i) {
       std::uint32_t const slot = slots[done + i];
@@ -157,9 +195,7 @@ void thaw_granules(Memory<C>& memory, LaneRef<C> const& ref, typename C::Tier& t
                         {reinterpret_cast<std::byte*>(ref.v(slot)), g.part_bytes}};
       }
       tier.load({scratch.loads(), static_cast<std::size_t>(batch)});
-      std::size_t const bytes = static_cast<std::size_t>(batch) * g.granule_bytes();
-      ref.lane->moved_in += bytes;
-      ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
+      pay_transfer(ref, static_cast<std::size_t>(batch) * g.granule_bytes(), ref.lane->moved_in);
     }
     for (int i = 0; i < batch; ++i) {
       std::uint32_t const granule = granules[done + i];

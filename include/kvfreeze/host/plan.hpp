@@ -120,9 +120,46 @@ void deal_shares(Context<C>& context) noexcept {
   }
 }
 
-/// @brief The same on the ladder: each lane gets an aim, what it asks for at the lowest water level
-/// at which all of them fit the sequence's share, and a hard budget: what it holds and a part of
-/// what is free. Lanes move towards their aims as their rows sink; none has to give way at once
+/// A level of the water, and what all lanes need at it.
+struct WaterLevel {
+  std::size_t level = 0;
+  std::size_t total = 0;
+};
+
+/// @brief The lowest level at which what all lanes need fits `bytes`; the last one if none does.
+/// @param levels how many there are to choose from
+/// @param need need(lane, level), bytes
+template <class Need>
+WaterLevel lowest_level(std::uint32_t lanes, std::size_t levels, std::size_t bytes,
+                        Need const& need) {
+  WaterLevel water;
+  for (std::size_t level = 0; level < levels; ++level) {
+    water = {level, 0};
+    for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+      water.total += need(lane, level);
+    }
+    if (water.total <= bytes) {
+      break;
+    }
+  }
+  return water;
+}
+
+/// Bytes with which a lane of a sequence of `length` tokens can take a chunk, whatever it wants; a
+/// token where there is not room for that in every lane.
+template <class C>
+std::size_t lane_floor(Geometry const& g, int length, std::size_t bytes) noexcept {
+  auto const at = [&](int most) {
+    int const rows = std::min(most, g.limits.max_tokens);
+    return lane_bytes<C>(g, worst_exact<C>(g, rows), rows);
+  };
+  std::size_t const chunk = at(length + planned_chunk);
+  return chunk * static_cast<std::size_t>(g.lanes) <= bytes ? chunk : at(length + 1);
+}
+
+/// @brief plan_bytes() on the ladder: each lane gets an aim, what it asks for at the lowest water
+/// level at which all of them fit the sequence's share, and a hard budget: what it holds and a part
+/// of what is free. Lanes move towards their aims as their rows sink; none has to give way at once
 /// unless the share itself shrank. O(lanes * levels).
 /// @throws TierError whatever the tier throws
 template <class C>
@@ -141,30 +178,14 @@ void plan_ladder(Context<C>& context, std::uint32_t index, std::size_t bytes) {
     return fixed + block + uniform_bytes<C>(g, rows, least) +
            std::max(demand + demand / 8, g.rows_bytes(least));
   };
-  std::size_t level = 0;
-  std::size_t total = 0;
-  for (; level < water_levels; ++level) {
-    total = 0;
-    for (std::uint32_t lane = 0; lane < lanes; ++lane) {
-      total += need(lane, level);
-    }
-    if (total <= bytes) {
-      break;
-    }
-  }
-  level = std::min<std::size_t>(level, water_levels - 1);
+  auto const [level, total] = lowest_level(lanes, water_levels, bytes, need);
   sequence.water_level = level > 0 ? context.levels[level] : 0.0F;
   std::size_t const spare = total <= bytes ? (bytes - total) / lanes : 0;
-  // Whatever it wants, a lane can take a chunk: that much is its own beside what it holds.
-  auto const floor_at = [&](int most) {
-    int const least_rows = std::min(most, g.limits.max_tokens);
-    return lane_bytes<C>(g, worst_exact<C>(g, least_rows), least_rows);
-  };
-  std::size_t floor = floor_at(sequence.length + planned_chunk);
-  floor = floor * lanes <= bytes ? floor : floor_at(rows);
+  // That much is a lane's own beside what it holds.
+  std::size_t const floor = lane_floor<C>(g, sequence.length, bytes);
   auto const base_of = [&](LaneRef<C> const& ref) {
     return std::max(floor,
-                    fixed + g.rows_bytes(ref.lane->blocks * g.slots_per_block) + pools_bytes(ref));
+                    fixed + g.rows_bytes(ref.lane->blocks * g.slots_per_block) + ref.codes_bytes());
   };
   std::size_t base = 0;
   std::size_t wanted = 0;
@@ -237,13 +258,8 @@ void plan_bytes(Context<C>& context, std::uint32_t index) {
     }
     int const rows = sequence.length + 1;
     bool const by_demand = kvfreeze::detail::base_level(context.scheduler) > 0.0F;
-    // Whatever it wants, a lane can take a chunk: nothing grows at another's expense within a step.
-    auto const floor_at = [&](int most) {
-      int const least_rows = std::min(most, g.limits.max_tokens);
-      return lane_bytes<C>(g, worst_exact<C>(g, least_rows), least_rows);
-    };
-    std::size_t floor = floor_at(sequence.length + planned_chunk);
-    floor = floor * lanes <= bytes ? floor : floor_at(rows);
+    // Nothing grows at another's expense within a step.
+    std::size_t const floor = lane_floor<C>(g, sequence.length, bytes);
     auto const need = [&](std::uint32_t lane, std::size_t level) {
       LaneRef<C> const ref = context.memory.lane(index, lane);
       auto const wanted = by_demand ? static_cast<int>(ref.lane->demand[level]) : 0;
@@ -252,19 +268,8 @@ void plan_bytes(Context<C>& context, std::uint32_t index) {
           floor,
           lane_bytes<C>(g, std::min(least + wanted + g.slots_per_block, g.granules(rows)), rows));
     };
-    std::size_t level = 0;
-    std::size_t total = 0;
-    for (; level < water_levels; ++level) {
-      total = 0;
-      for (std::uint32_t lane = 0; lane < lanes; ++lane) {
-        total += need(lane, level);
-      }
-      if (total <= bytes || !by_demand) {
-        break;
-      }
-    }
-    level = std::min<std::size_t>(level, water_levels - 1);
-    if (by_demand && level > 0) {
+    auto const [level, total] = lowest_level(lanes, by_demand ? water_levels : 1, bytes, need);
+    if (level > 0) {
       sequence.water_level = context.levels[level];
     }
     std::size_t const spare = total <= bytes ? (bytes - total) / lanes : 0;

@@ -112,9 +112,7 @@ int fill_tile(LaneJob<C> const& job, int first, int head, std::uint32_t const* m
   }
   if (reads > 0) {
     job.context->tier.load({scratch.loads(), reads});
-    std::size_t const bytes = reads * g.granule_bytes();
-    ref.lane->moved_in += bytes;
-    ref.lane->transfer_left -= std::min(ref.lane->transfer_left, bytes);
+    pay_transfer(ref, reads * g.granule_bytes(), ref.lane->moved_in);
   }
   int count = 0;
   for (int position = first; position < last; ++position) {

@@ -97,8 +97,9 @@ void note_missed(LaneJob<C> const& job) noexcept {
 }
 
 /// @brief Frozen granules that were asked and not wanted: another detection, another sleep.
-template <class C>
-void sleep_unwanted(LaneJob<C> const& job) noexcept {
+/// @param unwanted unwanted(granule)
+template <class C, class Unwanted>
+void sleep_where(LaneJob<C> const& job, Unwanted&& unwanted) noexcept {
   if constexpr (C::sleeps) {
     LaneRef<C> const& ref = job.ref;
     auto const open = ref.open_range();
@@ -107,7 +108,7 @@ void sleep_unwanted(LaneJob<C> const& job) noexcept {
       constexpr std::uint8_t held =
           GranuleState::pinned | GranuleState::forced | GranuleState::fidelity_mask;
       if ((ref.state(granule) & held) != static_cast<std::uint8_t>(Fidelity::frozen) ||
-          job.scratch->wanted()[i] != 0) {
+          !unwanted(i)) {
         continue;
       }
       int const sleep = detect(ref, job.context->scheduler, granule, true, job.step());
@@ -156,7 +157,7 @@ void recall_lane(LaneJob<C> const& job, float const* q) {
   if (absent) {
     thaw_wanted(job, facts);
     note_missed(job);
-    sleep_unwanted(job);
+    sleep_where(job, [&](int i) { return job.scratch->wanted()[i] == 0; });
   }
   if constexpr (C::has_state && C::needs_mass && C::has_digest) {
     for (std::uint32_t granule = 0; granule < static_cast<std::uint32_t>(facts.granules);

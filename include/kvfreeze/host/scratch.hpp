@@ -42,6 +42,8 @@ class Scratch {
     out_ = take(queries * dim * sizeof(float));
     max_ = take(queries * sizeof(float));
     sum_ = take(queries * sizeof(float));
+    highest_ = take(queries * sizeof(float));
+    absent_ = take(queries * sizeof(float));
     prefill_query_ = take(prefill_queries * group * dim * sizeof(float));
     prefill_out_ = take(prefill_queries * group * dim * sizeof(float));
     prefill_max_ = take(prefill_queries * group * sizeof(float));
@@ -78,6 +80,10 @@ class Scratch {
   [[nodiscard]] float* max() const noexcept { return at<float>(max_); }
 
   [[nodiscard]] float* sum() const noexcept { return at<float>(sum_); }
+
+  [[nodiscard]] float* highest() const noexcept { return at<float>(highest_); }
+
+  [[nodiscard]] float* absent() const noexcept { return at<float>(absent_); }
 
   [[nodiscard]] float* prefill_query() const noexcept { return at<float>(prefill_query_); }
 
@@ -228,7 +234,7 @@ class Scratch {
   }
 
   VirtualMemory memory_;
-  std::size_t query_ = 0, out_ = 0, max_ = 0, sum_ = 0;
+  std::size_t query_ = 0, out_ = 0, max_ = 0, sum_ = 0, highest_ = 0, absent_ = 0;
   std::size_t prefill_query_ = 0, prefill_out_ = 0, prefill_max_ = 0, prefill_sum_ = 0;
   std::size_t tile_k_ = 0, tile_v_ = 0, tile_positions_ = 0, group_keys_ = 0;
   std::size_t loaded_ = 0, requests_ = 0;

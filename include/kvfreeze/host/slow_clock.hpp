@@ -150,19 +150,10 @@ void retain_lane(LaneJob<C> const& job) {
   }
   if constexpr (!C::in_place && !C::discards) {
     if (ref.lane->transfer_left != unlimited) {
-      auto left = ref.lane->transfer_left / job.geometry().granule_bytes();
       std::sort(slots, slots + count, [&](std::uint32_t a, std::uint32_t b) {
         return ref.record(a).granule < ref.record(b).granule;
       });
-      int kept = 0;
-      for (int i = 0; i < count; ++i) {
-        bool const clean = (ref.state(ref.record(slots[i]).granule) & GranuleState::clean) != 0;
-        if (clean || left > 0) {
-          left -= clean ? 0 : 1;
-          slots[kept++] = slots[i];
-        }
-      }
-      count = kept;
+      count = keep_affordable(ref, slots, count);
     }
   }
   std::sort(slots, slots + count, std::greater<>());

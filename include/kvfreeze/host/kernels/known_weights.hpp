@@ -23,50 +23,56 @@ inline void largest_logits(std::span<LogitRun const> runs, int heads, float* hig
   }
 }
 
+namespace kernels {
+
+/// Sum of n numbers in a canonical order: sixteen lanes, then across them. `get(i)` has numbers
+/// i to i + 15, `get_first(i, n)` the last n, zeros behind them.
+template <class Get, class GetFirst>
+float sum_of(int n, Get const& get, GetFirst const& get_first) noexcept {
+  F32x16 total = splat(0.0F);
+  int i = 0;
+  for (; i + 16 <= n; i += 16) {
+    total = add(total, get(i));
+  }
+  if (i < n) {
+    total = add(total, get_first(i, n - i));
+  }
+  return sum(total);
+}
+
+}  // namespace kernels
+
 /// @brief Turns the integer weights that softmax_masses() left in place of logits into floats;
-/// returns their sum in a canonical order: sixteen lanes, then across them.
+/// returns their sum. O(n).
 inline float take_weights(float* weights, int n) noexcept {
   auto const* const integers = reinterpret_cast<std::int32_t const*>(weights);
-  F32x16 total = splat(0.0F);
-  int i = 0;
-  for (; i + 16 <= n; i += 16) {
-    F32x16 const w = to_floats(load(integers + i));
-    store(weights + i, w);
-    total = add(total, w);
-  }
-  if (i < n) {
-    F32x16 const w = to_floats(load_first(integers + i, n - i, 0));
-    store_first(weights + i, w, n - i);
-    total = add(total, w);
-  }
-  return sum(total);
+  return kernels::sum_of(
+      n,
+      [=](int i) {
+        F32x16 const w = to_floats(load(integers + i));
+        store(weights + i, w);
+        return w;
+      },
+      [=](int i, int rest) {
+        F32x16 const w = to_floats(load_first(integers + i, rest, 0));
+        store_first(weights + i, w, rest);
+        return w;
+      });
 }
 
-/// Sum of integer weights, as take_weights() has it; they stay as they are.
+/// Sum of such integer weights; they stay as they are. O(n).
 inline float sum_weights(float const* weights, int n) noexcept {
   auto const* const integers = reinterpret_cast<std::int32_t const*>(weights);
-  F32x16 total = splat(0.0F);
-  int i = 0;
-  for (; i + 16 <= n; i += 16) {
-    total = add(total, to_floats(load(integers + i)));
-  }
-  if (i < n) {
-    total = add(total, to_floats(load_first(integers + i, n - i, 0)));
-  }
-  return sum(total);
+  return kernels::sum_of(
+      n, [=](int i) { return to_floats(load(integers + i)); },
+      [=](int i, int rest) { return to_floats(load_first(integers + i, rest, 0)); });
 }
 
-/// Sum of floats in the same order.
+/// Sum of n floats. O(n).
 inline float sum_floats(float const* x, int n) noexcept {
-  F32x16 total = splat(0.0F);
-  int i = 0;
-  for (; i + 16 <= n; i += 16) {
-    total = add(total, load(x + i));
-  }
-  if (i < n) {
-    total = add(total, load_first(x + i, n - i, 0.0F));
-  }
-  return sum(total);
+  return kernels::sum_of(
+      n, [=](int i) { return load(x + i); },
+      [=](int i, int rest) { return load_first(x + i, rest, 0.0F); });
 }
 
 /// @brief out[h] += sum over slots 0, ..., count - 1 of weights[h * stride + slot] * V, in order.
