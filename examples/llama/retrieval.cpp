@@ -70,6 +70,15 @@ TrialResults answer_trials(Engine& engine, Choice const& choice, std::span<Trial
   return results;
 }
 
+std::vector<TrialResults> answer_examination(Engine& engine, Examination const& exam,
+                                             std::function<void()> const& done) {
+  std::vector<TrialResults> results;
+  for (Choice const& choice : exam.choices) {
+    results.push_back(answer_trials(engine, choice, exam.trials, done));
+  }
+  return results;
+}
+
 void put_results(Json& json, TrialResults const& results, TrialResults const& plain, int wanted) {
   auto const share = [&](TrialResults const& of) {
     return static_cast<double>(total(of.right)) / static_cast<double>(wanted);

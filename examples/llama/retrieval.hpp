@@ -48,6 +48,10 @@ Examination examine(Engine& engine, int length, std::vector<Trial> trials,
 TrialResults answer_trials(Engine& engine, Choice const& choice, std::span<Trial const> trials,
                            std::function<void()> const& done);
 
+/// @brief Asks all caches of an examination, one after the other. @param done as in answer_trials
+std::vector<TrialResults> answer_examination(Engine& engine, Examination const& exam,
+                                             std::function<void()> const& done);
+
 /// @brief Adds the right answers, the plain cache's beside them, and the run's figures.
 void put_results(Json& json, TrialResults const& results, TrialResults const& plain, int wanted);
 

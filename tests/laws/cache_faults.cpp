@@ -1,24 +1,11 @@
 #include <kvfreeze/kvfreeze.hpp>
 
-#include "cache_laws.hpp"
+#include "cache_fault_laws.hpp"
 
 using namespace kvfreeze;
 
-namespace {
-
-using Tier = FaultInjecting<HostTier>;
-
-template <class Cache>
-void faults(laws::Settings<Cache> const& settings = {}) {
-  Limits limits = laws::cache_limits();
-  REQUIRE(laws::every_fault_is_survived<Cache>(settings, limits) > 10);
-  limits.resident_bytes = laws::least_cap<Cache>(
-      settings, limits, {.layers = 1, .query_heads = 2, .kv_heads = 2, .head_dim = 8});
-  REQUIRE(laws::every_fault_is_survived<Cache>(settings, limits) > 10);
-  laws::a_broken_tier_loses_nothing<Cache>(settings);
-}
-
-}  // namespace
+using laws::faults;
+using Tier = laws::FaultyTier;
 
 TEST_CASE("every fault is survived: ExactRecall", "[laws][cache][faults]") {
   faults<presets::ExactRecall<Half, Tier>>(

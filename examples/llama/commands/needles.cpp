@@ -192,13 +192,10 @@ void needles(NeedlesOptions const& options) {
   std::vector<Json> objects;
   Progress progress("needles");
   for (Examination const& exam : exams) {
-    std::vector<TrialResults> results;
-    for (Choice const& choice : exam.choices) {
-      results.push_back(answer_trials(engine, choice, exam.trials, [&] {
-        done += exam.length;
-        progress.show(done / all);
-      }));
-    }
+    std::vector<TrialResults> const results = answer_examination(engine, exam, [&] {
+      done += exam.length;
+      progress.show(done / all);
+    });
     progress.finish();
 
     std::vector<std::vector<std::string>> table{{"needle at"}};

@@ -116,13 +116,10 @@ void passkey(PasskeyOptions const& options) {
   std::vector<Json> objects;
   Progress progress("passkey");
   for (Examination const& exam : exams) {
-    std::vector<TrialResults> results;
-    for (Choice const& choice : exam.choices) {
-      results.push_back(answer_trials(engine, choice, exam.trials, [&] {
-        done += exam.length;
-        progress.show(done / all);
-      }));
-    }
+    std::vector<TrialResults> const results = answer_examination(engine, exam, [&] {
+      done += exam.length;
+      progress.show(done / all);
+    });
     progress.finish();
     std::vector<std::vector<std::string>> table{{"key at"}};
     for (auto depth = depths.rbegin(); depth != depths.rend(); ++depth) {
