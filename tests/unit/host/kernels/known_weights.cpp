@@ -18,6 +18,7 @@ TEST_CASE("Known weights become floats and their sum") {
     std::vector<float> weights(static_cast<std::size_t>(n) + 1, -1.0F);
     double total = 0.0;
     std::vector<std::int32_t> integers;
+    integers.reserve(static_cast<std::size_t>(n) + 1);  // not null where n is 0
     for (int i = 0; i < n; ++i) {
       integers.push_back((i * 7919 + 3) % (1 << 24));
       total += integers.back();
