@@ -40,7 +40,7 @@ struct CompactRows {
       "kvfreeze: the levels of CompactRows must not lose bits");
 };
 
-/// The levels of presets::KvFreeze: keys of 4 or 6 bits, values of 2, 4 or 8.
-using LadderRows = CompactRows<CompactLevel<4, 2>, CompactLevel<6, 4>, CompactLevel<6, 8>>;
+/// The levels of presets::KvFreeze: keys of 3 or 5 bits, values of 2, 4 or 8.
+using LadderRows = CompactRows<CompactLevel<3, 2>, CompactLevel<5, 4>, CompactLevel<5, 8>>;
 
 }  // namespace kvfreeze

@@ -205,7 +205,9 @@ class KvFreezeCache {
     static_cast<void>(record(handle));
     host::check_queries(context_.geometry(), "recall", layer, q, 1, part);
     for_lanes(handle, layer, part, [&](host::LaneJob<C> const& job) {
-      host::recall_token(job, lane_queries(job, q.data()));
+      float const* const lane_q = lane_queries(job, q.data());
+      host::note_importance(job, lane_q, 1, 0);
+      host::recall_token(job, lane_q);
     });
   }
 
@@ -250,6 +252,7 @@ class KvFreezeCache {
       host::begin_lane_step(job, tokens);
       float const* const lane_q = lane_queries(job, q.data());
       float* const lane_out = out.data() + (lane_q - q.data());
+      host::note_importance(job, lane_q, tokens, stride);
       if (tokens > 1) {
         host::prefill_lane(job, {new_rows(k, v, tokens), lane_q, lane_out, stride});
         return;
@@ -496,10 +499,10 @@ class KvFreezeCache {
 
 /// Without policies the cache is presets::KvFreeze: the fidelity ladder.
 KvFreezeCache(Shape) -> KvFreezeCache<Layout<Half, 1, Grouping::kv_head, LadderRows>,
-                                      InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<>,
+                                      InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>,
                                       HostTier, MissedMassTrigger>;
 KvFreezeCache(Shape, Limits) -> KvFreezeCache<Layout<Half, 1, Grouping::kv_head, LadderRows>,
-                                              InstantMassScorer<NestedKeyCodes<2, 6>>,
+                                              InstantMassScorer<NestedKeyCodes<1, 5>>,
                                               LadderScheduler<>, HostTier, MissedMassTrigger>;
 
 }  // namespace kvfreeze

@@ -113,6 +113,13 @@ concept HasRungs = requires(S const& scheduler, LaneFacts const& lane) {
   { scheduler.rungs(lane) } noexcept -> std::same_as<Rungs>;
 };
 
+/// Does the digest encode with the queries' summed squares by channel?
+template <class D>
+concept WeighsChannels =
+    requires(float const* keys, float const* importance, int dim, std::byte* group) {
+      { D::encode(keys, importance, dim, group) } noexcept -> std::same_as<void>;
+    };
+
 /// Bits of a key's code in the digest of every row; 0 where keys have no codes.
 template <DigestPolicy D>
 constexpr int digest_bits() noexcept {

@@ -25,12 +25,12 @@
 
 namespace kvfreeze::presets {
 
-/// Ours, the fidelity ladder: every row's 2-bit key code is asked by the current query, before
-/// attention; what matters is attended through keys of 4 or 6 and values of 2, 4 or 8 bits. One
+/// Ours, the fidelity ladder: every row's 1-bit key code is asked by the current query, before
+/// attention; what matters is attended through keys of 3 or 5 and values of 2, 4 or 8 bits. One
 /// water level for all lanes meets the byte cap.
 template <Element T = Half, TierPolicy Tier = HostTier>
 using KvFreeze = KvFreezeCache<Layout<T, 1, Grouping::kv_head, LadderRows>,
-                               InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<>, Tier,
+                               InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, Tier,
                                MissedMassTrigger>;
 
 /// Recall without compact rows: a row is exact or frozen, by the 4-bit key code of every row.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/host/context.hpp>
+#include <kvfreeze/host/importance.hpp>
 #include <kvfreeze/host/kernels/convert.hpp>
 #include <kvfreeze/host/kernels/dot.hpp>
 #include <kvfreeze/host/make_room.hpp>
@@ -77,7 +78,13 @@ void encode_group(LaneJob<C> const& job) noexcept {
                     static_cast<std::size_t>(dim));
         }
       }
-      C::Digest::encode(keys, dim, ref.digest(group, head));
+      if constexpr (C::weighs) {
+        float const* const importance = ref.importance + static_cast<std::ptrdiff_t>(head) * dim;
+        C::Digest::encode(keys, is_known(importance, dim) ? importance : nullptr, dim,
+                          ref.digest(group, head));
+      } else {
+        C::Digest::encode(keys, dim, ref.digest(group, head));
+      }
     }
   }
 }

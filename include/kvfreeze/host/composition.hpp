@@ -45,6 +45,9 @@ struct Composition {
   /// Do pools hold key bits, so that queries are folded for them?
   static constexpr bool refines = has_levels && residual_bits(CompactRows::slots - 1) > 0;
 
+  /// Does the digest spend its bits where the queries need them?
+  static constexpr bool weighs = kvfreeze::detail::WeighsChannels<Digest>;
+
   /// Granules whose keys are not in the digest yet: they stay exact.
   static constexpr int tail_granules = has_digest ? Digest::group_rows / page : 1;
 

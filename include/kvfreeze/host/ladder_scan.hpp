@@ -47,7 +47,7 @@ void scan_digests(LaneJob<C> const& job) noexcept {
   std::ptrdiff_t const stride = scratch.stride();
   constexpr int rows = C::Digest::group_rows;
   std::uint8_t const* const states = scratch.states();
-  FoldedQueries const folded = scratch.folded(g);
+  NestedQueries const folded = scratch.folded(g);
   std::size_t const group_bytes = g.digest_group_bytes / static_cast<std::size_t>(g.heads_per_lane);
   auto const is_needed = [&](int group) {  // sleepers cost nothing
     if constexpr (C::sleeps) {

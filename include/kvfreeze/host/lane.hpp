@@ -117,6 +117,7 @@ struct Lane {
   std::array<std::uint32_t, most_levels + 1> least{};
   float ladder_cost = std::numeric_limits<float>::infinity();  ///< as in LaneFacts
   std::int32_t next_look = 0;  ///< rows from which the cost is looked at again
+  std::uint32_t weighed = 0;   ///< step whose queries were noted last, plus 1
   bool refused = false;        ///< the tier refused rows on the fast clock: they stayed exact
   /// What each water level asks for: unprotected granules, or with compact levels bytes.
   std::array<std::uint32_t, water_levels> demand{};

@@ -38,6 +38,7 @@ struct LaneRef {
   float* ring = nullptr;                   ///< [window_queries][lane_queries][head_dim]
   std::int32_t* ring_positions = nullptr;  ///< [window_queries]
   float* previous = nullptr;               ///< [lane_queries][head_dim]
+  float* importance = nullptr;             ///< [KV heads][head_dim], sums of q² by channel
   std::size_t tile_stride = 0;
   std::uint32_t sequence = 0;
   std::uint32_t index = 0;  ///< within the sequence
@@ -229,8 +230,8 @@ class Memory {
     ring_floats_ = floats / sizeof(float) * window;
     ring_positions_ = window;
     previous_floats_ = C::needs_cosine ? floats / sizeof(float) : 0;
-    queries_region_ = round_up(
-        lanes * (ring_floats_ + previous_floats_ + ring_positions_) * sizeof(float), page_bytes);
+    importance_floats_ = C::weighs ? static_cast<std::size_t>(geometry_.row_elements) : 0;
+    queries_region_ = round_up(lanes * lane_floats() * sizeof(float), page_bytes);
     headers_ = VirtualMemory::reserve(sequences * lanes_region_);
     tiles_ = VirtualMemory::reserve(sequences * tiles_region_);
     rows_ = VirtualMemory::reserve(sequences * lanes * geometry_.rows_region);
@@ -241,9 +242,13 @@ class Memory {
       codes_[level] = VirtualMemory::reserve(sequences * lanes * geometry_.pools[level].region);
     }
     scratch_.reserve(static_cast<std::size_t>(limits.parts));
+    int fold_units = 0;
+    if constexpr (C::refines) {
+      fold_units = C::Digest::units(shape.head_dim);
+    }
     for (int i = 0; i < limits.parts; ++i) {
       scratch_.emplace_back(geometry_, C::Digest::group_rows, C::has_levels ? C::levels + 1 : 0,
-                            C::refines);
+                            fold_units);
       scratch_.back().commit(1);
     }
   }
@@ -283,10 +288,11 @@ class Memory {
     }
     ref.tiles = tiles_.data() + sequence * tiles_region_ + index * sizeof(Tile);
     auto* const queries = reinterpret_cast<float*>(queries_.data() + sequence * queries_region_) +
-                          index * (ring_floats_ + previous_floats_ + ring_positions_);
+                          index * lane_floats();
     ref.ring = queries;
     ref.previous = queries + ring_floats_;
-    ref.ring_positions = reinterpret_cast<std::int32_t*>(queries + ring_floats_ + previous_floats_);
+    ref.importance = ref.previous + previous_floats_;
+    ref.ring_positions = reinterpret_cast<std::int32_t*>(ref.importance + importance_floats_);
     ref.tile_stride = lanes * sizeof(Tile);
     ref.sequence = sequence;
     ref.index = index;
@@ -451,6 +457,10 @@ class Memory {
   }
 
  private:
+  /// Floats of a lane in the queries' region; positions count as such.
+  [[nodiscard]] std::size_t lane_floats() const noexcept {
+    return ring_floats_ + previous_floats_ + importance_floats_ + ring_positions_;
+  }
   // A write commits the page now, so that the ledger is what the system charges.
   static void touch_from(std::byte* begin, std::size_t from, std::size_t to) noexcept {
     for (std::size_t i = from; i < to; i += page_bytes) {
@@ -472,6 +482,7 @@ class Memory {
   std::size_t queries_region_ = 0;
   std::size_t ring_floats_ = 0;
   std::size_t previous_floats_ = 0;
+  std::size_t importance_floats_ = 0;
   std::size_t ring_positions_ = 0;
 };
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <kvfreeze/host/geometry.hpp>
-#include <kvfreeze/host/kernels/folded_queries.hpp>
+#include <kvfreeze/host/kernels/nested_codes.hpp>
 #include <kvfreeze/host/virtual_memory.hpp>
 #include <kvfreeze/tier/request.hpp>
 
@@ -26,9 +26,10 @@ class Scratch {
 
   /// @param group_rows keys that a digest encodes together
   /// @param sections runs of rows beside the digests' whose logits are known at the same time
-  /// @param folds room for the queries with every group's steps folded in
-  explicit Scratch(Geometry const& g, int group_rows = 64, int sections = 0, bool folds = false)
-      : sections_(static_cast<std::size_t>(sections)) {
+  /// @param fold_units room for the queries with every group's cells folded in: units of a group,
+  /// or 0
+  explicit Scratch(Geometry const& g, int group_rows = 64, int sections = 0, int fold_units = 0)
+      : sections_(static_cast<std::size_t>(sections)), fold_units_(fold_units) {
     auto const queries = static_cast<std::size_t>(g.lane_queries);
     auto const dim = static_cast<std::size_t>(g.shape.head_dim);
     auto const group = static_cast<std::size_t>(g.group);
@@ -64,8 +65,9 @@ class Scratch {
     sections_offset_ = sections_at;
     std::size_t const folds_at = sections_at + sections_ * section_words_ * region_;
     folds_offset_ = folds_at;
-    if (folds) {
-      weight_bytes_ = queries * static_cast<std::size_t>(FoldedQueries::padded(g.shape.head_dim));
+    if (fold_units > 0) {
+      weight_bytes_ = queries * static_cast<std::size_t>(
+                                    NestedQueries::line(g.shape.head_dim, fold_units));
       scale_bytes_ = queries * sizeof(FoldScale);
       weights_region_ = fold_bytes(static_cast<int>(rows), weight_bytes_);
     }
@@ -131,11 +133,12 @@ class Scratch {
            static_cast<std::ptrdiff_t>(section_words_ - 1) * stride();
   }
 
-  /// The queries with each group's steps folded in; entry group * heads_per_lane + KV head.
-  [[nodiscard]] FoldedQueries folded(Geometry const& g) const noexcept {
+  /// The queries with each group's cells folded in; entry group * heads_per_lane + KV head.
+  [[nodiscard]] NestedQueries folded(Geometry const& g) const noexcept {
     std::byte* const base = memory_.data() + folds_offset_;
     return {reinterpret_cast<std::int8_t*>(base),
-            reinterpret_cast<FoldScale*>(base + weights_region_), g.group, g.shape.head_dim};
+            reinterpret_cast<FoldScale*>(base + weights_region_), g.group, g.shape.head_dim,
+            fold_units_};
   }
 
   /// The same memory, for scores that are floats.
@@ -243,6 +246,7 @@ class Scratch {
   std::size_t byte_region_ = 0;
   std::size_t words_ = 0;
   std::size_t sections_ = 0, section_words_ = 0, sections_offset_ = 0, sections_committed_ = 0;
+  int fold_units_ = 0;
   std::size_t weight_bytes_ = 0, scale_bytes_ = 0;  // of one group's folded queries
   std::size_t folds_offset_ = 0, weights_region_ = 0;
   std::size_t weights_committed_ = 0, scales_committed_ = 0;

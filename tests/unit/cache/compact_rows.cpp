@@ -135,7 +135,7 @@ TEMPLATE_TEST_CASE("a cap below the digests' own size", "[cache][compact][bad in
 TEST_CASE("a lane of the ladder has as many query heads as the model", "[cache][compact]") {
   constexpr Shape many{.layers = 1, .query_heads = 768, .kv_heads = 12, .head_dim = 8};
   using Cache = KvFreezeCache<Layout<Half, 1, Grouping::layer, LadderRows>,
-                              InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<>, HostTier,
+                              InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, HostTier,
                               NeverTrigger>;
   Cache cache(many, {.max_tokens = 256, .window = 8}, {}, {.stay = 1, .every = 1, .dense = false});
   kvfreeze_test::CheckedSequence<Cache> sequence(cache, 9);

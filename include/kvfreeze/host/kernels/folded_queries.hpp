@@ -30,6 +30,9 @@ struct FoldedQueries {
   FoldScale* scales = nullptr;
   int heads = 0;
   int dim = 0;
+  int line = 0;  ///< bytes from head to head; 0: padded(dim)
+
+  [[nodiscard]] int line_bytes() const noexcept { return line != 0 ? line : padded(dim); }
 
   /// Weights of one group and head; those from `dim` on are zero.
   static constexpr int padded(int dim) noexcept { return (dim + 63) / 64 * 64; }
@@ -44,7 +47,7 @@ struct FoldedQueries {
   }
 
   [[nodiscard]] std::int8_t* weights_of(std::size_t group, int head) const noexcept {
-    return weights + index(group, head) * static_cast<std::size_t>(padded(dim));
+    return weights + index(group, head) * static_cast<std::size_t>(line_bytes());
   }
 
   [[nodiscard]] FoldScale& scale_of(std::size_t group, int head) const noexcept {
@@ -83,6 +86,47 @@ template <class F>
   }
 }
 
+/// @brief Units and bases of up to four heads of one group: quad h is about head h.
+class FoldUnits {
+ public:
+  /// @param highest largest magnitudes of the weights, lane by lane
+  /// @param total the logit of code -1/2 everywhere, lane by lane
+  FoldUnits(F32x16 const (&highest)[4], F32x16 const (&total)[4]) noexcept
+      : base_(sums(total[0], total[1], total[2], total[3])) {
+    F32x16 const most = largest(highest[0], highest[1], highest[2], highest[3]);
+    // One division for both ways: lane 0 the unit, the others its inverse.
+    Mask16 const is_unit = less(load(first), splat(0));
+    quotients_ = div(select(is_unit, most, splat(127.0F)), select(is_unit, splat(127.0F), most));
+    inverses_ = select(less(splat(0x1p-100F), most), quotients_, splat(0.0F));
+  }
+
+  [[nodiscard]] F32x16 inverse(int head) const noexcept {
+    return lookup(inverses_, splat(4 * head + 1));
+  }
+
+  /// @param count sums of the weights, lane by lane
+  template <int Heads>
+  void store_scales(I32x16 const (&count)[4], FoldScale* scales) const noexcept {
+    // One dword of each quad makes a FoldScale.
+    static_assert(sizeof(FoldScale) == 16);
+    I32x16 const together =
+        either(either(both(as_ints(quotients_), load(first)), both(as_ints(base_), load(second))),
+               both(sums(count[0], count[1], count[2], count[3]), load(third)));
+    std::int32_t lanes[16];
+    store(lanes, together);
+    std::memcpy(scales, lanes, Heads * sizeof(FoldScale));
+  }
+
+ private:
+  static constexpr std::int32_t first[16] = {-1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0};
+  static constexpr std::int32_t second[16] = {0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0};
+  static constexpr std::int32_t third[16] = {0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0};
+
+  F32x16 base_;
+  F32x16 quotients_;
+  F32x16 inverses_;
+};
+
 /// Up to four heads of one group: one pass over minima and steps, and reductions in common.
 template <int Heads, int Dim>
 void fold_heads(float const* q, int dynamic_dim, Half const* minima, Half const* steps,
@@ -112,20 +156,11 @@ void fold_heads(float const* q, int dynamic_dim, Half const* minima, Half const*
       }
     }
   });
-  F32x16 const most = largest(highest[0], highest[1], highest[2], highest[3]);
-  F32x16 const base = sums(total[0], total[1], total[2], total[3]);
-  // Quad h is about head h. One division for both ways: lane 0 the unit, the others its inverse.
-  static constexpr std::int32_t first[16] = {-1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0};
-  static constexpr std::int32_t second[16] = {0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0};
-  static constexpr std::int32_t third[16] = {0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0, 0, 0, -1, 0};
-  Mask16 const is_unit = less(load(first), splat(0));
-  F32x16 const quotients =
-      div(select(is_unit, most, splat(127.0F)), select(is_unit, splat(127.0F), most));
-  F32x16 const inverses = select(less(splat(0x1p-100F), most), quotients, splat(0.0F));
+  FoldUnits const fold(highest, total);
   F32x16 inverse[Heads];
   KVFREEZE_UNROLL
   for (int h = 0; h < Heads; ++h) {
-    inverse[h] = lookup(inverses, splat(4 * h + 1));
+    inverse[h] = fold.inverse(h);
   }
   I32x16 count[4] = {splat(0), splat(0), splat(0), splat(0)};
   auto const whole = [&](int h, F32x16 weight) { return rounded(mul(weight, inverse[h])); };
@@ -153,14 +188,7 @@ void fold_heads(float const* q, int dynamic_dim, Half const* minima, Half const*
       }
     }
   }
-  // One dword of each quad makes a FoldScale.
-  static_assert(sizeof(FoldScale) == 16);
-  I32x16 const together =
-      either(either(both(as_ints(quotients), load(first)), both(as_ints(base), load(second))),
-             both(sums(count[0], count[1], count[2], count[3]), load(third)));
-  std::int32_t lanes[16];
-  store(lanes, together);
-  std::memcpy(scales, lanes, Heads * sizeof(FoldScale));
+  fold.store_scales<Heads>(count, scales);
 }
 
 /// Adds codes * weights of one plane over 64 rows to sums[h][block]; `weights` of the heads lie
@@ -268,14 +296,14 @@ void scan_heads(FoldedQueries const& folded, int group, int first_head, std::byt
                 int group_rows, float* logits, std::ptrdiff_t stride) noexcept {
   constexpr int upper = Bits == 3 ? 2 : Bits;  // bits of the first plane
   int const dim = folded.dim;
-  int const padded = FoldedQueries::padded(dim);
+  int const line = folded.line_bytes();
   auto const at = static_cast<std::size_t>(group);
   std::int8_t const* const weights = folded.weights_of(at, first_head);
   FoldScale const* const scales = &folded.scale_of(at, first_head);
   for (int begin = 0; begin < group_rows; begin += 64) {
     I32x16 sums[Heads][4];
     if constexpr (dots_whole_bytes && (upper == 2 || upper == 4)) {
-      scan_whole_bytes<upper>(planes, weights, padded, dim, sums);
+      scan_whole_bytes<upper>(planes, weights, line, dim, sums);
     } else {
       KVFREEZE_UNROLL
       for (auto& head : sums) {
@@ -284,7 +312,7 @@ void scan_heads(FoldedQueries const& folded, int group, int first_head, std::byt
           x = splat(0);
         }
       }
-      scan_plane<upper>(planes, weights, padded, dim, sums);
+      scan_plane<upper>(planes, weights, line, dim, sums);
     }
     if constexpr (Bits == 3) {
       KVFREEZE_UNROLL
@@ -294,7 +322,7 @@ void scan_heads(FoldedQueries const& folded, int group, int first_head, std::byt
           x = shift_left<1>(x);
         }
       }
-      scan_plane<1>(planes + plane_bytes<2>(dim), weights, padded, dim, sums);
+      scan_plane<1>(planes + plane_bytes<2>(dim), weights, line, dim, sums);
     }
     planes += plane_bytes<Bits>(dim);
     KVFREEZE_UNROLL

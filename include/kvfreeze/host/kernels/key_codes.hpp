@@ -75,7 +75,7 @@ inline F32x16 inverse_step(F32x16 step) noexcept {
 
 /// @brief Encodes keys [group_rows][dim]; the format of KeyCodes<Bits, group_rows>.
 /// @complexity O(group_rows * dim)
-template <int Bits, int Total = Bits>
+template <int Bits>
 void encode_key_codes(float const* keys, int group_rows, int dim, std::byte* planes, Half* minima,
                       Half* steps) noexcept {
   constexpr auto highest_code = static_cast<float>((1 << Bits) - 1);
@@ -95,21 +95,18 @@ void encode_key_codes(float const* keys, int group_rows, int dim, std::byte* pla
       low = min(k, low);
       high = max(k, high);
     }
-    // The finest code's levels reach from the least to the largest key; its origin lies half a step
+    // Levels reach from the least to the largest key; its origin lies half a step
     // below, so that cutting off rounds. Codes refer to origin and step as stored: rounding those
     // costs nothing.
-    constexpr auto finest = static_cast<float>((1 << Total) - 1);
-    alignas(64) float values[16];
+        alignas(64) float values[16];
     Half halves[32];
-    F32x16 const step = mul(sub(high, low), splat(1.0F / finest));
+    F32x16 const step = mul(sub(high, low), splat(1.0F / highest_code));
     low = fma(step, splat(-0.5F), low);
     low = max(min(low, splat(largest_half)), splat(-largest_half));
     store(values, low);
     from_floats(values, halves, 16);
     F32x16 const origin = load(halves);
-    F32x16 const width =
-        min(mul(step, splat(static_cast<float>(1 << (Total - Bits)))), splat(largest_half));
-    store(values, max(width, splat(0.0F)));
+    store(values, max(min(step, splat(largest_half)), splat(0.0F)));
     from_floats(values, halves + 16, 16);
     auto const size = static_cast<std::size_t>(channels) * sizeof(Half);
     std::memcpy(minima + c, halves, size);

@@ -5,7 +5,7 @@
 
 #include <kvfreeze/host/kernels/code_rows.hpp>
 #include <kvfreeze/host/kernels/folded_queries.hpp>
-#include <kvfreeze/host/kernels/key_codes.hpp>
+#include <kvfreeze/host/kernels/nested_codes.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -24,15 +24,6 @@ constexpr std::size_t residual_bytes(int dim) noexcept {
 }
 
 namespace kernels {
-
-/// Sixteen floats of p[0..n), zeros from n on; n is a multiple of 8 and may be negative.
-inline F32x16 load_part(float const* p, int n) noexcept {
-  return n >= 16 ? load(p) : n > 0 ? load8(p) : splat(0.0F);
-}
-
-inline F32x16 load_part(Half const* p, int n) noexcept {
-  return n >= 16 ? load(p) : n > 0 ? load8(p) : splat(0.0F);
-}
 
 /// A byte each for 64 channels, in order.
 template <int Residual>
@@ -55,10 +46,11 @@ void add_residuals_16(CodeRows const& rows, int first, int rest, std::uint32_t c
   constexpr bool small = Dim != 0 && 2 * largest < 0x8000;
   int const dim = Dim != 0 ? Dim : folded.dim;
   int const padded = FoldedQueries::padded(dim);
+  int const line = folded.line_bytes();
   int const n = Whole ? 16 : rest;
   // A group's scales and weights are equally far from the first's but for a factor.
   std::size_t const group_bytes = static_cast<std::size_t>(folded.heads) * sizeof(FoldScale);
-  std::size_t const factor = static_cast<std::size_t>(padded) / sizeof(FoldScale);
+  std::size_t const factor = static_cast<std::size_t>(line) / sizeof(FoldScale);
   std::int8_t const* const weights = folded.weights_of(0, first_head);
   auto const* const scales = reinterpret_cast<std::byte const*>(&folded.scale_of(0, first_head));
   std::byte const* const codes = rows.row(first);
@@ -85,7 +77,7 @@ void add_residuals_16(CodeRows const& rows, int first, int rest, std::uint32_t c
         KVFREEZE_UNROLL
         for (int h = 0; h < Heads; ++h) {
           total[h][j] = dot_bytes<(1 << Residual) - 1>(total[h][j], lower,
-                                                       load_line(weight + h * padded + c));
+                                                       load_line(weight + h * line + c));
         }
       }
     }
@@ -121,30 +113,36 @@ void add_residuals_16(CodeRows const& rows, int first, int rest, std::uint32_t c
 
 }  // namespace kernels
 
-/// @brief The lower bits of one key's code under KeyCodes<Screen>.
-///
-/// The full code is floor((key - minimum) / (step / 2^Residual)), clamped to Screen + Residual
-/// bits; KeyCodes<Screen> has its upper bits.
+namespace kernels {
+
+/// Residuals of channels [c, c + 16) of a key; 0 from dim on.
+template <int Residual>
+I32x16 key_residuals_16(float const* key, NestedCodes const& codes, int c) noexcept {
+  auto const get = [&](auto const* p) { return load_part(p + c, codes.dim - c); };
+  I32x16 const shift = twice_planes(quarter_bits(codes.quarters, c, codes.dim));
+  // Times a power of two: the screen's quotient to the bit, but for the binary point.
+  F32x16 const inverse =
+      mul(inverse_step(get(codes.quarters)), power_of_two(add(shift, splat(Residual - 2))));
+  F32x16 const exact = mul(sub(get(key), get(codes.origins)), inverse);
+  F32x16 const cells = power_of_two(add(shift, splat(Residual)));
+  F32x16 const code = min(max(exact, splat(0.0F)), sub(cells, splat(1.0F)));
+  return both(truncated(code), splat((1 << Residual) - 1));
+}
+
+}  // namespace kernels
+
+/// @brief The bits of one key that follow the screen's: which part of its cell it lies in.
 /// @param key [dim], dim a multiple of 8
-/// @param minima, steps [dim] of the row's group, as KeyCodes<Screen> stored them
+/// @param codes the row's group
 /// @param out residual_bytes<Residual>(dim) bytes
 /// @complexity O(dim)
-template <int Screen, int Residual>
-void encode_key_residual(float const* key, int dim, Half const* minima, Half const* steps,
-                         std::byte* out) noexcept {
-  constexpr auto highest_code = static_cast<float>((1 << (Screen + Residual)) - 1);
-  for (int c = 0; c < dim; c += 64) {
+template <int Residual>
+void encode_key_residual(float const* key, NestedCodes const& codes, std::byte* out) noexcept {
+  for (int c = 0; c < codes.dim; c += 64) {
     I32x16 lower[4];
     KVFREEZE_UNROLL
     for (int v = 0; v < 4; ++v) {
-      int const at = c + 16 * v;
-      auto const get = [&](auto const* p) { return kernels::load_part(p + at, dim - at); };
-      // Times a power of two: the screen's quotient to the bit, but for the binary point.
-      F32x16 const inverse =
-          mul(kernels::inverse_step(get(steps)), splat(static_cast<float>(1 << Residual)));
-      F32x16 const exact = mul(sub(get(key), get(minima)), inverse);
-      F32x16 const code = min(max(exact, splat(0.0F)), splat(highest_code));
-      lower[v] = both(truncated(code), splat((1 << Residual) - 1));
+      lower[v] = kernels::key_residuals_16<Residual>(key, codes, c + 16 * v);
     }
     if constexpr (Residual == 2) {
       store_bytes(out, either(either(lower[0], shift_left<2>(lower[1])),
