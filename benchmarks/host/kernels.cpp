@@ -3,6 +3,7 @@
 // rows, so that ns per row is time / rows. Shape: head_dim 64, three query heads.
 
 #include <kvfreeze/digest/key_codes.hpp>
+#include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/host/kernels/attention.hpp>
 #include <kvfreeze/host/kernels/convert.hpp>
 #include <kvfreeze/host/kernels/histogram.hpp>
@@ -430,13 +431,76 @@ void fold(benchmark::State& state) {
   report(state, count_of(state) / 64 * 4 * dim);
 }
 
+/// The same of nested codes: screens of one bit a channel, and lower bits.
+struct NestedKeys {
+  using Digest = kvfreeze::NestedKeyCodes<1, 5>;
+  static constexpr int units = Digest::units(dim);
+
+  std::size_t bytes = Digest::bytes(dim);
+  std::vector<std::byte> storage;
+  std::byte* base;
+  std::vector<std::int8_t> weights;
+  std::vector<host::FoldScale> scales;
+  host::NestedQueries folded;
+
+  explicit NestedKeys(std::size_t n)
+      : storage(n / 64 * bytes + 64),
+        base(storage.data() + (64 - reinterpret_cast<std::uintptr_t>(storage.data()) % 64) % 64),
+        weights(n / 64 * heads * static_cast<std::size_t>(host::NestedQueries::line(dim, units)) +
+                64),
+        scales(n / 64 * heads),
+        folded{weights.data() + (64 - reinterpret_cast<std::uintptr_t>(weights.data()) % 64) % 64,
+               scales.data(), heads, dim, units} {
+    auto keys = normal_numbers(64 * dim, 1.0F);
+    for (std::size_t i = 0; i < keys.size(); ++i) {  // channels of unlike importance
+      keys[i] *= static_cast<float>(1 + i % dim / 8);
+    }
+    for (std::size_t g = 0; g < n / 64; ++g) {
+      Digest::encode(keys.data(), dim, base + g * bytes);
+    }
+  }
+
+  void fold(kvfreeze::DigestQuery const& query) const noexcept {
+    for (std::size_t g = 0; g < scales.size() / heads; ++g) {
+      Digest::fold(query, base + g * bytes, folded, static_cast<int>(g));
+    }
+  }
+};
+
+void nested_fold(benchmark::State& state) {
+  NestedKeys const keys(count_of(state));
+  auto const q = normal_numbers(heads * dim, 0.2F);
+  for (auto _ : state) {
+    keys.fold({q.data(), heads, dim});
+    benchmark::DoNotOptimize(keys.weights.data());
+  }
+  report(state, count_of(state) / 64 * 4 * dim);
+}
+
+void nested_fold_and_scan(benchmark::State& state) {
+  NestedKeys const keys(count_of(state));
+  auto const q = normal_numbers(heads * dim, 0.2F);
+  std::vector<float> logits(heads * count_of(state));
+  for (auto _ : state) {
+    for (std::size_t g = 0; g < count_of(state) / 64; ++g) {
+      auto const group = static_cast<int>(g);
+      std::byte const* const codes = keys.base + g * keys.bytes;
+      NestedKeys::Digest::fold({q.data(), heads, dim}, codes, keys.folded, group);
+      NestedKeys::Digest::scan_folded(keys.folded, group, codes, logits.data() + 64 * g,
+                                      state.range(0));
+    }
+    benchmark::DoNotOptimize(logits.data());
+  }
+  report(state, count_of(state) / 64 * keys.bytes);
+}
+
 /// Lower bits of rows of which every fourth is in the pool.
 template <int Residual>
 void residuals(benchmark::State& state) {
   auto const n = static_cast<int>(state.range(0));
-  CodedKeys<2> const keys(4 * count_of(state));
+  NestedKeys const keys(4 * count_of(state));
   auto const q = normal_numbers(heads * dim, 0.2F);
-  keys.fold(q.data());
+  keys.fold({q.data(), heads, dim});
   std::size_t const bytes = host::residual_bytes<Residual>(dim);
   std::vector<std::byte> const pool(count_of(state) * bytes, std::byte{0x5A});
   std::vector<std::uint32_t> groups(count_of(state));
@@ -445,8 +509,8 @@ void residuals(benchmark::State& state) {
   }
   std::vector<float> logits(heads * count_of(state));
   for (auto _ : state) {
-    host::add_residuals<Residual>({pool.data(), 16 * bytes, bytes}, n, groups.data(), keys.folded,
-                                  logits.data(), n);
+    host::add_residuals<Residual>({pool.data(), 16 * bytes, bytes}, n, groups.data(),
+                                  keys.folded.cells(), logits.data(), n);
     benchmark::DoNotOptimize(logits.data());
   }
   report(state, pool.size());
@@ -542,6 +606,8 @@ BENCHMARK(row_logits_half)->Apply(rows);
 BENCHMARK(fold_and_scan<2>)->Apply(rows);
 BENCHMARK(fold_and_scan<4>)->Apply(rows);
 BENCHMARK(fold)->Apply(rows);
+BENCHMARK(nested_fold)->Apply(rows);
+BENCHMARK(nested_fold_and_scan)->Apply(rows);
 BENCHMARK(residuals<2>)->Apply(rows);
 BENCHMARK(residuals<4>)->Apply(rows);
 BENCHMARK(values_half)->Apply(rows);

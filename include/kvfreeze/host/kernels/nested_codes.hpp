@@ -161,27 +161,35 @@ inline F32x16 power_of_two(I32x16 n) noexcept {
 }
 
 /// The units of a group in order, by quad and plane, filled up with units that weigh nothing.
-struct UnitList {
-  std::array<std::uint16_t, 2 * max_head_dim / 4 + 16> channel;  ///< first of the quad
-  std::array<std::uint8_t, 2 * max_head_dim / 4 + 16> plane;
-
+class UnitList {
+ public:
   UnitList(Half const* quarters, int dim, int units) noexcept {
-    int unit = 0;
+    // Three entries at once, of which the next quad overwrites those that there are not: no branch.
+    std::uint64_t three = std::uint64_t{2} << 32 | std::uint64_t{1} << 16;
+    std::uint16_t* next = entries_.data();
     for (int quad = 0; quad < dim / 4; ++quad) {
-      int const planes = planes_of(quarters, quad);
-      for (int plane_here = 0; plane_here < most_planes; ++plane_here) {  // no branch
-        channel[static_cast<std::size_t>(unit + plane_here)] =
-            static_cast<std::uint16_t>(4 * quad);
-        plane[static_cast<std::size_t>(unit + plane_here)] = static_cast<std::uint8_t>(plane_here);
-      }
-      unit += planes;
+      std::memcpy(next, &three, sizeof three);
+      next += planes_of(quarters, quad);
+      three += 0x0010'0010'0010'0010U;
     }
-    int const end = (units + 15) / 16 * 16;
-    for (unit = units; unit < end; ++unit) {
-      channel[static_cast<std::size_t>(unit)] = 0;
-      plane[static_cast<std::size_t>(unit)] = 4;
+    for (int unit = units; unit % 16 != 0; ++unit) {
+      entries_[static_cast<std::size_t>(unit)] = no_plane;
     }
   }
+
+  /// First channel of a unit's quad.
+  [[nodiscard]] int channel(int unit) const noexcept {
+    return entries_[static_cast<std::size_t>(unit)] / 16 * 4;
+  }
+
+  [[nodiscard]] int plane(int unit) const noexcept {
+    return entries_[static_cast<std::size_t>(unit)] % 16;
+  }
+
+ private:
+  static constexpr std::uint16_t no_plane = 4;
+
+  std::array<std::uint16_t, 2 * max_head_dim / 4 + 16> entries_;  ///< quad * 16 + plane
 };
 
 /// Factors of a quad's weights by plane; the last for units that are not there.
@@ -206,18 +214,15 @@ inline F32x16 cell_factors(Half const* quarters, int c, int dim) noexcept {
 
 /// Factors of four units.
 inline F32x16 unit_factors(UnitList const& list, int unit) noexcept {
-  std::uint8_t const* const plane = list.plane.data() + unit;
-  float const* const table = plane_factors.data();
-  return as_floats(load_quads(table + 4 * plane[0], table + 4 * plane[1], table + 4 * plane[2],
-                              table + 4 * plane[3]));
+  auto const row = [&](int i) { return plane_factors.data() + 4 * list.plane(unit + i); };
+  return as_floats(load_quads(row(0), row(1), row(2), row(3)));
 }
 
 /// Weights of four units, alike.
 inline I32x16 unit_weights(float const* weights, UnitList const& list, int unit, F32x16 factor,
                            F32x16 inverse) noexcept {
-  std::uint16_t const* const channel = list.channel.data() + unit;
-  F32x16 const four = as_floats(load_quads(weights + channel[0], weights + channel[1],
-                                           weights + channel[2], weights + channel[3]));
+  auto const quad = [&](int i) { return weights + list.channel(unit + i); };
+  F32x16 const four = as_floats(load_quads(quad(0), quad(1), quad(2), quad(3)));
   return rounded(mul(mul(four, factor), inverse));
 }
 
@@ -228,7 +233,9 @@ template <int Heads, int Dim>
 void fold_nested_heads(float const* q, NestedCodes const& codes, std::int8_t* units,
                        std::int8_t* cells, int line, FoldScale* scales) noexcept {
   int const dim = Dim != 0 ? Dim : codes.dim;
+  constexpr bool in_registers = Dim == 64;  // otherwise the cells are made a second time
   alignas(64) float weights[Heads * (Dim != 0 ? Dim : max_head_dim)];
+  F32x16 folded[Heads][4];
   F32x16 total[4];
   F32x16 highest[4];
   KVFREEZE_UNROLL
@@ -238,20 +245,23 @@ void fold_nested_heads(float const* q, NestedCodes const& codes, std::int8_t* un
   }
   for_channels(dim, [&](auto const get, int c) {
     F32x16 const width = get(codes.quarters + c);
-    F32x16 const origin = get(codes.origins + c);
-    I32x16 const shift = twice_planes(quarter_bits(codes.quarters, c, dim));
-    F32x16 const cell = mul(width, power_of_two(sub(splat(2), shift)));
+    F32x16 const factor = cell_factors(codes.quarters, c, dim);
+    F32x16 const cell = mul(width, factor);
     F32x16 const widest = max(width, cell);
+    F32x16 const center = fma(cell, splat(0.5F), get(codes.origins + c));
     KVFREEZE_UNROLL
     for (int h = 0; h < Heads; ++h) {
       F32x16 const query = get(q + h * dim + c);
-      highest[h] = max(abs(mul(query, widest)), highest[h]);
-      total[h] = fma(query, fma(cell, splat(0.5F), origin), total[h]);
       F32x16 const weight = mul(query, width);
+      highest[h] = max(abs(mul(query, widest)), highest[h]);
+      total[h] = fma(query, center, total[h]);
       if (c + 16 <= dim) {
         store(weights + h * dim + c, weight);
       } else {
         store8(weights + h * dim + c, weight);
+      }
+      if constexpr (in_registers) {
+        folded[h][c / 16] = mul(weight, factor);
       }
     }
   });
@@ -262,21 +272,32 @@ void fold_nested_heads(float const* q, NestedCodes const& codes, std::int8_t* un
     inverse[h] = fold.inverse(h);
   }
   I32x16 count[4] = {splat(0), splat(0), splat(0), splat(0)};
-  int const padded = FoldedQueries::padded(dim);
-  for (int c = 0; c < padded; c += 64) {
-    F32x16 const a = cell_factors(codes.quarters, c, dim);
-    F32x16 const b = cell_factors(codes.quarters, c + 16, dim);
-    F32x16 const d = cell_factors(codes.quarters, c + 32, dim);
-    F32x16 const e = cell_factors(codes.quarters, c + 48, dim);
+  if constexpr (in_registers) {
     KVFREEZE_UNROLL
     for (int h = 0; h < Heads; ++h) {
-      float const* const w = weights + h * dim;
-      I32x16 const bytes = pack_bytes(cell_weights(w, c, dim, a, inverse[h]),
-                                      cell_weights(w, c + 16, dim, b, inverse[h]),
-                                      cell_weights(w, c + 32, dim, d, inverse[h]),
-                                      cell_weights(w, c + 48, dim, e, inverse[h]));
-      store_line(cells + h * line + c, bytes);
+      I32x16 const bytes = pack_bytes(
+          rounded(mul(folded[h][0], inverse[h])), rounded(mul(folded[h][1], inverse[h])),
+          rounded(mul(folded[h][2], inverse[h])), rounded(mul(folded[h][3], inverse[h])));
+      store_line(cells + h * line, bytes);
       count[h] = dot_bytes<1>(count[h], splat(four_bytes(1)), bytes);
+    }
+  } else {
+    int const padded = FoldedQueries::padded(dim);
+    for (int c = 0; c < padded; c += 64) {
+      F32x16 const a = cell_factors(codes.quarters, c, dim);
+      F32x16 const b = cell_factors(codes.quarters, c + 16, dim);
+      F32x16 const d = cell_factors(codes.quarters, c + 32, dim);
+      F32x16 const e = cell_factors(codes.quarters, c + 48, dim);
+      KVFREEZE_UNROLL
+      for (int h = 0; h < Heads; ++h) {
+        float const* const w = weights + h * dim;
+        I32x16 const bytes = pack_bytes(cell_weights(w, c, dim, a, inverse[h]),
+                                        cell_weights(w, c + 16, dim, b, inverse[h]),
+                                        cell_weights(w, c + 32, dim, d, inverse[h]),
+                                        cell_weights(w, c + 48, dim, e, inverse[h]));
+        store_line(cells + h * line + c, bytes);
+        count[h] = dot_bytes<1>(count[h], splat(four_bytes(1)), bytes);
+      }
     }
   }
   UnitList const list(codes.quarters, dim, codes.units);
