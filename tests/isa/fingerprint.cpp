@@ -6,6 +6,7 @@
 #include <kvfreeze/digest/cuboid.hpp>
 #include <kvfreeze/digest/key_codes.hpp>
 #include <kvfreeze/digest/mean_key.hpp>
+#include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/host/compact.hpp>
 #include <kvfreeze/host/digest_scan.hpp>
 #include <kvfreeze/host/entropy.hpp>
@@ -317,27 +318,39 @@ void residuals(Hash& hash) {
                               host::residual_bytes<Residual>(dim)};
     for (int const heads : {1, 3, 5}) {
       auto const q = random.numbers(size(heads * dim), 0.5F);
-      std::vector<std::int8_t> weights(host::FoldedQueries::weight_bytes(groups, heads, dim));
+      using Digest = kvfreeze::NestedKeyCodes<1, 5>;
+      int const units = Digest::units(dim);
+      std::vector<std::int8_t> weights(
+          size(groups * heads * host::NestedQueries::line(dim, units)));
       std::vector<host::FoldScale> scales(size(groups * heads));
-      host::FoldedQueries const folded{weights.data(), scales.data(), heads, dim};
+      host::NestedQueries const folded{weights.data(), scales.data(), heads, dim, units};
       std::vector<std::uint32_t> group_of(size(count));
       for (int g = 0; g < groups; ++g) {
-        auto const minima = narrowed<Half>(random.numbers(size(dim), 2.0F));
-        auto steps = random.numbers(size(dim), 0.5F);
-        for (float& step : steps) {
-          step = step < 0.0F ? 0.0F : step;
+        auto keys = random.numbers(size(64 * dim), 2.0F);
+        auto importance = random.numbers(size(dim), 1.0F);
+        for (int c = 0; c < dim; ++c) {  // channels of unlike width and weight
+          float const width = random.numbers(1, 1.0F).front();
+          for (int row = 0; row < 64; ++row) {
+            keys[size(row * dim + c)] *= width;
+          }
+          importance[size(c)] *= importance[size(c)];
         }
-        auto const widths = narrowed<Half>(steps);
-        host::fold_queries(q.data(), heads, dim, minima.data(), widths.data(), folded, g);
+        std::vector<std::byte> group(Digest::bytes(dim));
+        Digest::encode(keys.data(), importance.data(), dim, group.data());
+        hash.add(group);
+        Digest::fold({q.data(), heads, dim}, group.data(), folded, g);
+        std::vector<float> screened(size(heads * 64));
+        Digest::scan_folded(folded, g, group.data(), screened.data(), 64);
+        hash.add(screened);
         for (int i = g; i < count; i += groups) {
           group_of[size(i)] = static_cast<std::uint32_t>(g);
           auto const key = random.numbers(size(dim), 2.0F);
-          host::encode_key_residual<2, Residual>(key.data(), dim, minima.data(), widths.data(),
-                                                 const_cast<std::byte*>(rows.row(i)));
+          Digest::encode_residual<Residual>(key.data(), dim, group.data(),
+                                            const_cast<std::byte*>(rows.row(i)));
         }
       }
       auto logits = random.numbers(size(heads * count));
-      host::add_residuals<Residual>(rows, count, group_of.data(), folded, logits.data(), count);
+      Digest::refine<Residual>(rows, count, group_of.data(), folded, logits.data(), count);
       hash.add(pool);
       hash.add(weights);
       for (host::FoldScale const& scale : scales) {

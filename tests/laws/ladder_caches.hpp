@@ -26,7 +26,7 @@ template <Element T = Half, int Page = 1, Grouping Lanes = Grouping::kv_head,
           TierPolicy Tier = HostTier, TriggerPolicy Trigger = MissedMassTrigger>
 using FourLevels = KvFreezeCache<
     Layout<T, Page, Lanes, CompactRows<CompactLevel<2, 2>, CompactLevel<4, 4>, CompactLevel<6, 8>>>,
-    InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, Tier, Trigger>;
+    InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<>, Tier, Trigger>;
 
 /// Codes so fine that attention is nearly what it was.
 template <Element T = Half, int Page = 1, Grouping Lanes = Grouping::kv_head,

@@ -118,7 +118,7 @@ class CheckedSequence {
         handle_(cache.open()),
         input_(cache.shape(), seed),
         reference_(cache.shape()),
-        coded_(cache.shape(), reference_) {}
+        coded_(cache, handle_, reference_) {}
 
   [[nodiscard]] kvfreeze::Sequence handle() const { return handle_; }
 

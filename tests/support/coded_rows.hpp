@@ -82,12 +82,13 @@ class CodedRows {
   using Levels = typename Cache::layout_type::compact_rows;
 
   static constexpr int screen_bits = kvfreeze::detail::digest_bits<Digest>();
-  static constexpr int total_bits = kvfreeze::detail::digest_total_bits<Digest>();
   static constexpr int group_rows = Digest::group_rows;
 
  public:
-  CodedRows(kvfreeze::Shape const& shape, ReferenceCache<T> const& reference)
-      : dim_(shape.head_dim), reference_(&reference) {}
+  /// @param cache, sequence where digests are read that depend on the queries; the codes are made
+  /// anew
+  CodedRows(Cache const& cache, kvfreeze::Sequence sequence, ReferenceCache<T> const& reference)
+      : dim_(cache.shape().head_dim), cache_(&cache), sequence_(sequence), reference_(&reference) {}
 
   /// Rows changed: everything is computed anew.
   void forget() { groups_.clear(); }
@@ -145,19 +146,16 @@ class CodedRows {
         out.means[i % dim] += values[i] / static_cast<float>(group_rows);
       }
     }
-    std::vector<std::byte> planes(Digest::bytes(dim_));
-    std::vector<kvfreeze::Half> scales(2 * dim);
-    kvfreeze::host::encode_key_codes<screen_bits, total_bits>(
-        keys.data(), group_rows, dim_, planes.data(), scales.data(), scales.data() + dim);
+    auto const scales = scales_of(layer, head, index, keys);
     auto const decoded = [&](int bits) {
       std::vector<float> coded(size);
-      float const parts = static_cast<float>(1 << (bits - screen_bits));
+      int const residual = bits - screen_bits;
       for (std::size_t i = 0; i < size; ++i) {
-        float const origin = kvfreeze::to_float(scales[i % dim]);
-        float const step = kvfreeze::to_float(scales[dim + i % dim]);
-        float const exact = step > 0.0F ? (keys[i] - origin) / step * parts : 0.0F;
-        float const code = std::clamp(std::floor(exact), 0.0F, static_cast<float>((1 << bits) - 1));
-        coded[i] = origin + (code + 0.5F) / parts * step;
+        auto const& [origin, cell, screen] = scales[i % dim];
+        float const part = cell / static_cast<float>(1 << residual);
+        float const exact = part > 0.0F ? (keys[i] - origin) / part : 0.0F;
+        float const highest = static_cast<float>((1 << (screen + residual)) - 1);
+        coded[i] = origin + (std::clamp(std::floor(exact), 0.0F, highest) + 0.5F) * part;
       }
       return coded;
     };
@@ -166,6 +164,42 @@ class CodedRows {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (fill_level<I>(out, decoded(Levels::key_bits[I]), values, means), ...);
     }(std::make_index_sequence<static_cast<std::size_t>(Levels::levels)>{});
+  }
+
+  /// How the screen codes a channel: where cells begin, how wide they are, bits of their number.
+  struct ChannelScale {
+    float origin;
+    float cell;
+    int bits;
+  };
+
+  std::vector<ChannelScale> scales_of(int layer, int head, int index,
+                                      std::vector<float> const& keys) const {
+    auto const dim = static_cast<std::size_t>(dim_);
+    std::vector<ChannelScale> out(dim);
+    if constexpr (kvfreeze::detail::WeighsChannels<Digest>) {
+      constexpr bool by_layer = Cache::layout_type::grouping == kvfreeze::Grouping::layer;
+      int const kv_heads = cache_->shape().kv_heads;
+      int const lane = by_layer ? layer : layer * kv_heads + head;
+      auto const codes = Digest::codes(cache_->memory()
+                                           .lane(sequence_.index, static_cast<std::uint32_t>(lane))
+                                           .digest(index, by_layer ? head : 0),
+                                       dim_);
+      for (std::size_t c = 0; c < dim; ++c) {
+        int const planes = kvfreeze::host::planes_of(codes.quarters, static_cast<int>(c / 4));
+        out[c] = {kvfreeze::to_float(codes.origins[c]),
+                  std::ldexp(kvfreeze::to_float(codes.quarters[c]), 2 - 2 * planes), 2 * planes};
+      }
+    } else {
+      std::vector<std::byte> planes(Digest::bytes(dim_));
+      std::vector<kvfreeze::Half> scales(2 * dim);
+      kvfreeze::host::encode_key_codes<screen_bits>(keys.data(), group_rows, dim_, planes.data(),
+                                                    scales.data(), scales.data() + dim);
+      for (std::size_t c = 0; c < dim; ++c) {
+        out[c] = {kvfreeze::to_float(scales[c]), kvfreeze::to_float(scales[dim + c]), screen_bits};
+      }
+    }
+    return out;
   }
 
   template <std::size_t Level>
@@ -187,6 +221,8 @@ class CodedRows {
   }
 
   int dim_;
+  Cache const* cache_;
+  kvfreeze::Sequence sequence_;
   ReferenceCache<T> const* reference_;
   std::map<std::tuple<int, int, int>, Group> groups_;
 };

@@ -29,12 +29,12 @@ namespace kvfreeze {
 /// Format, per 64 rows: for each unit, a plane of a quad, 64 bytes as a line of KeyCodes<2>, in
 /// order of quads and planes; after all rows [origins: dim Half][quarters: dim Half]. The lowest
 /// two bits of a quad's first quarter are its number of planes.
-/// @tparam Screen mean bits of a key's element in every row: 1 or 2
+/// @tparam Screen mean bits of a key's element in every row, in [1, 4]
 /// @tparam Total the same with the longest residual, Screen + 2 or Screen + 4
 /// @tparam Group rows that share origin and quarters, a multiple of 64
 template <int Screen = 1, int Total = 5, int Group = 64>
 struct NestedKeyCodes {
-  static_assert(Screen == 1 || Screen == 2, "kvfreeze: NestedKeyCodes has a screen of 1 or 2 bits");
+  static_assert(Screen >= 1 && Screen <= 4, "kvfreeze: NestedKeyCodes has a screen of 1 to 4 bits");
   static_assert(Total - Screen == 2 || Total - Screen == 4,
                 "kvfreeze: NestedKeyCodes has 2 or 4 bits below its screen");
   static_assert(Group > 0 && Group % 64 == 0, "kvfreeze: Group must be a multiple of 64");
@@ -67,8 +67,8 @@ struct NestedKeyCodes {
   /// group are refined.
   static void scan(DigestQuery const& query, std::byte const* group, float* logits,
                    std::ptrdiff_t stride) noexcept {
-    constexpr int most = host::NestedQueries::line(host::kernels::max_head_dim,
-                                                   units(host::kernels::max_head_dim));
+    constexpr int most =
+        host::NestedQueries::line(host::kernels::max_head_dim, units(host::kernels::max_head_dim));
     alignas(64) std::int8_t weights[host::head_group * most];
     host::FoldScale scales[host::head_group];
     for (int first = 0; first < query.heads; first += host::head_group) {

@@ -101,7 +101,7 @@ TEMPLATE_TEST_CASE("a cap below the digests' own size", "[cache][compact][bad in
   int const tokens = 2000;
   std::size_t const digests =
       4 * (tokens / 64) * detail::digest_t<typename TestType::scorer_type>::bytes(16);
-  REQUIRE(digests > 30000);
+  REQUIRE(digests > 20000);
   Limits limits{.max_tokens = tokens, .max_sequences = 1, .resident_bytes = digests - 1};
   std::size_t least = 0;
   try {
