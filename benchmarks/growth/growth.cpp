@@ -304,6 +304,7 @@ class Subject {
   Subject& operator=(Subject const&) = delete;
   virtual ~Subject() = default;
   virtual void append(int layer, std::span<float const> k, std::span<float const> v) = 0;
+  virtual void recall(int layer, std::span<float const> q) = 0;
   virtual void attend(int layer, std::span<float const> q, std::span<float const> k,
                       std::span<float const> v, std::span<float> out) = 0;
   virtual kvfreeze::StepReport advance() = 0;
@@ -323,6 +324,10 @@ class SubjectOf final : public Subject {
 
   void append(int layer, std::span<float const> k, std::span<float const> v) override {
     cache_.append(sequence_, layer, k, v);
+  }
+
+  void recall(int layer, std::span<float const> q) override {
+    cache_.recall(sequence_, layer, q);
   }
 
   void attend(int layer, std::span<float const> q, std::span<float const> k,
@@ -375,17 +380,23 @@ Rows layer_rows(Recording const& r, Extension const& extension, int layer,
 void fill(Recording const& r, Extension const& extension, int rows,
           std::span<std::unique_ptr<Subject>> subjects) {
   constexpr int chunk = 256;
-  for (int at = 0; at < rows; at += chunk) {
+  constexpr int known = 16;  // first rows, one by one, with queries: digests want to know some
+  for (int at = 0; at < rows;) {
     std::vector<Extension::Source> sources;
-    for (int p = at; p < std::min(at + chunk, rows); ++p) {
+    int const end = std::min(at < known ? at + 1 : at + chunk, rows);
+    for (int p = at; p < end; ++p) {
       sources.push_back(extension.source(p, rows));
     }
     for (int layer = 0; layer < r.shape.layers; ++layer) {
       Rows const part = layer_rows(r, extension, layer, sources);
       for (auto const& subject : subjects) {
         subject->append(layer, part.k, part.v);
+        if (at < known) {
+          subject->recall(layer, r.query(at % r.queries, layer));
+        }
       }
     }
+    at = end;
     for (auto const& subject : subjects) {
       subject->advance();
     }
