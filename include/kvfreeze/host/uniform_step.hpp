@@ -37,6 +37,7 @@ void code_all(LaneJob<C> const& job) {
       ref.state(ref.record(slots[i]).granule) |= GranuleState::clean;
     }
   }
+  job.context->memory.grow_codes(ref, 0, ref.lane->pools[0].slots + count);
   for (int i = 0; i < count; ++i) {
     std::uint32_t const slot = slots[i];
     push_code(job.context->memory, ref, 0, ref.record(slot).granule, ref.k(slot), ref.v(slot),
@@ -77,7 +78,6 @@ void return_rows(LaneJob<C> const& job) {
     lane.deferred += static_cast<std::uint32_t>(count - kept);
     count = kept;
     if (pinned) {
-      make_way(job.context->memory, ref, exact_level<C>, count);
       thaw_granules(job.context->memory, ref, job.context->tier, *job.scratch, list, count,
                     job.step());
     } else {
