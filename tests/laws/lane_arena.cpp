@@ -203,3 +203,21 @@ TEST_CASE("lanes of the ladder lie packed", "[laws][cache][ladder][arena]") {
     CHECK(idle <= static_cast<std::size_t>(g.lanes) * host::page_bytes);
   }
 }
+
+// Buffers of chunks are there while there are chunks.
+TEST_CASE("single tokens need less work space than chunks", "[laws][cache][arena]") {
+  auto cache = laws::make_cache<presets::KvFreeze<>>({});
+  kvfreeze_test::CheckedSequence<presets::KvFreeze<>> sequence(cache, 6);
+  sequence.attend(200);
+  std::size_t const chunk = cache.ledger().scratch;
+  sequence.attend(1);
+  std::size_t const token = cache.ledger().scratch;
+  CHECK(token < chunk);
+  laws::ledger_is_what_the_system_committed(cache);
+  sequence.attend(9);
+  CHECK(cache.ledger().scratch <= chunk);
+  CHECK(cache.ledger().scratch > token);
+  sequence.attend(1);
+  CHECK(cache.ledger().scratch == token);
+  laws::ledger_is_what_the_system_committed(cache);
+}

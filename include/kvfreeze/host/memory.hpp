@@ -54,6 +54,13 @@ class Memory {
     return scratch_[static_cast<std::size_t>(part)];
   }
 
+  /// Gives back what only chunks of several tokens need.
+  void release_prefill() noexcept {
+    for (Scratch& scratch : scratch_) {
+      scratch.release_prefill();
+    }
+  }
+
   /// What went wrong on the parts' fast clocks since it was asked last; the first of them.
   [[nodiscard]] std::exception_ptr take_failure() noexcept {
     std::exception_ptr first;

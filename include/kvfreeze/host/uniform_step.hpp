@@ -118,6 +118,7 @@ void step_uniform(LaneJob<C> const& job, float const* q, float* out) {
   }
   if (out != nullptr) {
     load_states(job);
+    place_sections(job);
     scan_digests(job);
     for (std::size_t level = 0; level < C::levels; ++level) {
       pool_logits(job, level);
