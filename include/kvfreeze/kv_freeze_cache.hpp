@@ -286,7 +286,7 @@ class KvFreezeCache {
       positions[i] = host::position_of(job.ref, slots[i]);
     }
     auto const rows = static_cast<std::size_t>(list.count);
-    return {job.ref.rows,     g.block_bytes, host::block_rows, g.heads_per_lane,
+    return {job.ref.rows(),   g.block_bytes, host::block_rows, g.heads_per_lane,
             g.shape.head_dim, {slots, rows}, {positions, rows}};
   }
 

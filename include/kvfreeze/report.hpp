@@ -12,8 +12,8 @@ namespace kvfreeze {
 struct Ledger {
   std::size_t rows = 0;      ///< pools of exact rows (K and V), committed
   std::size_t digests = 0;   ///< key codes with their scales, committed
-  std::size_t codes = 0;     ///< V codes of compact rows, committed
-  std::size_t metadata = 0;  ///< states, counters, timers, scores, lists, committed
+  std::size_t codes = 0;     ///< compact rows' values and lower bits of keys, committed
+  std::size_t metadata = 0;  ///< states, counters, timers, scores, lists, rests of pages
   std::size_t scratch = 0;   ///< work space of the parts, query windows
   std::size_t tier = 0;      ///< bytes held by the tier outside the cache (not resident)
 

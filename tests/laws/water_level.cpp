@@ -183,13 +183,13 @@ TEST_CASE("the report says which control binds", "[laws][cache][ladder][water]")
   auto const last_of = [&](Limits const& limits) {
     Cache cache(shape, limits, {}, scheduler);
     Driver<Cache> driver(cache, 4);
-    StepReport report = driver.step(500);
+    StepReport report = driver.step(1500);
     for (int i = 0; i < 40; ++i) {
       report = driver.step();
     }
     return report;
   };
-  Limits limits = limits_of(700);
+  Limits limits = limits_of(1700);
   auto report = last_of(limits);
   CHECK(report.binding == Binding::missed_mass);
   CHECK(report.water_level == scheduler.none);

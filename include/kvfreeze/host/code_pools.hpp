@@ -20,7 +20,7 @@ namespace kvfreeze::host {
 template <class C>
 CodeRows residual_rows(LaneRef<C> const& ref, std::size_t level, int head) noexcept {
   PoolGeometry const& g = ref.geometry->pools[level];
-  return {ref.codes[level] + static_cast<std::size_t>(head) * static_cast<std::size_t>(block_rows) *
+  return {ref.codes(level) + static_cast<std::size_t>(head) * static_cast<std::size_t>(block_rows) *
                                  g.residual_bytes,
           g.block_bytes, g.residual_bytes};
 }
@@ -29,7 +29,7 @@ CodeRows residual_rows(LaneRef<C> const& ref, std::size_t level, int head) noexc
 template <class C>
 CodeRows value_rows(LaneRef<C> const& ref, std::size_t level, int head) noexcept {
   PoolGeometry const& g = ref.geometry->pools[level];
-  return {ref.codes[level] + g.values_offset +
+  return {ref.codes(level) + g.values_offset +
               static_cast<std::size_t>(head) * static_cast<std::size_t>(block_rows) * g.value_bytes,
           g.block_bytes, g.value_bytes};
 }
@@ -39,7 +39,7 @@ template <class C>
 CodeRows scale_rows(LaneRef<C> const& ref, std::size_t level, int head) noexcept {
   PoolGeometry const& g = ref.geometry->pools[level];
   return {
-      ref.codes[level] + g.scales_offset +
+      ref.codes(level) + g.scales_offset +
           static_cast<std::size_t>(head) * static_cast<std::size_t>(block_rows) * sizeof(BFloat16),
       g.block_bytes, sizeof(BFloat16)};
 }
@@ -67,7 +67,7 @@ void with_level(std::size_t level, F&& f) {
 }
 
 /// @brief Codes a granule at the end of a level's pool; its state becomes compact.
-/// @param k, v the granule's exact rows
+/// @param k, v the granule's exact rows; those of the lane stay where they are while pools grow
 template <class C>
 void push_code(Memory<C>& memory, LaneRef<C> const& ref, std::size_t level, std::uint32_t granule,
                typename C::Value const* k, typename C::Value const* v,
@@ -176,14 +176,6 @@ void drop_codes_where(LaneRef<C> const& ref, std::uint32_t step, Choose&& pick) 
         drop_code(ref, level, slot, step);
       }
     }
-  }
-}
-
-/// Gives back what the lane's pools do not use.
-template <class C>
-void shrink_pools(Memory<C>& memory, LaneRef<C> const& ref) noexcept {
-  for (std::size_t level = 0; level < C::levels; ++level) {
-    memory.shrink_codes(ref, level);
   }
 }
 

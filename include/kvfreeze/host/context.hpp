@@ -3,6 +3,7 @@
 #include <kvfreeze/host/memory.hpp>
 #include <kvfreeze/report.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <limits>
@@ -58,37 +59,53 @@ struct LaneJob {
   [[nodiscard]] std::uint32_t step() const noexcept { return sequence->step; }
 };
 
+/// Is it the lane's turn in this step to let sink what it does not need?
+template <class C>
+bool sinks_now(Context<C> const& context, std::uint32_t sequence, std::uint32_t lane) noexcept {
+  auto const period = static_cast<std::uint32_t>(kvfreeze::detail::slow_period(context.scheduler));
+  return (context.sequences[sequence].step + lane) % std::max(period, 1U) == 0;
+}
+
 inline constexpr int votes = 4;  ///< last queries of a chunk that say what stays exact
 
 /// Exact granules that a lane of `rows` rows may hold within `budget` bytes.
+/// @param beside the blocks of its codes
 template <class C>
-int allowed_granules(Geometry const& g, std::size_t budget, int rows) noexcept {
+int allowed_granules(Geometry const& g, std::size_t budget, int rows,
+                     ArenaBlocks beside = {}) noexcept {
   if (budget == unlimited) {
     return std::numeric_limits<int>::max();
   }
-  std::size_t const fixed = g.digest_bytes(rows, C::Digest::group_rows) + g.lane_tiles_bytes(rows);
-  if (fixed >= budget) {
-    return 0;
+  if constexpr (C::has_levels) {
+    beside[arena_digests] = rows / C::Digest::group_rows;
+    return g.arena.most_blocks(beside, arena_rows, g.arena_room(budget, rows)) * g.slots_per_block;
+  } else {
+    std::size_t const fixed =
+        g.digest_bytes(rows, C::Digest::group_rows) + g.lane_tiles_bytes(rows);
+    return fixed < budget ? g.blocks_within(budget - fixed) * g.slots_per_block : 0;
   }
-  return g.blocks_within(budget - fixed) * g.slots_per_block;
 }
 
 /// Exact granules that the lane may hold beside its compact ones within `budget` bytes, with `rows`
 /// rows.
 template <class C>
 int allowed_granules(LaneRef<C> const& ref, std::size_t budget, int rows) noexcept {
-  std::size_t const codes = ref.codes_bytes();
-  bool const some = budget == unlimited || budget > codes;
-  return some ? allowed_granules<C>(*ref.geometry, budget == unlimited ? budget : budget - codes,
-                                    rows)
-              : 0;
+  return allowed_granules<C>(*ref.geometry, budget, rows,
+                             C::has_levels ? ref.needed_blocks() : ArenaBlocks{});
 }
 
 /// Bytes that a lane of `rows` rows needs to hold `granules` exact ones.
+/// @param coded granules at the first compact level
 template <class C>
-std::size_t lane_bytes(Geometry const& g, int granules, int rows) noexcept {
-  return g.digest_bytes(rows, C::Digest::group_rows) + g.lane_tiles_bytes(rows) +
-         g.rows_bytes(granules);
+std::size_t lane_bytes(Geometry const& g, int granules, int rows, int coded = 0) noexcept {
+  if constexpr (C::has_levels) {
+    ArenaBlocks blocks{rows / C::Digest::group_rows, ceil_div(granules, g.slots_per_block)};
+    blocks[arena_pool(0)] = ceil_div(coded, g.slots_per_block);
+    return g.arena.bytes(blocks) + g.lane_tiles_bytes(rows);
+  } else {
+    return g.digest_bytes(rows, C::Digest::group_rows) + g.lane_tiles_bytes(rows) +
+           g.rows_bytes(granules);
+  }
 }
 
 }  // namespace kvfreeze::host

@@ -3,6 +3,8 @@
 #include <kvfreeze/element.hpp>
 #include <kvfreeze/error.hpp>
 #include <kvfreeze/host/composition.hpp>
+#include <kvfreeze/host/lane_arena.hpp>
+#include <kvfreeze/host/rounding.hpp>
 #include <kvfreeze/types.hpp>
 
 #include <algorithm>
@@ -16,13 +18,6 @@ namespace kvfreeze::host {
 
 inline constexpr int block_rows = 16;     ///< rows of a block: one 4-KiB page at fp16, dim 64
 inline constexpr int tile_granules = 64;  ///< granules of a metadata tile
-inline constexpr std::size_t page_bytes = 4096;  ///< unit of commitment
-
-constexpr std::size_t round_up(std::size_t value, std::size_t unit) noexcept {
-  return (value + unit - 1) / unit * unit;
-}
-
-constexpr int ceil_div(int value, int unit) noexcept { return (value + unit - 1) / unit; }
 
 /// @brief One compact level: where things lie in a block of its pool.
 ///
@@ -36,15 +31,7 @@ struct PoolGeometry {
   std::size_t granules_offset = 0;
   std::size_t stamps_offset = 0;
   std::size_t block_bytes = 0;
-  std::size_t region = 0;  ///< address space of a lane's pool
-
-  /// Committed bytes of so many blocks.
-  [[nodiscard]] std::size_t bytes(int blocks) const noexcept {
-    return round_up(static_cast<std::size_t>(blocks) * block_bytes, page_bytes);
-  }
 };
-
-inline constexpr std::size_t most_levels = 3;  ///< as in Rungs
 
 /// @brief Sizes that follow from the model's shape, the limits and the composition.
 ///
@@ -76,12 +63,13 @@ struct Geometry {
   std::size_t card_stride = 0;   ///< from card to card
   std::size_t cards_within = 0;  ///< where a block's own card begins; 0: cards lie apart
   std::size_t cards_region = 0;
-  std::size_t rows_region = 0;         ///< address space of a lane's blocks
+  std::size_t rows_region = 0;         ///< address space of a lane's blocks, or of its arena
   std::size_t digest_group_bytes = 0;  ///< one group, all KV heads of the lane
   std::size_t means_bytes = 0;         ///< mean values of the lane, before its first group
   std::size_t digest_region = 0;
   std::size_t tile_bytes = 0;                   ///< metadata of 64 granules of one lane
   std::array<PoolGeometry, most_levels> pools;  ///< one for each compact level
+  ArenaGeometry arena;                          ///< on the ladder
 
   /// Rows of a lane rounded so that digests may write whole groups.
   [[nodiscard]] int max_tokens_rounded() const noexcept {
@@ -132,6 +120,14 @@ struct Geometry {
   /// Metadata of one lane that holds `rows` rows, before the sequence's rounding to pages.
   [[nodiscard]] std::size_t lane_tiles_bytes(int rows) const noexcept {
     return static_cast<std::size_t>(ceil_div(granules(rows), tile_granules)) * tile_bytes;
+  }
+
+  /// What of a lane's `bytes` is left to its arena if it holds `rows` rows: whole pages.
+  [[nodiscard]] std::size_t arena_room(std::size_t bytes, int rows) const noexcept {
+    std::size_t const tiles = lane_tiles_bytes(rows);
+    return bytes == unlimited ? unlimited
+           : bytes > tiles    ? (bytes - tiles) / page_bytes * page_bytes
+                              : 0;
   }
 
   /// What a plain cache holds for `rows` tokens of one sequence, in bytes.
@@ -208,9 +204,27 @@ PoolGeometry make_pool(Geometry const& g, std::size_t level) noexcept {
   pool.scales_offset = pool.values_offset + rows * pool.value_bytes;
   pool.granules_offset = round_up(pool.scales_offset + rows * sizeof(BFloat16), 4);
   pool.stamps_offset = pool.granules_offset + slots * sizeof(std::uint32_t);
-  pool.block_bytes = round_up(pool.stamps_offset + slots * sizeof(std::uint16_t), 64);
-  pool.region = pool.bytes(ceil_div(g.max_granules, g.slots_per_block));
+  pool.block_bytes =
+      round_up(pool.stamps_offset + slots * sizeof(std::uint16_t), ArenaGeometry::alignment);
   return pool;
+}
+
+/// @brief The arenas of a cache on the ladder. Their address space holds every granule in every
+/// segment: a granule on its way is in two of them.
+template <class C>
+void make_arena(Geometry& g) noexcept {
+  int const most = ceil_div(g.max_granules, g.slots_per_block);
+  ArenaBlocks blocks{g.max_groups, most};
+  g.arena.head_bytes = g.means_bytes;
+  g.arena.block_bytes[arena_digests] = g.digest_group_bytes;
+  g.arena.block_bytes[arena_rows] = g.block_bytes;
+  for (std::size_t level = 0; level < C::levels; ++level) {
+    g.pools[level] = make_pool<C>(g, level);
+    g.arena.block_bytes[arena_pool(level)] = g.pools[level].block_bytes;
+    blocks[arena_pool(level)] = most;
+  }
+  g.rows_region = g.arena.bytes(blocks);
+  g.digest_region = 0;
 }
 
 /// @brief All sizes of a cache.
@@ -248,7 +262,7 @@ Geometry make_geometry(Shape const& shape, Limits const& limits, typename C::Sco
   g.card_stride = g.card_bytes;
   if constexpr (C::has_levels) {  // few blocks: pages of their own would be mostly empty
     g.cards_within = g.block_bytes;
-    g.block_bytes += round_up(g.card_bytes, 64);
+    g.block_bytes += round_up(g.card_bytes, ArenaGeometry::alignment);
     g.card_stride = g.block_bytes;
   }
   int const max_blocks = ceil_div(g.max_granules, g.slots_per_block);
@@ -265,9 +279,7 @@ Geometry make_geometry(Shape const& shape, Limits const& limits, typename C::Sco
   }
   g.tile_bytes = tile_bytes;
   if constexpr (C::has_levels) {
-    for (std::size_t level = 0; level < C::levels; ++level) {
-      g.pools[level] = make_pool<C>(g, level);
-    }
+    make_arena<C>(g);
   }
   return g;
 }

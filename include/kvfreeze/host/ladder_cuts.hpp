@@ -201,8 +201,7 @@ void meet_aim(LaneJob<C> const& job, LadderStep<C>& step, LaneFacts facts) noexc
   Geometry const& g = job.geometry();
   std::size_t const room = ladder_room(job.ref, job.lane().aim);
   // Room for the rows to come stays free: a block of exact rows.
-  std::size_t const least = g.blocks_bytes(1) + g.cards_bytes(1);
-  std::size_t const usable = room > least ? room - least : 0;
+  std::size_t const usable = room > g.block_bytes ? room - g.block_bytes : 0;
   if (ladder_wish(step, facts).bytes(g) <= usable) {
     return;
   }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <limits>
 #include <new>
 
 namespace kvfreeze::host {
@@ -17,18 +18,32 @@ namespace kvfreeze::host {
 template <class C>
 inline constexpr int exact_level = C::levels + 1;
 
-/// Bytes that a lane's rows and codes take.
+/// What a lane holds, or might, in exact and compact granules.
 template <class C>
 struct LadderSize {
   int exact = 0;
   std::array<int, most_levels> compact{};
 
-  [[nodiscard]] std::size_t bytes(Geometry const& g) const noexcept {
-    std::size_t sum = g.rows_bytes(exact);
-    for (std::size_t level = 0; level < C::levels; ++level) {
-      sum += g.pools[level].bytes(ceil_div(compact[level], g.slots_per_block));
+  /// Counts granules at a level: exact, compact, or frozen ones, which take nothing.
+  void add(int level, int granules) noexcept {
+    if (level == exact_level<C>) {
+      exact += granules;
+    } else if (level > 0) {
+      compact[static_cast<std::size_t>(level - 1)] += granules;
     }
-    return sum;
+  }
+
+  [[nodiscard]] ArenaBlocks blocks(Geometry const& g) const noexcept {
+    ArenaBlocks blocks{0, ceil_div(exact, g.slots_per_block)};
+    for (std::size_t level = 0; level < C::levels; ++level) {
+      blocks[arena_pool(level)] = ceil_div(compact[level], g.slots_per_block);
+    }
+    return blocks;
+  }
+
+  /// Bytes that they take in the lane's arena.
+  [[nodiscard]] std::size_t bytes(Geometry const& g) const noexcept {
+    return g.arena.packed_bytes(blocks(g));
   }
 
   /// What the lane holds.
@@ -40,46 +55,39 @@ struct LadderSize {
     }
     return size;
   }
-
-  /// What is committed for it.
-  static LadderSize committed(LaneRef<C> const& ref) noexcept {
-    LadderSize size;
-    int const slots = ref.geometry->slots_per_block;
-    size.exact = ref.lane->blocks * slots;
-    for (std::size_t level = 0; level < C::levels; ++level) {
-      size.compact[level] = ref.lane->pools[level].blocks * slots;
-    }
-    return size;
-  }
 };
 
 /// What of `bytes` is left to a lane for rows and codes.
 template <class C>
 std::size_t ladder_room(LaneRef<C> const& ref, std::size_t bytes) noexcept {
   Geometry const& g = *ref.geometry;
-  std::size_t const fixed =
-      g.digest_bytes(ref.lane->rows, C::Digest::group_rows) + g.lane_tiles_bytes(ref.lane->rows);
-  return bytes == unlimited ? unlimited : bytes > fixed ? bytes - fixed : 0;
+  std::size_t const room = g.arena_room(bytes, ref.lane->rows);
+  std::size_t const digests =
+      g.arena.segment_bytes(arena_digests, ref.lane->rows / C::Digest::group_rows);
+  return room == unlimited ? unlimited : room > digests ? room - digests : 0;
 }
 
-/// @brief Gives back what the lane does not use if `more` slots at a level would not fit beside it.
+/// Makes room for what a lane is about to hold, in one move, if its budget holds that.
 template <class C>
-void make_way(Memory<C>& memory, LaneRef<C> const& ref, int level, int more) noexcept {
+void expect(Memory<C>& memory, LaneRef<C> const& ref, LadderSize<C> const& size) noexcept {
+  if (size.bytes(*ref.geometry) <= ladder_room(ref, ref.lane->budget)) {
+    memory.grow_arena(ref, size.blocks(*ref.geometry));
+  }
+}
+
+/// @brief Granules more that the lane's budget holds at a compact level, beside all others. Rows
+/// that sink free bytes row by row and take them block by block.
+template <class C>
+int free_slots(LaneRef<C> const& ref, std::size_t level) noexcept {
   if (ref.lane->budget == unlimited) {
-    return;
+    return std::numeric_limits<int>::max();
   }
-  auto size = LadderSize<C>::committed(ref);
-  auto const now = LadderSize<C>::of(ref);
-  if (level == exact_level<C>) {
-    size.exact = std::max(size.exact, now.exact + more);
-  } else {
-    auto const i = static_cast<std::size_t>(level - 1);
-    size.compact[i] = std::max(size.compact[i], now.compact[i] + more);
-  }
-  if (size.bytes(*ref.geometry) > ladder_room(ref, ref.lane->budget)) {
-    memory.shrink_rows(ref, ref.lane->slots);
-    shrink_pools(memory, ref);
-  }
+  Geometry const& g = *ref.geometry;
+  ArenaBlocks blocks = ref.needed_blocks();
+  blocks[arena_digests] = ref.lane->rows / C::Digest::group_rows;
+  int const most = g.arena.most_blocks(blocks, arena_pool(level),
+                                       g.arena_room(ref.lane->budget, ref.lane->rows));
+  return std::max(most * g.slots_per_block - ref.lane->pools[level].slots, 0);
 }
 
 /// @brief Exact granules sink: to a compact level, or frozen. Dirty ones are stored first.
@@ -116,16 +124,20 @@ void sink_exact(LaneJob<C> const& job, std::uint32_t const* slots, int count,
       ref.note_change(granule, job.step());
       release_slot(ref, slots[done + i]);
     }
+    auto size = LadderSize<C>::of(ref);
+    for (int i = 0; i < batch; ++i) {
+      size.add(levels[granules[static_cast<std::size_t>(i)]], 1);
+    }
+    expect(memory, ref, size);
     for (int i = batch - 1; i >= 0; --i) {  // ascending slots: usually ascending positions
       std::uint32_t const granule = granules[static_cast<std::size_t>(i)];
       int const level = levels[granule];
       ref.lane->frozen += 1;
-      if (level == 0) {
+      if (level == 0 || free_slots(ref, static_cast<std::size_t>(level - 1)) == 0) {
         continue;
       }
       std::byte const* const copy =
           scratch.loaded() + static_cast<std::size_t>(i) * g.granule_bytes();
-      make_way(memory, ref, level, 1);
       push_code(memory, ref, static_cast<std::size_t>(level - 1), granule,
                 reinterpret_cast<typename C::Value const*>(copy),
                 reinterpret_cast<typename C::Value const*>(copy + g.part_bytes), job.step());
@@ -135,7 +147,7 @@ void sink_exact(LaneJob<C> const& job, std::uint32_t const* slots, int count,
 }
 
 /// @brief Frozen granules rise to a compact level: loaded, coded, and shown to `seen` while their
-/// exact rows are at hand.
+/// exact rows are at hand. Those that the budget does not hold stay frozen.
 /// @param seen called as seen(rows, count): `count` granules, K and V of each one after the other
 /// @throws TierError whatever the tier throws; granules not yet loaded stay frozen
 template <class C, class Seen>
@@ -157,9 +169,13 @@ void raise_compact(LaneJob<C> const& job, std::uint32_t const* granules, int cou
       std::byte const* const k = scratch.loaded() + static_cast<std::size_t>(i) * g.granule_bytes();
       std::uint32_t const granule = granules[done + i];
       auto& state = ref.state(granule);
+      if (free_slots(ref, static_cast<std::size_t>(level - 1)) == 0) {
+        state |= GranuleState::carried;
+        ref.lane->deferred += 1;
+        continue;
+      }
       ref.lane->forced -= (state & GranuleState::forced) != 0 ? 1U : 0U;
       state = static_cast<std::uint8_t>(state & ~(GranuleState::forced | GranuleState::carried));
-      make_way(job.context->memory, ref, level, 1);
       push_code(job.context->memory, ref, static_cast<std::size_t>(level - 1), granule,
                 reinterpret_cast<typename C::Value const*>(k),
                 reinterpret_cast<typename C::Value const*>(k + g.part_bytes), job.step());

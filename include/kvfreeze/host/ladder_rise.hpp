@@ -168,17 +168,12 @@ int limit_risers(LaneJob<C> const& job, LadderStep<C> const& step, int count) no
 template <class C>
 bool holds_risers(LaneJob<C> const& job, int risers) noexcept {
   auto size = LadderSize<C>::of(job.ref);
-  std::array<int, exact_level<C> + 1> rising{};
   for (int i = 0; i < risers; ++i) {
     std::uint32_t const granule = job.scratch->slots()[i];
-    rising[job.scratch->flags()[granule]] += 1;
+    size.add(job.scratch->flags()[granule], 1);
     if (was_compact(job, granule)) {
       size.compact[job.scratch->list()[granule] >> place_bits] -= 1;
     }
-  }
-  size.exact += rising[static_cast<std::size_t>(exact_level<C>)];
-  for (std::size_t level = 0; level < C::levels; ++level) {
-    size.compact[level] += rising[level + 1];
   }
   return size.bytes(job.geometry()) <= ladder_room(job.ref, job.lane().budget);
 }
@@ -228,6 +223,11 @@ void raise(LaneJob<C> const& job, int count, Seen&& seen) {
   std::uint32_t const* const list = scratch.slots();
   std::uint8_t const* const levels = scratch.flags();
   std::uint32_t* const batch = scratch.scores();
+  auto size = LadderSize<C>::of(job.ref);
+  for (int i = 0; i < count; ++i) {
+    size.add(levels[list[i]], 1);
+  }
+  expect(job.context->memory, job.ref, size);
   for (int level = 1; level <= exact_level<C>; ++level) {
     int n = 0;
     for (int i = 0; i < count; ++i) {
@@ -238,7 +238,6 @@ void raise(LaneJob<C> const& job, int count, Seen&& seen) {
       continue;
     }
     if (level == exact_level<C>) {
-      make_way(job.context->memory, job.ref, level, n);
       thaw_granules(job.context->memory, job.ref, job.context->tier, scratch, batch, n, job.step());
     } else {
       raise_compact(job, batch, n, level, seen);

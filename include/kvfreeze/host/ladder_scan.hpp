@@ -93,6 +93,18 @@ bool lies_in_place(LaneRef<C> const& ref, std::size_t level) noexcept {
   return C::uniform && !C::refines && ref.lane->pools[level].consecutive;
 }
 
+/// Places the scratch's sections for what the lane holds: exact rows first, then the pools.
+template <class C>
+void place_sections(LaneJob<C> const& job) noexcept {
+  LaneRef<C> const& ref = job.ref;
+  std::array<int, most_sections> rows{ref.lane->slots * C::page};
+  for (std::size_t level = 0; level < C::levels; ++level) {
+    bool const apart = !lies_in_place(ref, level);
+    rows[1 + level] = apart ? ref.lane->pools[level].slots * C::page : 0;
+  }
+  job.scratch->place_sections(rows);
+}
+
 /// @brief Logits of the rows of a level's pool, into its section: the digest's, refined by the
 /// lower bits that the pool holds.
 template <class C>
@@ -104,7 +116,6 @@ void pool_logits(LaneJob<C> const& job, std::size_t level) noexcept {
   std::uint32_t* const rows = scratch.list();
   std::uint32_t* const groups = scratch.slots();
   int const count = ref.lane->pools[level].slots * C::page;
-  scratch.commit_sections(count);
   if (lies_in_place(ref, level)) {
     return;  // make_runs() takes them where they are
   }
@@ -174,7 +185,6 @@ LadderRuns<C> make_runs(LaneJob<C> const& job) noexcept {
   Scratch& scratch = *job.scratch;
   LadderRuns<C> runs;
   runs.list = list_rows(job, false);
-  int most = runs.list.count;
   runs.run[0] = {scratch.logits(), scratch.stride(), ref.lane->groups * C::Digest::group_rows,
                  C::page == 1 ? scratch.states() : nullptr, scratch.masses()};
   runs.run[1] = {scratch.section_logits(0), scratch.stride(), runs.list.count, nullptr,
@@ -188,15 +198,14 @@ LadderRuns<C> make_runs(LaneJob<C> const& job) noexcept {
       runs.run[LadderRuns<C>::pools + level].logits =
           scratch.logits() + static_cast<std::ptrdiff_t>(pool.first) * C::page;
     }
-    most = std::max(most, rows);
   }
-  scratch.commit_sections(most + 1);
   return runs;
 }
 
 /// @brief Fills the logits of all runs. `states()` must be loaded.
 template <class C>
 LadderRuns<C> scan_lane(LaneJob<C> const& job) noexcept {
+  place_sections(job);
   scan_digests(job);
   for (std::size_t level = 0; level < C::levels; ++level) {
     pool_logits(job, level);

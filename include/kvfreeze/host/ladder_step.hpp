@@ -53,8 +53,7 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
   }
   int const dim = g.shape.head_dim;
   LadderStep<C> step = rank_rows(job, facts, everything);
-  auto const period = static_cast<std::uint32_t>(kvfreeze::detail::slow_period(scheduler));
-  bool visit = (job.step() + ref.index) % period == 0;
+  bool visit = sinks_now(*job.context, ref.sequence, ref.index);
   bool const capped = lane.budget != unlimited;
   if (capped && !everything) {
     if (visit) {

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 namespace kvfreeze::host {
 
@@ -54,6 +55,8 @@ struct Timer {
 struct NoTimer {};
 
 struct NoChange {};
+
+struct NoArena {};
 
 /// What a lane holds at one compact level. Slots are dense, as those of exact rows are.
 struct Pool {
@@ -113,6 +116,7 @@ struct Lane {
   std::int32_t held = 0;        ///< the newest entries of the ring that are valid
   std::uint32_t next_wake = 0;  ///< first step whose sleepers were not woken yet
   std::array<Pool, most_levels> pools{};  ///< compact rows by level
+  [[no_unique_address]] std::conditional_t<C::has_levels, ArenaStarts, NoArena> starts;
   /// Masses from which a row stood above each level at the last step.
   std::array<std::uint32_t, most_levels + 1> least{};
   float ladder_cost = std::numeric_limits<float>::infinity();  ///< as in LaneFacts

@@ -62,19 +62,16 @@ template <class C>
 void yield_codes(LaneJob<C> const& job, int more, int rows) noexcept {
   if constexpr (C::has_levels) {
     LaneRef<C> const& ref = job.ref;
-    shrink_pools(job.context->memory, ref);
     auto const fits = [&] {
       return ref.lane->exact + more <= allowed_granules(ref, ref.lane->budget, rows);
     };
     for (std::size_t level = 0; level < C::levels && !fits(); ++level) {
       while (ref.lane->pools[level].slots > 0 && !fits()) {
-        // The last slots: so that a few rounds free whole pages.
         int const kept = ref.lane->pools[level].slots * 3 / 4;
         while (ref.lane->pools[level].slots > kept) {
           drop_code(ref, level, static_cast<std::uint32_t>(ref.lane->pools[level].slots - 1),
                     job.step());
         }
-        job.context->memory.shrink_codes(ref, level);
       }
     }
   }

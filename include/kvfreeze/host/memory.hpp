@@ -1,8 +1,7 @@
 #pragma once
 
 #include <kvfreeze/host/geometry.hpp>
-#include <kvfreeze/host/kernels/attention.hpp>
-#include <kvfreeze/host/lane.hpp>
+#include <kvfreeze/host/lane_ref.hpp>
 #include <kvfreeze/host/scratch.hpp>
 #include <kvfreeze/host/virtual_memory.hpp>
 #include <kvfreeze/report.hpp>
@@ -13,203 +12,6 @@
 #include <vector>
 
 namespace kvfreeze::host {
-
-/// @brief Everything that belongs to one lane, by address. Cheap to make; owns nothing.
-template <class C>
-struct LaneRef {
-  using Value = typename C::Value;
-  using Tile = GranuleTile<C>;
-
-  /// Granules [low, high) may freeze unless they are pinned.
-  struct Open {
-    int low;
-    int high;
-  };
-
-  static constexpr std::uint32_t slots_per_block = block_rows / C::page;
-
-  Geometry const* geometry = nullptr;
-  Lane<C>* lane = nullptr;
-  std::byte* rows = nullptr;     ///< blocks
-  std::byte* cards = nullptr;    ///< slot records and query sums, one card to a block
-  std::byte* digests = nullptr;  ///< [group][KV head]
-  std::array<std::byte*, most_levels> codes{};  ///< pools of compact rows, by level
-  std::byte* tiles = nullptr;              ///< first tile; the next one is `tile_stride` further
-  float* ring = nullptr;                   ///< [window_queries][lane_queries][head_dim]
-  std::int32_t* ring_positions = nullptr;  ///< [window_queries]
-  float* previous = nullptr;               ///< [lane_queries][head_dim]
-  float* importance = nullptr;             ///< [KV heads][head_dim], sums of q² by channel
-  std::size_t tile_stride = 0;
-  std::uint32_t sequence = 0;
-  std::uint32_t index = 0;  ///< within the sequence
-
-  [[nodiscard]] Tile& tile(std::uint32_t granule) const noexcept {
-    return *reinterpret_cast<Tile*>(tiles + granule / tile_granules * tile_stride);
-  }
-
-  [[nodiscard]] std::uint8_t& state(std::uint32_t granule) const noexcept {
-    return tile(granule).state[granule % tile_granules];
-  }
-
-  [[nodiscard]] Fidelity fidelity(std::uint32_t granule) const noexcept {
-    return GranuleState::fidelity(state(granule));
-  }
-
-  /// Notes that a granule freezes.
-  void note_change(std::uint32_t granule, std::uint32_t step) const noexcept {
-    if constexpr (!C::has_levels) {
-      tile(granule).changed[granule % tile_granules] = static_cast<std::uint16_t>(step);
-    }
-  }
-
-  [[nodiscard]] Timer& timer(std::uint32_t granule) const noexcept
-    requires C::sleeps
-  {
-    return tile(granule).timer[granule % tile_granules];
-  }
-
-  [[nodiscard]] typename C::Scorer::State& score(std::uint32_t granule) const noexcept {
-    if constexpr (C::has_state) {
-      return tile(granule).score[granule % tile_granules];
-    } else {
-      static typename C::Scorer::State none{};
-      return none;
-    }
-  }
-
-  [[nodiscard]] std::byte* block(std::uint32_t slot) const noexcept {
-    return rows + slot / slots_per_block * geometry->block_bytes;
-  }
-
-  /// What is known of the slots of the slot's block.
-  [[nodiscard]] std::byte* card(std::uint32_t slot) const noexcept {
-    return cards + slot / slots_per_block * geometry->card_stride;
-  }
-
-  [[nodiscard]] Value* k(std::uint32_t slot) const noexcept {
-    auto const within = slot % slots_per_block;
-    return reinterpret_cast<Value*>(block(slot) + within * geometry->part_bytes);
-  }
-
-  [[nodiscard]] Value* v(std::uint32_t slot) const noexcept {
-    return k(slot) + static_cast<std::ptrdiff_t>(block_rows) * geometry->row_elements;
-  }
-
-  [[nodiscard]] SlotRecord& record(std::uint32_t slot) const noexcept {
-    return reinterpret_cast<SlotRecord*>(card(slot))[slot % slots_per_block];
-  }
-
-  /// Sums of |q.k| over the query window, one for each row of the slot, in units of 2^-12.
-  [[nodiscard]] std::uint32_t* sums(std::uint32_t slot) const noexcept {
-    return reinterpret_cast<std::uint32_t*>(card(slot) + geometry->sums_offset) +
-           slot % slots_per_block * C::page;
-  }
-
-  [[nodiscard]] RowBlocks<Value> row_blocks(int head) const noexcept {
-    return {rows, geometry->block_bytes, block_rows, geometry->row_elements,
-            head * geometry->shape.head_dim};
-  }
-
-  [[nodiscard]] std::byte* digest(int group, int head) const noexcept {
-    return digests + geometry->means_bytes +
-           static_cast<std::size_t>(group) * geometry->digest_group_bytes +
-           static_cast<std::size_t>(head) * C::Digest::bytes(geometry->shape.head_dim);
-  }
-
-  /// Block of a slot of a compact level.
-  [[nodiscard]] std::byte* code_block(std::size_t level, std::uint32_t slot) const noexcept {
-    return codes[level] + slot / slots_per_block * geometry->pools[level].block_bytes;
-  }
-
-  /// Granule in a slot of a compact level.
-  [[nodiscard]] std::uint32_t& code_granule(std::size_t level, std::uint32_t slot) const noexcept {
-    return reinterpret_cast<std::uint32_t*>(
-        code_block(level, slot) + geometry->pools[level].granules_offset)[slot % slots_per_block];
-  }
-
-  /// Low half of the step that needed the slot's granule at its level last.
-  [[nodiscard]] std::uint16_t& code_stamp(std::size_t level, std::uint32_t slot) const noexcept {
-    return reinterpret_cast<std::uint16_t*>(
-        code_block(level, slot) + geometry->pools[level].stamps_offset)[slot % slots_per_block];
-  }
-
-  /// Compact granules of all levels.
-  [[nodiscard]] int compact() const noexcept {
-    int sum = 0;
-    for (std::size_t level = 0; level < C::levels; ++level) {
-      sum += lane->pools[level].slots;
-    }
-    return sum;
-  }
-
-  /// Mean value of the lane's first group, [heads][head_dim]: compact values are coded relative to
-  /// it, and it stands in for the values of rows that are not here.
-  [[nodiscard]] float* value_means() const noexcept { return reinterpret_cast<float*>(digests); }
-
-  /// Committed bytes of the pools.
-  [[nodiscard]] std::size_t codes_bytes() const noexcept {
-    std::size_t bytes = 0;
-    for (std::size_t level = 0; level < C::levels; ++level) {
-      bytes += geometry->pools[level].bytes(lane->pools[level].blocks);
-    }
-    return bytes;
-  }
-
-  [[nodiscard]] int granules() const noexcept { return geometry->granules(lane->rows); }
-
-  /// First granule whose keys are not in a digest.
-  [[nodiscard]] int tail_begin() const noexcept {
-    if constexpr (C::has_digest) {
-      return lane->groups * C::tail_granules;
-    } else {
-      return std::max(granules() - 1, 0);
-    }
-  }
-
-  [[nodiscard]] Open open_range() const noexcept {
-    int const low = ceil_div(geometry->limits.sinks, geometry->page);
-    int const high =
-        std::min(std::max(lane->rows - geometry->limits.window, 0) / geometry->page, tail_begin());
-    return {std::min(low, high), high};
-  }
-
-  [[nodiscard]] bool is_open(std::uint32_t granule, Open const& open) const noexcept {
-    return static_cast<int>(granule) >= open.low && static_cast<int>(granule) < open.high &&
-           (state(granule) & GranuleState::pinned) == 0;
-  }
-
-  [[nodiscard]] int rows_of(std::uint32_t granule) const noexcept {
-    return std::min(geometry->page, lane->rows - static_cast<int>(granule) * geometry->page);
-  }
-
-  [[nodiscard]] TierKey key(std::uint32_t granule) const noexcept {
-    return {sequence, index, granule};
-  }
-
-  /// Calls f(slot, granule) for each exact granule, in slot order.
-  template <class F>
-  void for_each_exact(F&& f) const {
-    for (std::uint32_t slot = 0; slot < static_cast<std::uint32_t>(lane->slots); ++slot) {
-      if constexpr (C::in_place) {
-        if (fidelity(slot) == Fidelity::exact) {
-          f(slot, slot);
-        }
-      } else {
-        f(slot, record(slot).granule);
-      }
-    }
-  }
-
-  /// Granule -> slot of the exact granules of [first, last); the others get `no_slot`.
-  void map_slots(std::uint32_t first, std::uint32_t last, std::uint32_t* map) const {
-    std::fill(map, map + (last - first), no_slot);
-    for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
-      if (granule >= first && granule < last) {
-        map[granule - first] = slot;
-      }
-    });
-  }
-};
 
 /// @brief Address space of a cache: reserved once, committed by whole pages, counted to the byte.
 template <class C>
@@ -238,9 +40,6 @@ class Memory {
     cards_ = VirtualMemory::reserve(sequences * lanes * geometry_.cards_region);
     digests_ = VirtualMemory::reserve(sequences * lanes * geometry_.digest_region);
     queries_ = VirtualMemory::reserve(sequences * queries_region_);
-    for (std::size_t level = 0; level < C::levels; ++level) {
-      codes_[level] = VirtualMemory::reserve(sequences * lanes * geometry_.pools[level].region);
-    }
     scratch_.reserve(static_cast<std::size_t>(limits.parts));
     int fold_units = 0;
     if constexpr (C::refines) {
@@ -257,6 +56,13 @@ class Memory {
 
   [[nodiscard]] Scratch& scratch(int part) noexcept {
     return scratch_[static_cast<std::size_t>(part)];
+  }
+
+  /// Gives back what only chunks of several tokens need.
+  void release_prefill() noexcept {
+    for (Scratch& scratch : scratch_) {
+      scratch.release_prefill();
+    }
   }
 
   /// What went wrong on the parts' fast clocks since it was asked last; the first of them.
@@ -279,13 +85,9 @@ class Memory {
     LaneRef<C> ref;
     ref.geometry = &geometry_;
     ref.lane = reinterpret_cast<Lane<C>*>(headers_.data() + sequence * lanes_region_) + index;
-    ref.rows = rows_.data() + number * geometry_.rows_region;
-    ref.cards = geometry_.cards_within > 0 ? ref.rows + geometry_.cards_within
-                                           : cards_.data() + number * geometry_.cards_region;
-    ref.digests = digests_.data() + number * geometry_.digest_region;
-    for (std::size_t level = 0; level < C::levels; ++level) {
-      ref.codes[level] = codes_[level].data() + number * geometry_.pools[level].region;
-    }
+    ref.base = rows_.data() + number * geometry_.rows_region;
+    ref.apart_cards = cards_.data() + number * geometry_.cards_region;
+    ref.apart_digests = digests_.data() + number * geometry_.digest_region;
     ref.tiles = tiles_.data() + sequence * tiles_region_ + index * sizeof(Tile);
     auto* const queries = reinterpret_cast<float*>(queries_.data() + sequence * queries_region_) +
                           index * lane_floats();
@@ -313,10 +115,6 @@ class Memory {
   /// Gives everything of a sequence back.
   void close(std::uint32_t sequence) noexcept {
     auto const lanes = static_cast<std::size_t>(geometry_.lanes);
-    for (std::size_t level = 0; level < C::levels; ++level) {
-      std::size_t const region = lanes * geometry_.pools[level].region;
-      codes_[level].release(sequence * region, region);
-    }
     headers_.release(sequence * lanes_region_, lanes_region_);
     tiles_.release(sequence * tiles_region_, tiles_region_);
     queries_.release(sequence * queries_region_, queries_region_);
@@ -328,59 +126,96 @@ class Memory {
   /// Makes room for `slots` granules of a lane.
   void grow_rows(LaneRef<C> const& ref, int slots) noexcept {
     int const blocks = ceil_div(slots, geometry_.slots_per_block);
-    if (blocks > ref.lane->blocks) {
+    if constexpr (C::has_levels) {
+      ArenaBlocks most{};
+      most[arena_rows] = blocks;
+      grow_arena(ref, most);
+    } else if (blocks > ref.lane->blocks) {
       Geometry const& g = geometry_;
-      touch_from(ref.rows, g.blocks_bytes(ref.lane->blocks), g.blocks_bytes(blocks));
-      touch_from(ref.cards, g.cards_bytes(ref.lane->blocks), g.cards_bytes(blocks));
+      touch_from(ref.base, g.blocks_bytes(ref.lane->blocks), g.blocks_bytes(blocks));
+      touch_from(ref.apart_cards, g.cards_bytes(ref.lane->blocks), g.cards_bytes(blocks));
       ref.lane->blocks = blocks;
     }
   }
 
   /// Gives the blocks of a lane back that `slots` granules do not need.
-  void shrink_rows(LaneRef<C> const& ref, int slots) noexcept {
+  void shrink_rows(LaneRef<C> const& ref, int slots) noexcept
+    requires(!C::has_levels)
+  {
     int const blocks = ceil_div(slots, geometry_.slots_per_block);
     if (blocks < ref.lane->blocks) {
       Geometry const& g = geometry_;
-      release_from(rows_, ref.rows, g.blocks_bytes(blocks), g.blocks_bytes(ref.lane->blocks));
-      if (g.cards_within == 0) {
-        release_from(cards_, ref.cards, g.cards_bytes(blocks), g.cards_bytes(ref.lane->blocks));
-      }
+      release_from(rows_, ref.base, g.blocks_bytes(blocks), g.blocks_bytes(ref.lane->blocks));
+      release_from(cards_, ref.apart_cards, g.cards_bytes(blocks), g.cards_bytes(ref.lane->blocks));
       ref.lane->blocks = blocks;
     }
   }
 
   /// Makes room for `slots` granules at a compact level.
-  void grow_codes(LaneRef<C> const& ref, std::size_t level, int slots) noexcept {
-    Pool& pool = ref.lane->pools[level];
-    int const blocks = ceil_div(slots, geometry_.slots_per_block);
-    if (blocks > pool.blocks) {
-      PoolGeometry const& g = geometry_.pools[level];
-      touch_from(ref.codes[level], g.bytes(pool.blocks), g.bytes(blocks));
-      pool.blocks = blocks;
-    }
+  void grow_codes(LaneRef<C> const& ref, std::size_t level, int slots) noexcept
+    requires C::has_levels
+  {
+    ArenaBlocks most{};
+    most[arena_pool(level)] = ceil_div(slots, geometry_.slots_per_block);
+    grow_arena(ref, most);
   }
 
-  /// Gives the blocks of a compact level back that its slots do not need.
-  void shrink_codes(LaneRef<C> const& ref, std::size_t level) noexcept {
-    Pool& pool = ref.lane->pools[level];
-    int const blocks = ceil_div(pool.slots, geometry_.slots_per_block);
-    if (blocks < pool.blocks) {
-      PoolGeometry const& g = geometry_.pools[level];
-      release_from(codes_[level], ref.codes[level], g.bytes(blocks), g.bytes(pool.blocks));
-      pool.blocks = blocks;
+  /// @brief Makes sure that the segments of a lane's arena have at least so many blocks.
+  ///
+  /// Before another page is committed, what is idle gives way if there is much of it, or if the
+  /// lane's budget does not hold both.
+  void grow_arena(LaneRef<C> const& ref, ArenaBlocks const& blocks) noexcept
+    requires C::has_levels
+  {
+    ArenaGeometry const& arena = geometry_.arena;
+    ArenaBlocks const held = ref.held_blocks();
+    ArenaBlocks const wanted = at_least(held, blocks);
+    if (wanted == held) {
+      return;
+    }
+    ArenaBlocks const needed = at_least(ref.needed_blocks(), blocks);
+    bool const fits = arena.bytes(wanted) <= geometry_.arena_room(ref.lane->budget, ref.lane->rows);
+    bool const commits = arena.bytes(wanted) > arena.bytes(held);
+    resize_arena(ref, held,
+                 commits && (!fits || arena.is_loose(wanted, needed, ArenaGeometry::little))
+                     ? needed
+                     : wanted);
+  }
+
+  /// Gives back what a lane's arena does not need, if it is more than that part of what it does.
+  void shrink_arena(LaneRef<C> const& ref, double part) noexcept
+    requires C::has_levels
+  {
+    ArenaGeometry const& arena = geometry_.arena;
+    ArenaBlocks const held = ref.held_blocks();
+    ArenaBlocks const needed = ref.needed_blocks();
+    if (arena.is_loose(held, needed, part)) {
+      resize_arena(ref, held, needed);
     }
   }
 
   /// Commits digest pages for `groups` groups; what is beyond goes back.
   void resize_digests(LaneRef<C> const& ref, int groups) noexcept {
-    std::size_t const old = geometry_.groups_bytes(ref.lane->groups);
-    std::size_t const now = geometry_.groups_bytes(groups);
-    if (now > old) {
-      touch_from(ref.digests, old, now);
-    } else if (now < old) {
-      release_from(digests_, ref.digests, now, old);
+    if constexpr (C::has_levels) {
+      ArenaBlocks const held = ref.held_blocks();
+      ArenaBlocks blocks{groups};
+      if (groups > ref.lane->groups) {
+        grow_arena(ref, blocks);
+      } else if (groups < ref.lane->groups) {
+        blocks = held;
+        blocks[arena_digests] = groups;
+        resize_arena(ref, held, blocks);
+      }
+    } else {
+      std::size_t const old = geometry_.groups_bytes(ref.lane->groups);
+      std::size_t const now = geometry_.groups_bytes(groups);
+      if (now > old) {
+        touch_from(ref.apart_digests, old, now);
+      } else if (now < old) {
+        release_from(digests_, ref.apart_digests, now, old);
+      }
+      ref.lane->groups = groups;
     }
-    ref.lane->groups = groups;
   }
 
   /// Metadata pages of a sequence whose lanes hold at most `rows` rows.
@@ -432,10 +267,13 @@ class Memory {
     for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(geometry_.lanes); ++i) {
       LaneRef<C> const ref = lane(sequence, i);
       rows = std::max(rows, ref.lane->tile_rows);
-      ledger.rows += geometry_.blocks_bytes(ref.lane->blocks);
-      ledger.metadata += geometry_.cards_bytes(ref.lane->blocks);
-      ledger.digests += geometry_.groups_bytes(ref.lane->groups);
-      ledger.codes += ref.codes_bytes();
+      if constexpr (C::has_levels) {
+        count_arena(ref.held_blocks(), ledger);
+      } else {
+        ledger.rows += geometry_.blocks_bytes(ref.lane->blocks);
+        ledger.metadata += geometry_.cards_bytes(ref.lane->blocks);
+        ledger.digests += geometry_.groups_bytes(ref.lane->groups);
+      }
     }
     ledger.metadata += tiles_bytes(rows) + lanes_region_;
     ledger.scratch += queries_region_;
@@ -443,17 +281,16 @@ class Memory {
 
   /// The regions, for tests that ask the system what is committed.
   struct Regions {
-    VirtualMemory const* rows;
+    VirtualMemory const* rows;  ///< on the ladder whole arenas: digests and codes too
     VirtualMemory const* cards;
     VirtualMemory const* digests;
     VirtualMemory const* tiles;
     VirtualMemory const* headers;
     VirtualMemory const* queries;
-    std::array<VirtualMemory, most_levels> const* codes;
   };
 
   [[nodiscard]] Regions regions() const noexcept {
-    return {&rows_, &cards_, &digests_, &tiles_, &headers_, &queries_, &codes_};
+    return {&rows_, &cards_, &digests_, &tiles_, &headers_, &queries_};
   }
 
  private:
@@ -461,6 +298,33 @@ class Memory {
   [[nodiscard]] std::size_t lane_floats() const noexcept {
     return ring_floats_ + previous_floats_ + importance_floats_ + ring_positions_;
   }
+
+  /// Lays a lane's arena out anew and gives back what lies behind its end.
+  void resize_arena(LaneRef<C> const& ref, ArenaBlocks const& from,
+                    ArenaBlocks const& to) noexcept {
+    ArenaGeometry const& arena = geometry_.arena;
+    lay_out(arena, ref.base, from, to);
+    release_from(rows_, ref.base, arena.bytes(to), std::max(arena.bytes(from), arena.bytes(to)));
+    ref.lane->starts = ArenaStarts::of(arena, to);
+    ref.lane->groups = to[arena_digests];
+    ref.lane->blocks = to[arena_rows];
+    for (std::size_t level = 0; level < C::levels; ++level) {
+      ref.lane->pools[level].blocks = to[arena_pool(level)];
+    }
+  }
+
+  /// Adds an arena's bytes to a ledger; what its last page leaves over is metadata.
+  void count_arena(ArenaBlocks const& blocks, Ledger& ledger) const noexcept {
+    ArenaGeometry const& arena = geometry_.arena;
+    std::size_t const digests = arena.segment_bytes(arena_digests, blocks[arena_digests]);
+    std::size_t const rows = arena.segment_bytes(arena_rows, blocks[arena_rows]);
+    std::size_t const packed = arena.packed_bytes(blocks);
+    ledger.digests += digests;
+    ledger.rows += rows;
+    ledger.codes += packed - digests - rows;
+    ledger.metadata += arena.bytes(blocks) - packed;
+  }
+
   // A write commits the page now, so that the ledger is what the system charges.
   static void touch_from(std::byte* begin, std::size_t from, std::size_t to) noexcept {
     for (std::size_t i = from; i < to; i += page_bytes) {
@@ -475,7 +339,6 @@ class Memory {
 
   Geometry geometry_;
   VirtualMemory headers_, tiles_, rows_, cards_, digests_, queries_;
-  std::array<VirtualMemory, most_levels> codes_;
   std::vector<Scratch> scratch_;
   std::size_t lanes_region_ = 0;
   std::size_t tiles_region_ = 0;

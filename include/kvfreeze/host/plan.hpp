@@ -46,15 +46,11 @@ int worst_exact(Geometry const& g, int rows) noexcept {
   return std::min(ceil_div(g.limits.sinks, g.page) + protect, g.granules(rows));
 }
 
-/// Bytes of the codes of a uniformly quantised lane whose unprotected rows all have one.
+/// Codes of a uniformly quantised lane, all of whose unprotected rows have one; a group's rows are
+/// exact and coded while they change. Elsewhere none is needed.
 template <class C>
-std::size_t uniform_bytes(Geometry const& g, int rows, int exact) noexcept {
-  if constexpr (C::uniform) {
-    int const coded = std::max(g.granules(rows) - exact, 0) + C::tail_granules;
-    return g.pools[0].bytes(ceil_div(coded, g.slots_per_block)) + page_bytes;
-  } else {
-    return 0;
-  }
+int least_coded(Geometry const& g, int rows, int exact) noexcept {
+  return C::uniform ? std::max(g.granules(rows) - exact, 0) + C::tail_granules : 0;
 }
 
 /// @brief Least bytes that one sequence of `rows` tokens needs, work space included.
@@ -65,7 +61,7 @@ std::size_t least_bytes(Context<C> const& context, int rows) noexcept {
   std::size_t least = 0;  // the tail is fullest just before its group is encoded
   for (int r = std::max(rows - std::max(C::Digest::group_rows, 1), 1); r <= rows; ++r) {
     int const granules = C::in_place ? g.granules(r) : least_exact(ref, r);
-    least = std::max(least, lane_bytes<C>(g, granules, r) + uniform_bytes<C>(g, r, granules));
+    least = std::max(least, lane_bytes<C>(g, granules, r, least_coded<C>(g, r, granules)));
   }
   return least * static_cast<std::size_t>(g.lanes) + page_bytes + context.memory.fixed_bytes() +
          context.memory.query_bytes() + context.memory.scratch_bytes(g.limits.max_tokens);
@@ -168,15 +164,18 @@ void plan_ladder(Context<C>& context, std::uint32_t index, std::size_t bytes) {
   SequenceRecord<C>& sequence = context.sequences[index];
   auto const lanes = static_cast<std::uint32_t>(g.lanes);
   int const rows = sequence.length + 1;
-  std::size_t const fixed = g.digest_bytes(rows, C::Digest::group_rows) + g.lane_tiles_bytes(rows);
-  std::size_t const block = g.blocks_bytes(1) + g.cards_bytes(1);
+  std::size_t const tiles = g.lane_tiles_bytes(rows);
+  int const groups = rows / C::Digest::group_rows;
   auto const need = [&](std::uint32_t lane, std::size_t level) {
     LaneRef<C> const ref = context.memory.lane(index, lane);
     std::size_t const demand = ref.lane->demand[level];
     int const least = least_exact(ref, rows);
+    ArenaBlocks blocks{groups, ceil_div(least, g.slots_per_block) + 1};
+    blocks[arena_pool(0)] = ceil_div(least_coded<C>(g, rows, least), g.slots_per_block);
+    std::size_t const protect = g.arena.segment_bytes(arena_rows, blocks[arena_rows] - 1);
     // An eighth more than it needs in one step: rows keep their level for a while.
-    return fixed + block + uniform_bytes<C>(g, rows, least) +
-           std::max(demand + demand / 8, g.rows_bytes(least));
+    std::size_t const more = std::max(demand + demand / 8, protect) - protect;
+    return tiles + round_up(g.arena.packed_bytes(blocks) + more, page_bytes);
   };
   auto const [level, total] = lowest_level(lanes, water_levels, bytes, need);
   sequence.water_level = level > 0 ? context.levels[level] : 0.0F;
@@ -184,8 +183,9 @@ void plan_ladder(Context<C>& context, std::uint32_t index, std::size_t bytes) {
   // That much is a lane's own beside what it holds.
   std::size_t const floor = lane_floor<C>(g, sequence.length, bytes);
   auto const base_of = [&](LaneRef<C> const& ref) {
-    return std::max(floor,
-                    fixed + g.rows_bytes(ref.lane->blocks * g.slots_per_block) + ref.codes_bytes());
+    ArenaBlocks blocks = ref.held_blocks();
+    blocks[arena_digests] = groups;
+    return std::max(floor, tiles + g.arena.bytes(blocks));
   };
   std::size_t base = 0;
   std::size_t wanted = 0;
@@ -227,7 +227,7 @@ void plan_ladder(Context<C>& context, std::uint32_t index, std::size_t bytes) {
     yield_codes(job, 1, rows);
     make_room(job, job.lane().exact + 1 - allowed_granules(job.ref, job.lane().budget, rows),
               Victims::any);
-    context.memory.shrink_rows(job.ref, job.lane().slots);
+    context.memory.shrink_arena(job.ref, ArenaGeometry::any);
   }
 }
 
@@ -294,7 +294,8 @@ void plan_bytes(Context<C>& context, std::uint32_t index) {
 }
 
 /// @brief Gives memory back that a lane does not use. With a cap every block counts; without one a
-/// margin, and a look every sixteenth step only where little is spare, save system calls.
+/// margin, and a look every sixteenth step only where little is spare, save system calls. On the
+/// ladder a lane has most to give when its rows have just sunk.
 template <class C>
 void release_blocks(Context<C>& context, std::uint32_t index) noexcept {
   if constexpr (!C::in_place) {
@@ -302,23 +303,17 @@ void release_blocks(Context<C>& context, std::uint32_t index) noexcept {
     for (std::uint32_t lane = 0; lane < static_cast<std::uint32_t>(context.geometry().lanes);
          ++lane) {
       LaneRef<C> const ref = context.memory.lane(index, lane);
-      if constexpr (C::has_levels) {  // whoever needs the room earlier takes it: make_way()
+      if constexpr (C::has_levels) {  // whoever needs the room earlier takes it: grow_arena()
+        bool const look = sinks_now(context, index, lane);
+        context.memory.shrink_arena(ref, look ? ArenaGeometry::little : ArenaGeometry::much);
+      } else {
         int const used = ceil_div(ref.lane->slots, context.geometry().slots_per_block);
-        bool const look = (context.sequences[index].step + lane) % 16 == 0;
-        if (look || ref.lane->blocks > used + 1) {
+        int const margin = capped ? 0 : 2 + used / 16;
+        bool const look = capped || ref.lane->blocks > used + 4 + used / 4 ||
+                          (context.sequences[index].step + lane) % 16 == 0;
+        if (look && ref.lane->blocks > used + margin) {
           context.memory.shrink_rows(ref, ref.lane->slots);
         }
-        if (look) {
-          shrink_pools(context.memory, ref);
-        }
-        continue;
-      }
-      int const used = ceil_div(ref.lane->slots, context.geometry().slots_per_block);
-      int const margin = capped ? 0 : 2 + used / 16;
-      bool const look = capped || ref.lane->blocks > used + 4 + used / 4 ||
-                        (context.sequences[index].step + lane) % 16 == 0;
-      if (look && ref.lane->blocks > used + margin) {
-        context.memory.shrink_rows(ref, ref.lane->slots);
       }
     }
   }

@@ -237,6 +237,7 @@ void prefill_lane(LaneJob<C> const& job, Chunk const& chunk) {
   LaneRef<C> const& ref = job.ref;
   Geometry const& g = job.geometry();
   wake_due(ref, job.step());
+  job.scratch->commit_prefill();
   for (int first = 0; first < chunk.rows.tokens;) {
     int count = chunk.rows.tokens - first;
     if constexpr (!C::in_place) {

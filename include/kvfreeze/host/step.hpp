@@ -212,6 +212,9 @@ StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float co
   plan_transfers(context, index);
   context.memory.shrink_tiles(index, sequence.length);
   release_blocks(context, index);
+  if (tokens == 1) {
+    context.memory.release_prefill();
+  }
 
   signals.step = report.step = sequence.step + 1;
   signals.length = sequence.length;

@@ -108,6 +108,7 @@ void settle_lane(LaneJob<C> const& job) {
     }
   }
   if constexpr (!C::in_place) {
+    yield_codes(job, count, lane.rows);
     int const allowed = allowed_granules(ref, lane.budget, lane.rows);
     make_room(job, lane.exact + count - allowed, Victims::any);
   }

@@ -11,11 +11,12 @@
 
 namespace kvfreeze::host {
 
-/// @brief Every unprotected row goes to the first compact level, oldest first, so that the pool
-/// keeps the order of positions and attention over it needs no list.
+/// @brief Unprotected rows go to the first compact level, oldest first, as many as the budget holds
+/// while they are both exact and coded.
+/// @return are there others that it may hold now?
 /// @throws TierError whatever the tier throws; granules not yet stored stay exact
 template <class C>
-void code_all(LaneJob<C> const& job) {
+bool code_some(LaneJob<C> const& job) {
   LaneRef<C> const& ref = job.ref;
   auto const open = ref.open_range();
   std::uint32_t* const slots = job.scratch->list();
@@ -27,26 +28,39 @@ void code_all(LaneJob<C> const& job) {
   std::sort(slots, slots + count, [&](std::uint32_t a, std::uint32_t b) {
     return ref.record(a).granule < ref.record(b).granule;
   });
-  int const kept = keep_affordable(ref, slots, count);  // what is not paid for stays exact
-  ref.lane->deferred += static_cast<std::uint32_t>(count - kept);
-  count = kept;
-  for (int done = 0; done < count; done += transfer_batch) {
-    int const batch = std::min(count - done, transfer_batch);
+  int const affordable = keep_affordable(ref, slots, count);
+  int const coded = std::min(affordable, free_slots(ref, 0));
+  bool const more = coded > 0 && coded < affordable;
+  // What is not paid for, or does not fit, stays exact.
+  ref.lane->deferred += more ? 0U : static_cast<std::uint32_t>(count - coded);
+  for (int done = 0; done < coded; done += transfer_batch) {
+    int const batch = std::min(coded - done, transfer_batch);
     store_dirty(ref, job.context->tier, *job.scratch, slots + done, batch);
     for (int i = done; i < done + batch; ++i) {
       ref.state(ref.record(slots[i]).granule) |= GranuleState::clean;
     }
   }
-  for (int i = 0; i < count; ++i) {
+  job.context->memory.grow_codes(ref, 0, ref.lane->pools[0].slots + coded);
+  for (int i = 0; i < coded; ++i) {
     std::uint32_t const slot = slots[i];
     push_code(job.context->memory, ref, 0, ref.record(slot).granule, ref.k(slot), ref.v(slot),
               job.step());
   }
-  std::sort(slots, slots + count, std::greater<>());
-  for (int i = 0; i < count; ++i) {
+  std::sort(slots, slots + coded, std::greater<>());
+  for (int i = 0; i < coded; ++i) {
     release_slot(ref, slots[i]);
   }
-  ref.lane->frozen += static_cast<std::uint32_t>(count);
+  ref.lane->frozen += static_cast<std::uint32_t>(coded);
+  return more;
+}
+
+/// @brief Every unprotected row goes to the first compact level, oldest first, so that the pool
+/// keeps the order of positions and attention over it needs no list.
+/// @throws TierError whatever the tier throws; granules not yet stored stay exact
+template <class C>
+void code_all(LaneJob<C> const& job) {
+  while (code_some(job)) {
+  }
 }
 
 /// @brief Rows of a uniformly quantised lane that a pin, a truncation or the cap left at the wrong
@@ -77,7 +91,6 @@ void return_rows(LaneJob<C> const& job) {
     lane.deferred += static_cast<std::uint32_t>(count - kept);
     count = kept;
     if (pinned) {
-      make_way(job.context->memory, ref, exact_level<C>, count);
       thaw_granules(job.context->memory, ref, job.context->tier, *job.scratch, list, count,
                     job.step());
     } else {
@@ -105,6 +118,7 @@ void step_uniform(LaneJob<C> const& job, float const* q, float* out) {
   }
   if (out != nullptr) {
     load_states(job);
+    place_sections(job);
     scan_digests(job);
     for (std::size_t level = 0; level < C::levels; ++level) {
       pool_logits(job, level);
