@@ -181,6 +181,10 @@ concept TriggerPolicy = std::copyable<T> && detail::ObservesSteps<T> && detail::
 ///   [group_rows][dim].
 /// - `static void scan(DigestQuery const&, std::byte const* group, float* logits,
 ///   std::ptrdiff_t stride) noexcept`: estimated logits in octaves, `logits[h * stride + row]`.
+///
+/// Optional: `static void encode(float const* keys, float const* importance, int dim,
+/// std::byte* group) noexcept`, which the cache then calls: `importance` is [dim], the sum of the
+/// lane's squared queries by channel, or null before there are any.
 template <class D>
 concept DigestPolicy =
     detail::StatesItsGroup<D> && detail::EncodesKeys<D> && detail::ScansGroups<D>;
