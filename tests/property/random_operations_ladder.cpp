@@ -40,7 +40,7 @@ TEST_CASE("random operations: flat ladder, one level, drift", "[property][ladder
 TEST_CASE("random operations: sleeping ladder", "[property][ladder]") {
   random_operations<
       KvFreezeCache<Layout<Half, 1, Grouping::kv_head, CompactRows<CompactLevel<6, 4>>>,
-                    InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<true>, HostTier,
+                    InstantMassScorer<NestedKeyCodes<2, 6>>, LadderScheduler<true>, HostTier,
                     EntropyLadderTrigger>>(
       {.none = 0.05F, .first = 0.5F, .stay = 1, .every = 1, .softness = 0.3F, .dense = false});
 }
