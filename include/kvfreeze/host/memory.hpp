@@ -20,7 +20,8 @@ class Memory {
   using Tile = GranuleTile<C>;
 
   Memory(Shape const& shape, Limits const& limits, typename C::Scorer const& scorer)
-      : geometry_(make_geometry<C>(shape, limits, scorer, sizeof(SlotRecord), sizeof(Tile))) {
+      : geometry_(make_geometry<C>(shape, limits, scorer, sizeof(SlotRecord), sizeof(Tile))),
+        importance_floats_(C::weighs ? static_cast<std::size_t>(geometry_.row_elements) : 0) {
     auto const sequences = static_cast<std::size_t>(limits.max_sequences);
     auto const lanes = static_cast<std::size_t>(geometry_.lanes);
     auto const floats = static_cast<std::size_t>(geometry_.lane_queries) *
@@ -32,7 +33,6 @@ class Memory {
     ring_floats_ = floats / sizeof(float) * window;
     ring_positions_ = window;
     previous_floats_ = C::needs_cosine ? floats / sizeof(float) : 0;
-    importance_floats_ = C::weighs ? static_cast<std::size_t>(geometry_.row_elements) : 0;
     queries_region_ = round_up(lanes * lane_floats() * sizeof(float), page_bytes);
     headers_ = VirtualMemory::reserve(sequences * lanes_region_);
     tiles_ = VirtualMemory::reserve(sequences * tiles_region_);

@@ -70,8 +70,10 @@ class Scratch {
     words_ = queries + 4;  // logits of each head; masses, scores, lists of granules and of slots
     section_words_ = queries + 1;
     bytes_offset_ = words_offset_ + words_ * region_;
-    sections_offset_ = bytes_offset_ + byte_arrays * byte_region_;
-    folds_offset_ = sections_offset_ + (sections > 0 ? section_words_ * region_ : 0);
+    std::size_t const sections_at = bytes_offset_ + byte_arrays * byte_region_;
+    std::size_t const folds_at = sections_at + (sections > 0 ? section_words_ * region_ : 0);
+    sections_offset_ = sections_at;
+    folds_offset_ = folds_at;
     if (fold_units > 0) {
       weight_bytes_ =
           queries * static_cast<std::size_t>(NestedQueries::line(g.shape.head_dim, fold_units));

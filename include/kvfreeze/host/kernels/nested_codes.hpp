@@ -22,7 +22,7 @@ namespace kvfreeze::host::inline KVFREEZE_ISA {
 template <class Byte, class Scale>
 struct NestedGroup {
   Byte* planes = nullptr;
-  Scale* origins = nullptr;  ///< [dim]
+  Scale* origins = nullptr;   ///< [dim]
   Scale* quarters = nullptr;  ///< [dim], the width of the first plane's digit
   int dim = 0;
   int units = 0;  ///< planes of channel quads
@@ -194,9 +194,8 @@ class UnitList {
 
 /// Factors of a quad's weights by plane; the last for units that are not there.
 inline constexpr std::array<float, 20> plane_factors = {
-    1.0F,      1.0F,      1.0F,      1.0F,      0.25F,       0.25F,       0.25F,
-    0.25F,     0.0625F,   0.0625F,   0.0625F,   0.0625F,     0.015625F,   0.015625F,
-    0.015625F, 0.015625F, 0.0F,      0.0F,      0.0F,        0.0F};
+    1.0F,    1.0F,    1.0F,      1.0F,      0.25F,     0.25F,     0.25F, 0.25F, 0.0625F, 0.0625F,
+    0.0625F, 0.0625F, 0.015625F, 0.015625F, 0.015625F, 0.015625F, 0.0F,  0.0F,  0.0F,    0.0F};
 
 // Bodies of unrolled loops are functions: g++ 12 reuses the stack of their temporaries too early
 // where they are written out (portable vectors, -O1 and -O2).
@@ -312,10 +311,11 @@ void fold_nested_heads(float const* q, NestedCodes const& codes, std::int8_t* un
       float const* const w = weights + h * dim;
       F32x16 const x = inverse[h];
       I32x16 const none = splat(0);
-      store_line(units + h * line + std::ptrdiff_t{4} * first,
-                 pack_bytes(unit_weights(w, list, first, a, x), unit_weights(w, list, first + 4, b, x),
-                            second ? unit_weights(w, list, first + 8, c, x) : none,
-                            second ? unit_weights(w, list, first + 12, d, x) : none));
+      store_line(
+          units + h * line + std::ptrdiff_t{4} * first,
+          pack_bytes(unit_weights(w, list, first, a, x), unit_weights(w, list, first + 4, b, x),
+                     second ? unit_weights(w, list, first + 8, c, x) : none,
+                     second ? unit_weights(w, list, first + 12, d, x) : none));
     }
   }
   fold.store_scales<Heads>(count, scales);
@@ -336,7 +336,8 @@ inline void encode_nested_codes(float const* keys, float const* importance, int 
   for (int quad = 0; quad < dim / 4; ++quad) {
     float error = 0.0F;
     for (int i = 0; i < 4; ++i) {
-      auto const c = static_cast<std::size_t>(4 * quad + i);
+      int const channel = 4 * quad + i;
+      auto const c = static_cast<std::size_t>(channel);
       float const range = ranges.high[c] - ranges.low[c];
       float const weight = importance == nullptr ? 1.0F : std::min(importance[c], 1e20F);
       error = kvfreeze::detail::fused(range * range, weight, error);
@@ -369,7 +370,8 @@ inline void encode_nested_codes(float const* keys, float const* importance, int 
       std::byte* const lines = out.planes + static_cast<std::ptrdiff_t>(begin) * out.units;
       unit = before;
       for (int quad = 0; quad < channels / 4; ++quad) {
-        int const n = planes[static_cast<std::size_t>(c / 4 + quad)];
+        int const at = c / 4 + quad;
+        int const n = planes[static_cast<std::size_t>(at)];
         for (int plane = 0; plane < n; ++plane) {
           kernels::put_unit(codes + 4 * quad, 4 - 2 * plane,
                             lines + static_cast<std::ptrdiff_t>(64) * unit++);
@@ -396,8 +398,8 @@ inline void decode_nested_codes(NestedCodes const& codes, int rows, float* keys)
       }
       for (int i = 0; i < 4; ++i) {
         int const c = 4 * quad + i;
-        float const cell =
-            to_float(codes.quarters[c]) * static_cast<float>(4) / static_cast<float>(1 << 2 * planes);
+        float const cell = to_float(codes.quarters[c]) * static_cast<float>(4) /
+                           static_cast<float>(1 << 2 * planes);
         auto const digit = static_cast<float>((code >> (8 * i)) & 0xFFU);
         keys[static_cast<std::ptrdiff_t>(row) * codes.dim + c] =
             kvfreeze::detail::fused(digit + 0.5F, cell, to_float(codes.origins[c]));
@@ -444,13 +446,13 @@ inline void fold_nested(float const* q, NestedCodes const& codes, NestedQueries 
   FoldedQueries const cells = out.cells();
   FoldedQueries const screen = out.screen();
   for (int first = 0; first < out.heads; first += head_group) {
-    kernels::with_constants(
-        std::min(head_group, out.heads - first), codes.dim, [&](auto heads_c, auto dim_c) {
-          kernels::fold_nested_heads<heads_c(), dim_c()>(
-              q + static_cast<std::ptrdiff_t>(first) * codes.dim, codes,
-              screen.weights_of(at, first), cells.weights_of(at, first), cells.line_bytes(),
-              &cells.scale_of(at, first));
-        });
+    kernels::with_constants(std::min(head_group, out.heads - first), codes.dim,
+                            [&](auto heads_c, auto dim_c) {
+                              kernels::fold_nested_heads<heads_c(), dim_c()>(
+                                  q + static_cast<std::ptrdiff_t>(first) * codes.dim, codes,
+                                  screen.weights_of(at, first), cells.weights_of(at, first),
+                                  cells.line_bytes(), &cells.scale_of(at, first));
+                            });
   }
 }
 
