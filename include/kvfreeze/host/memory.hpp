@@ -21,7 +21,8 @@ class Memory {
 
   Memory(Shape const& shape, Limits const& limits, typename C::Scorer const& scorer)
       : geometry_(make_geometry<C>(shape, limits, scorer, sizeof(SlotRecord), sizeof(Tile))),
-        importance_floats_(C::weighs ? static_cast<std::size_t>(geometry_.row_elements) : 0) {
+        importance_floats_(static_cast<std::size_t>(C::weighs) *
+                           static_cast<std::size_t>(geometry_.row_elements)) {
     auto const sequences = static_cast<std::size_t>(limits.max_sequences);
     auto const lanes = static_cast<std::size_t>(geometry_.lanes);
     auto const floats = static_cast<std::size_t>(geometry_.lane_queries) *
