@@ -20,9 +20,7 @@ class Memory {
   using Tile = GranuleTile<C>;
 
   Memory(Shape const& shape, Limits const& limits, typename C::Scorer const& scorer)
-      : geometry_(make_geometry<C>(shape, limits, scorer, sizeof(SlotRecord), sizeof(Tile))),
-        importance_floats_(static_cast<std::size_t>(C::weighs) *
-                           static_cast<std::size_t>(geometry_.row_elements)) {
+      : geometry_(make_geometry<C>(shape, limits, scorer, sizeof(SlotRecord), sizeof(Tile))) {
     auto const sequences = static_cast<std::size_t>(limits.max_sequences);
     auto const lanes = static_cast<std::size_t>(geometry_.lanes);
     auto const floats = static_cast<std::size_t>(geometry_.lane_queries) *
@@ -34,6 +32,8 @@ class Memory {
     ring_floats_ = floats / sizeof(float) * window;
     ring_positions_ = window;
     previous_floats_ = C::needs_cosine ? floats / sizeof(float) : 0;
+    auto const width = static_cast<std::size_t>(geometry_.row_elements);
+    importance_floats_ = C::weighs ? width : 0;
     queries_region_ = round_up(lanes * lane_floats() * sizeof(float), page_bytes);
     headers_ = VirtualMemory::reserve(sequences * lanes_region_);
     tiles_ = VirtualMemory::reserve(sequences * tiles_region_);
@@ -141,7 +141,7 @@ class Memory {
 
   /// Gives the blocks of a lane back that `slots` granules do not need.
   void shrink_rows(LaneRef<C> const& ref, int slots) noexcept
-    requires(!C::has_levels)
+    requires C::lies_apart
   {
     int const blocks = ceil_div(slots, geometry_.slots_per_block);
     if (blocks < ref.lane->blocks) {
