@@ -35,8 +35,6 @@ struct Composition {
   /// Compact levels, each with a pool of its own; 0: rows are exact or not resident.
   static constexpr int levels = CompactRows::levels;
   static constexpr bool has_levels = levels > 0;
-  /// Exact rows, cards and digests have regions of their own, not an arena for each lane.
-  static constexpr bool lies_apart = !has_levels;
   static constexpr bool uniform = kvfreeze::detail::is_uniform<D>();
 
   /// Key bits of a level that its pool holds: those that the digest of every row lacks.

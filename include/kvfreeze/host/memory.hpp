@@ -140,9 +140,7 @@ class Memory {
   }
 
   /// Gives the blocks of a lane back that `slots` granules do not need.
-  void shrink_rows(LaneRef<C> const& ref, int slots) noexcept
-    requires C::lies_apart
-  {
+  void shrink_rows(LaneRef<C> const& ref, int slots) noexcept {
     int const blocks = ceil_div(slots, geometry_.slots_per_block);
     if (blocks < ref.lane->blocks) {
       Geometry const& g = geometry_;
@@ -153,9 +151,7 @@ class Memory {
   }
 
   /// Makes room for `slots` granules at a compact level.
-  void grow_codes(LaneRef<C> const& ref, std::size_t level, int slots) noexcept
-    requires C::has_levels
-  {
+  void grow_codes(LaneRef<C> const& ref, std::size_t level, int slots) noexcept {
     ArenaBlocks most{};
     most[arena_pool(level)] = ceil_div(slots, geometry_.slots_per_block);
     grow_arena(ref, most);
@@ -165,9 +161,7 @@ class Memory {
   ///
   /// Before another page is committed, what is idle gives way if there is much of it, or if the
   /// lane's budget does not hold both.
-  void grow_arena(LaneRef<C> const& ref, ArenaBlocks const& blocks) noexcept
-    requires C::has_levels
-  {
+  void grow_arena(LaneRef<C> const& ref, ArenaBlocks const& blocks) noexcept {
     ArenaGeometry const& arena = geometry_.arena;
     ArenaBlocks const held = ref.held_blocks();
     ArenaBlocks const wanted = at_least(held, blocks);
@@ -184,9 +178,7 @@ class Memory {
   }
 
   /// Gives back what a lane's arena does not need, if it is more than that part of what it does.
-  void shrink_arena(LaneRef<C> const& ref, double part) noexcept
-    requires C::has_levels
-  {
+  void shrink_arena(LaneRef<C> const& ref, double part) noexcept {
     ArenaGeometry const& arena = geometry_.arena;
     ArenaBlocks const held = ref.held_blocks();
     ArenaBlocks const needed = ref.needed_blocks();
