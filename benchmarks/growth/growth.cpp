@@ -326,9 +326,7 @@ class SubjectOf final : public Subject {
     cache_.append(sequence_, layer, k, v);
   }
 
-  void recall(int layer, std::span<float const> q) override {
-    cache_.recall(sequence_, layer, q);
-  }
+  void recall(int layer, std::span<float const> q) override { cache_.recall(sequence_, layer, q); }
 
   void attend(int layer, std::span<float const> q, std::span<float const> k,
               std::span<float const> v, std::span<float> out) override {

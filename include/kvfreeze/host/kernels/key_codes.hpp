@@ -98,7 +98,7 @@ void encode_key_codes(float const* keys, int group_rows, int dim, std::byte* pla
     // Levels reach from the least to the largest key; its origin lies half a step
     // below, so that cutting off rounds. Codes refer to origin and step as stored: rounding those
     // costs nothing.
-        alignas(64) float values[16];
+    alignas(64) float values[16];
     Half halves[32];
     F32x16 const step = mul(sub(high, low), splat(1.0F / highest_code));
     low = fma(step, splat(-0.5F), low);

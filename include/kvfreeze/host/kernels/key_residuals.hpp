@@ -76,8 +76,8 @@ void add_residuals_16(CodeRows const& rows, int first, int rest, std::uint32_t c
         I32x16 const lower = residual_codes<Residual>(code + c * Residual / 8);
         KVFREEZE_UNROLL
         for (int h = 0; h < Heads; ++h) {
-          total[h][j] = dot_bytes<(1 << Residual) - 1>(total[h][j], lower,
-                                                       load_line(weight + h * line + c));
+          total[h][j] =
+              dot_bytes<(1 << Residual) - 1>(total[h][j], lower, load_line(weight + h * line + c));
         }
       }
     }
