@@ -368,23 +368,33 @@ void sorted_cutoff(benchmark::State& state) {  // the same by std::sort
   report(state, mass.size() * sizeof(host::Mass));
 }
 
+/// Memory that begins on a cache line.
+template <class T>
+struct OnLine {
+  std::vector<T> storage;
+  T* data;
+
+  explicit OnLine(std::size_t n)
+      : storage(n + 64 / sizeof(T)),
+        data(storage.data() +
+             (64 - reinterpret_cast<std::uintptr_t>(storage.data()) % 64) % 64 / sizeof(T)) {}
+};
+
 /// Groups of 64 keys in codes, one behind the other, and memory for the queries folded for them.
 template <int Bits>
 struct CodedKeys {
   std::size_t bytes = KeyCodes<Bits>::bytes(dim);
-  std::vector<std::byte> storage;
-  std::byte* base;
-  std::vector<std::int8_t> weights;
+  OnLine<std::byte> groups;
+  std::byte* base = groups.data;
+  OnLine<std::int8_t> weights;
   std::vector<host::FoldScale> scales;
   host::FoldedQueries folded;
 
   explicit CodedKeys(std::size_t n)
-      : storage(n / 64 * bytes + 64),
-        base(storage.data() + (64 - reinterpret_cast<std::uintptr_t>(storage.data()) % 64) % 64),
-        weights(n / 64 * heads * dim + 64),
+      : groups(n / 64 * bytes),
+        weights(n / 64 * heads * dim),
         scales(n / 64 * heads),
-        folded{weights.data() + (64 - reinterpret_cast<std::uintptr_t>(weights.data()) % 64) % 64,
-               scales.data(), heads, dim} {
+        folded{weights.data, scales.data(), heads, dim} {
     auto const keys = normal_numbers(64 * dim, 1.0F);
     for (std::size_t g = 0; g < n / 64; ++g) {
       KeyCodes<Bits>::encode(keys.data(), dim, base + g * bytes);
@@ -426,7 +436,7 @@ void fold(benchmark::State& state) {
   auto const q = normal_numbers(heads * dim, 0.2F);
   for (auto _ : state) {
     keys.fold(q.data());
-    benchmark::DoNotOptimize(keys.weights.data());
+    benchmark::DoNotOptimize(keys.weights.data);
   }
   report(state, count_of(state) / 64 * 4 * dim);
 }
@@ -437,20 +447,17 @@ struct NestedKeys {
   static constexpr int units = Digest::units(dim);
 
   std::size_t bytes = Digest::bytes(dim);
-  std::vector<std::byte> storage;
-  std::byte* base;
-  std::vector<std::int8_t> weights;
+  OnLine<std::byte> groups;
+  std::byte* base = groups.data;
+  OnLine<std::int8_t> weights;
   std::vector<host::FoldScale> scales;
   host::NestedQueries folded;
 
   explicit NestedKeys(std::size_t n)
-      : storage(n / 64 * bytes + 64),
-        base(storage.data() + (64 - reinterpret_cast<std::uintptr_t>(storage.data()) % 64) % 64),
-        weights(n / 64 * heads * static_cast<std::size_t>(host::NestedQueries::line(dim, units)) +
-                64),
+      : groups(n / 64 * bytes),
+        weights(n / 64 * heads * static_cast<std::size_t>(host::NestedQueries::line(dim, units))),
         scales(n / 64 * heads),
-        folded{weights.data() + (64 - reinterpret_cast<std::uintptr_t>(weights.data()) % 64) % 64,
-               scales.data(), heads, dim, units} {
+        folded{weights.data, scales.data(), heads, dim, units} {
     auto keys = normal_numbers(64 * dim, 1.0F);
     for (std::size_t i = 0; i < keys.size(); ++i) {  // channels of unlike importance
       keys[i] *= static_cast<float>(1 + i % dim / 8);
@@ -472,7 +479,7 @@ void nested_fold(benchmark::State& state) {
   auto const q = normal_numbers(heads * dim, 0.2F);
   for (auto _ : state) {
     keys.fold({q.data(), heads, dim});
-    benchmark::DoNotOptimize(keys.weights.data());
+    benchmark::DoNotOptimize(keys.weights.data);
   }
   report(state, count_of(state) / 64 * 4 * dim);
 }

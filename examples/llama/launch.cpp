@@ -20,7 +20,7 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 
-/// F16C has no name in __builtin_cpu_supports() before GCC 11's successors.
+/// GCC 12's __builtin_cpu_supports() has no name for F16C.
 bool has_f16c() {
   unsigned a = 0;
   unsigned b = 0;

@@ -5,6 +5,7 @@
 #include <kvfreeze/host/kernels/folded_queries.hpp>
 #include <kvfreeze/host/kernels/key_residuals.hpp>
 #include <kvfreeze/host/kernels/nested_codes.hpp>
+#include <kvfreeze/host/kernels/nested_queries.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -18,9 +19,8 @@ namespace kvfreeze {
 /// quad gets 0 to 3 planes of 2 bits, Screen bits a channel on average: one plane after the other
 /// goes to the quad with the largest expected error, the sum of E[q²] times the squared range of
 /// its channels (reverse water-filling; Cover and Thomas, Elements of Information Theory, 10.3).
-/// E[q²] comes from the queries that the lane has seen. At equal bytes that gives less than half
-/// the error in quality of planes dealt out evenly. Below the screen all channels have equally many
-/// bits.
+/// E[q²] comes from the queries that the lane has seen; docs/ladder.md has figures. Below the
+/// screen all channels have equally many bits.
 ///
 /// A channel counts from its origin in quarters of its range: digit by digit in base 4, the first
 /// planes give the cell that a row stands for the middle of, and 2 or 4 further bits, the residual,
@@ -63,8 +63,8 @@ struct NestedKeyCodes {
                               {group, origins, origins + dim, dim, units(dim)}, Total - Screen);
   }
 
-  /// Logits of one group alone; `fold` and `scan_folded` spare the second fold where rows of the
-  /// group are refined.
+  /// Logits of a group, `logits[h * stride + row]`. Folds the queries on the stack: where rows of
+  /// the group are refined too, `fold` once and `scan_folded`.
   static void scan(DigestQuery const& query, std::byte const* group, float* logits,
                    std::ptrdiff_t stride) noexcept {
     constexpr int most =

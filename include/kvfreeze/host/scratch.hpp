@@ -1,7 +1,7 @@
 #pragma once
 
 #include <kvfreeze/host/geometry.hpp>
-#include <kvfreeze/host/kernels/nested_codes.hpp>
+#include <kvfreeze/host/kernels/nested_queries.hpp>
 #include <kvfreeze/host/virtual_memory.hpp>
 #include <kvfreeze/tier/request.hpp>
 

@@ -86,14 +86,24 @@ template <class F>
   }
 }
 
+/// What the channels of one group add up to under up to four heads.
+struct FoldSums {
+  F32x16 highest[4] = {splat(0.0F), splat(0.0F), splat(0.0F), splat(0.0F)};  ///< of magnitudes
+  F32x16 total[4] = {splat(0.0F), splat(0.0F), splat(0.0F), splat(0.0F)};    ///< of query * center
+
+  void add(int head, F32x16 weight, F32x16 query, F32x16 center) noexcept {
+    highest[head] = max(abs(weight), highest[head]);
+    total[head] = fma(query, center, total[head]);
+  }
+};
+
 /// @brief Units and bases of up to four heads of one group: quad h is about head h.
 class FoldUnits {
  public:
-  /// @param highest largest magnitudes of the weights, lane by lane
-  /// @param total the logit of code -1/2 everywhere, lane by lane
-  FoldUnits(F32x16 const (&highest)[4], F32x16 const (&total)[4]) noexcept
-      : base_(sums(total[0], total[1], total[2], total[3])) {
-    F32x16 const most = largest(highest[0], highest[1], highest[2], highest[3]);
+  explicit FoldUnits(FoldSums const& channels) noexcept
+      : base_(sums(channels.total[0], channels.total[1], channels.total[2], channels.total[3])) {
+    F32x16 const most =
+        largest(channels.highest[0], channels.highest[1], channels.highest[2], channels.highest[3]);
     // One division for both ways: lane 0 the unit, the others its inverse.
     Mask16 const is_unit = less(load(first), splat(0));
     quotients_ = div(select(is_unit, most, splat(127.0F)), select(is_unit, splat(127.0F), most));
@@ -127,6 +137,16 @@ class FoldUnits {
   F32x16 inverses_;
 };
 
+/// Stores 64 weights times `inverse` as bytes. @return their sum, lane by lane, added to `count`
+inline I32x16 store_weights(F32x16 const (&weights)[4], F32x16 inverse, std::int8_t* out,
+                            I32x16 count) noexcept {
+  I32x16 const bytes =
+      pack_bytes(rounded(mul(weights[0], inverse)), rounded(mul(weights[1], inverse)),
+                 rounded(mul(weights[2], inverse)), rounded(mul(weights[3], inverse)));
+  store_line(out, bytes);
+  return dot_bytes<1>(count, splat(four_bytes(1)), bytes);
+}
+
 /// Up to four heads of one group: one pass over minima and steps, and reductions in common.
 template <int Heads, int Dim>
 void fold_heads(float const* q, int dynamic_dim, Half const* minima, Half const* steps,
@@ -135,13 +155,7 @@ void fold_heads(float const* q, int dynamic_dim, Half const* minima, Half const*
   int const padded = FoldedQueries::padded(dim);
   constexpr bool in_registers = Dim == 64;  // otherwise the products are made a second time
   F32x16 folded[Heads][4];
-  F32x16 total[4];
-  F32x16 highest[4];
-  KVFREEZE_UNROLL
-  for (int h = 0; h < 4; ++h) {
-    total[h] = splat(0.0F);
-    highest[h] = splat(0.0F);
-  }
+  FoldSums channels;
   for_channels(dim, [&](auto const get, int c) {
     F32x16 const width = get(steps + c);
     F32x16 const center = fma(width, splat(0.5F), get(minima + c));
@@ -149,35 +163,25 @@ void fold_heads(float const* q, int dynamic_dim, Half const* minima, Half const*
     for (int h = 0; h < Heads; ++h) {
       F32x16 const query = get(q + h * dim + c);
       F32x16 const weight = mul(query, width);
-      highest[h] = max(abs(weight), highest[h]);
-      total[h] = fma(query, center, total[h]);
+      channels.add(h, weight, query, center);
       if constexpr (in_registers) {
         folded[h][c / 16] = weight;
       }
     }
   });
-  FoldUnits const fold(highest, total);
-  F32x16 inverse[Heads];
-  KVFREEZE_UNROLL
-  for (int h = 0; h < Heads; ++h) {
-    inverse[h] = fold.inverse(h);
-  }
+  FoldUnits const fold(channels);
   I32x16 count[4] = {splat(0), splat(0), splat(0), splat(0)};
-  auto const whole = [&](int h, F32x16 weight) { return rounded(mul(weight, inverse[h])); };
   if constexpr (in_registers) {
     KVFREEZE_UNROLL
     for (int h = 0; h < Heads; ++h) {
-      I32x16 const bytes = pack_bytes(whole(h, folded[h][0]), whole(h, folded[h][1]),
-                                      whole(h, folded[h][2]), whole(h, folded[h][3]));
-      store_line(weights + h * padded, bytes);
-      count[h] = dot_bytes<1>(count[h], splat(four_bytes(1)), bytes);
+      count[h] = store_weights(folded[h], fold.inverse(h), weights + h * padded, count[h]);
     }
   } else {
     for_channels(dim, [&](auto const get, int c) {
       F32x16 const width = get(steps + c);
       KVFREEZE_UNROLL
       for (int h = 0; h < Heads; ++h) {
-        I32x16 const weight = whole(h, mul(get(q + h * dim + c), width));
+        I32x16 const weight = rounded(mul(mul(get(q + h * dim + c), width), fold.inverse(h)));
         store_bytes(weights + h * padded + c, weight);
         count[h] = add(count[h], weight);
       }

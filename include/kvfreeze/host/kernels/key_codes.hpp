@@ -95,9 +95,8 @@ void encode_key_codes(float const* keys, int group_rows, int dim, std::byte* pla
       low = min(k, low);
       high = max(k, high);
     }
-    // Levels reach from the least to the largest key; its origin lies half a step
-    // below, so that cutting off rounds. Codes refer to origin and step as stored: rounding those
-    // costs nothing.
+    // Levels reach from the least to the largest key; the origin lies half a step below, so that
+    // cutting off rounds. Codes refer to origin and step as stored: rounding those costs nothing.
     alignas(64) float values[16];
     Half halves[32];
     F32x16 const step = mul(sub(high, low), splat(1.0F / highest_code));

@@ -111,10 +111,6 @@ void add_residuals_16(CodeRows const& rows, int first, int rest, std::uint32_t c
   }
 }
 
-}  // namespace kernels
-
-namespace kernels {
-
 /// Residuals of channels [c, c + 16) of a key; 0 from dim on.
 template <int Residual>
 I32x16 key_residuals_16(float const* key, NestedCodes const& codes, int c) noexcept {

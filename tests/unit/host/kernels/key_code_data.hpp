@@ -100,11 +100,11 @@ struct NestedKeyGroup {
 
   /// Index of the cell of a key, in parts of 2^-residual of it.
   [[nodiscard]] int code(float key, int channel, int residual) const {
-    float const width = cell(channel);
-    float const exact = width > 0.0F ? (key - origin(channel)) / width : 0.0F;
-    int const parts = 1 << residual;
-    auto const highest = static_cast<float>((parts << (2 * planes(channel))) - 1);
-    return static_cast<int>(std::fmin(std::fmax(exact * static_cast<float>(parts), 0.0F), highest));
+    float const quarter = kvfreeze::to_float(codes().quarters[channel]);
+    float const inverse = quarter > 0.0F ? 1.0F / quarter : 0.0F;
+    int const bits = 2 * planes(channel) + residual;
+    float const exact = (key - origin(channel)) * std::ldexp(inverse, bits - 2);
+    return static_cast<int>(std::fmin(std::fmax(exact, 0.0F), static_cast<float>((1 << bits) - 1)));
   }
 
   /// The screen's cell of a row, read from its planes.
