@@ -1,0 +1,36 @@
+# Finds out whether there is a CUDA compiler and defines kvfreeze::gpu if so. Sets
+# KVFREEZE_HAS_CUDA. Nothing here needs a device or a driver.
+
+set(KVFREEZE_ENABLE_CUDA AUTO CACHE STRING "Build kvfreeze::gpu: AUTO (where nvcc is), ON or OFF")
+set_property(CACHE KVFREEZE_ENABLE_CUDA PROPERTY STRINGS AUTO ON OFF)
+
+set(KVFREEZE_HAS_CUDA OFF)
+if(KVFREEZE_ENABLE_CUDA STREQUAL "AUTO")
+  include(CheckLanguage)
+  # PTX serves every device, at the price of a translation when a program starts.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+    set(CMAKE_CUDA_ARCHITECTURES 80-virtual)
+  endif()
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(KVFREEZE_HAS_CUDA ON)
+  endif()
+elseif(KVFREEZE_ENABLE_CUDA)
+  set(KVFREEZE_HAS_CUDA ON)
+endif()
+
+if(KVFREEZE_HAS_CUDA)
+  enable_language(CUDA)
+  find_package(CUDAToolkit 12.9 REQUIRED)
+  include("${CMAKE_CURRENT_LIST_DIR}/KvfreezeCudaStd20.cmake")
+
+  file(GLOB_RECURSE kvfreeze_gpu_headers ${watch} "${PROJECT_SOURCE_DIR}/include/kvfreeze/*.cuh")
+  add_library(kvfreeze_gpu INTERFACE)
+  add_library(kvfreeze::gpu ALIAS kvfreeze_gpu)
+  set_target_properties(kvfreeze_gpu PROPERTIES EXPORT_NAME gpu)
+  target_link_libraries(kvfreeze_gpu INTERFACE kvfreeze CUDA::cudart)
+  target_compile_features(kvfreeze_gpu INTERFACE cuda_std_20)
+  target_sources(
+    kvfreeze_gpu INTERFACE FILE_SET HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR}/include"
+                           FILES ${kvfreeze_gpu_headers})
+endif()

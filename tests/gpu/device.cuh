@@ -1,0 +1,113 @@
+#pragma once
+
+/// @file
+/// @brief What GPU tests share: arrays to and from the device, and the counters that an emulator
+/// keeps. On a real device there are no counters; tests of them then say so and pass.
+
+#include <kvfreeze/gpu/memory.cuh>
+
+#include <cuda/stream_ref>
+
+#include <cstddef>
+#include <optional>
+#include <vector>
+
+extern "C" {
+struct cudasimStats {
+  unsigned long long kernel_launches, thread_instructions, warp_instructions, atomics;
+  unsigned long long global_load_bytes, global_load_sectors;
+  unsigned long long global_store_bytes, global_store_sectors;
+  unsigned long long copies_h2d, bytes_h2d, copies_d2h, bytes_d2h, copies_d2d, bytes_d2d;
+  unsigned long long memsets, host_syncs;
+  unsigned long long mallocs, frees, async_mallocs, async_frees, host_allocs, host_frees;
+  unsigned long long graph_launches, host_functions, event_records, stream_waits;
+  unsigned long long device_bytes_in_use, checker_findings;
+};
+__attribute__((weak)) int cudasimActive(void);
+__attribute__((weak)) void cudasimStatsReset(void);
+__attribute__((weak)) void cudasimStatsSnapshot(struct cudasimStats* out);
+__attribute__((weak)) void cudasimStatsEnableMemory(int on);
+}
+
+namespace kvfreeze::gpu::test {
+
+/// A stream of a test's own: never the default one, which would hide missing order.
+class Stream {
+ public:
+  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream"); }
+
+  Stream(Stream const&) = delete;
+  Stream& operator=(Stream const&) = delete;
+
+  ~Stream() { static_cast<void>(cudaStreamDestroy(stream_)); }
+
+  operator ::cuda::stream_ref() const noexcept {  // NOLINT(*-explicit-*)
+    return ::cuda::stream_ref{stream_};
+  }
+
+  [[nodiscard]] cudaStream_t get() const noexcept { return stream_; }
+
+  void wait() const { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+template <class T>
+DeviceArray<T> upload(std::vector<T> const& values) {
+  DeviceArray<T> array(values.size());
+  if (!values.empty()) {
+    check(cudaMemcpy(array.data(), values.data(), array.size_bytes(), cudaMemcpyHostToDevice),
+          "upload");
+  }
+  return array;
+}
+
+template <class T>
+DeviceArray<T> filled(std::size_t count, T value) {
+  return upload(std::vector<T>(count, value));
+}
+
+/// What the array holds when the stream's work is done.
+template <class T>
+std::vector<T> download(DeviceArray<T> const& array, Stream const& stream) {
+  stream.wait();
+  std::vector<T> values(array.size());
+  if (!values.empty()) {
+    check(cudaMemcpy(values.data(), array.data(), array.size_bytes(), cudaMemcpyDeviceToHost),
+          "download");
+  }
+  return values;
+}
+
+/// @brief What a call asked of the device; nothing where nobody counts.
+/// @param f enqueues work on `stream`
+template <class F>
+std::optional<cudasimStats> count(Stream const& stream, F&& f) {
+  if (cudasimActive == nullptr || cudasimActive() == 0) {
+    f();
+    stream.wait();
+    return std::nullopt;
+  }
+  stream.wait();
+  cudasimStatsEnableMemory(1);
+  cudasimStatsReset();
+  f();
+  cudasimStats asked{};
+  cudasimStatsSnapshot(&asked);  // calls of the host: before anything waits
+  stream.wait();
+  cudasimStats done{};
+  cudasimStatsSnapshot(&done);
+  cudasimStatsEnableMemory(0);
+  done.host_syncs = asked.host_syncs;
+  return done;
+}
+
+/// Bytes asked for of those that 32-byte sectors moved, in (0, 1].
+inline double sector_efficiency(cudasimStats const& stats) {
+  auto const bytes = static_cast<double>(stats.global_load_bytes + stats.global_store_bytes);
+  auto const sectors = static_cast<double>(stats.global_load_sectors + stats.global_store_sectors);
+  return bytes / (32.0 * sectors);
+}
+
+}  // namespace kvfreeze::gpu::test
