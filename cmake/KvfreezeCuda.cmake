@@ -34,3 +34,40 @@ if(KVFREEZE_HAS_CUDA)
     kvfreeze_gpu INTERFACE FILE_SET HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR}/include"
                            FILES ${kvfreeze_gpu_headers})
 endif()
+
+set(KVFREEZE_CUDA_LAUNCHERS "" CACHE STRING "name=command;...: what programs of the device run under")
+
+# kvfreeze_own_cuda_target(<target>): links kvfreeze::gpu, warnings, the shared runtime (which tools
+# that stand in for the driver can replace) and PTX that they can read.
+function(kvfreeze_own_cuda_target target)
+  target_link_libraries(${target} PRIVATE kvfreeze::gpu)
+  set_target_properties(${target} PROPERTIES CUDA_RUNTIME_LIBRARY Shared CUDA_EXTENSIONS OFF
+                                             CXX_EXTENSIONS OFF)
+  target_compile_options(
+    ${target}
+    PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=none -lineinfo
+            "SHELL:-Xcompiler=-Wall,-Wextra,-Wconversion,-Wshadow">)
+  if(KVFREEZE_WERROR)
+    target_compile_options(
+      ${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings -Xcompiler=-Werror>)
+  endif()
+endfunction()
+
+# kvfreeze_add_cuda_tests(<name> <target> <label>): one test of the program, or one for each launcher.
+# Without a device they are skipped.
+function(kvfreeze_add_cuda_tests name target label)
+  set(launchers "device=")
+  if(KVFREEZE_CUDA_LAUNCHERS)
+    set(launchers ${KVFREEZE_CUDA_LAUNCHERS})
+  endif()
+  foreach(launcher IN LISTS launchers)
+    string(REGEX MATCH "^([^=]+)=(.*)$" valid "${launcher}")
+    if(NOT valid)
+      message(FATAL_ERROR "KVFREEZE_CUDA_LAUNCHERS: '${launcher}' is not name=command")
+    endif()
+    set(test "${name}/${CMAKE_MATCH_1}")
+    separate_arguments(command UNIX_COMMAND "${CMAKE_MATCH_2}")
+    add_test(NAME ${test} COMMAND ${command} $<TARGET_FILE:${target}>)
+    set_tests_properties(${test} PROPERTIES LABELS ${label} SKIP_RETURN_CODE 77 TIMEOUT 600)
+  endforeach()
+endfunction()

@@ -4,11 +4,13 @@
 #   tests/run.sh -L unit          one label
 #   tests/run.sh -R mass -V       what matches, with output
 # KVFREEZE_TEST_PRESET=asan|tsan|clang19 chooses another build, KVFREEZE_JOBS the parallel jobs.
+# Where nvcc is, GPU tests are built too; without a device they are skipped, unless
+# KVFREEZE_CUDA_LAUNCHERS says what to run them under: name=command;...
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-  sed -n '2,6s/^# \{0,1\}//p' tests/run.sh
+  sed -n '2,8s/^# \{0,1\}//p' tests/run.sh
   exit 0
 fi
 
@@ -70,6 +72,10 @@ if command -v ccache >/dev/null; then
 fi
 if [[ ! ${CI:-} ]]; then
   settings+=(-DKVFREEZE_WERROR=OFF) # a newer compiler may warn where ours do not
+fi
+
+if [[ ${KVFREEZE_CUDA_LAUNCHERS:-} ]]; then
+  settings+=("-DKVFREEZE_CUDA_LAUNCHERS=$KVFREEZE_CUDA_LAUNCHERS")
 fi
 
 # ThreadSanitizer wants the addresses where it knows them.

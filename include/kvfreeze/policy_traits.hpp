@@ -4,6 +4,7 @@
 /// @brief Defaults of everything optional in a policy. The only place that asks for it.
 
 #include <kvfreeze/concepts.hpp>
+#include <kvfreeze/config.hpp>
 #include <kvfreeze/digest/none.hpp>
 #include <kvfreeze/scheduler/rungs.hpp>
 
@@ -37,7 +38,7 @@ constexpr int query_window(S const& scorer) noexcept {
 }
 
 template <SchedulerPolicy S>
-constexpr bool is_timed() noexcept {
+KVFREEZE_HD constexpr bool is_timed() noexcept {
   if constexpr (requires { S::timed; }) {
     return S::timed;
   } else {
@@ -46,7 +47,7 @@ constexpr bool is_timed() noexcept {
 }
 
 template <SchedulerPolicy S>
-constexpr bool has_sleep() noexcept {
+KVFREEZE_HD constexpr bool has_sleep() noexcept {
   if constexpr (requires { S::sleeps; }) {
     return S::sleeps;
   } else {
@@ -55,7 +56,7 @@ constexpr bool has_sleep() noexcept {
 }
 
 template <SchedulerPolicy S>
-constexpr bool is_eager() noexcept {
+KVFREEZE_HD constexpr bool is_eager() noexcept {
   if constexpr (requires { S::eager; }) {
     return S::eager;
   } else {
@@ -64,7 +65,7 @@ constexpr bool is_eager() noexcept {
 }
 
 template <SchedulerPolicy S>
-constexpr int slow_period(S const& scheduler) noexcept {
+KVFREEZE_HD constexpr int slow_period(S const& scheduler) noexcept {
   if constexpr (requires { scheduler.period(); }) {
     return scheduler.period();
   } else {
@@ -73,7 +74,7 @@ constexpr int slow_period(S const& scheduler) noexcept {
 }
 
 template <SchedulerPolicy S>
-constexpr int recount(S const& scheduler, int previous, bool low, int steps) noexcept {
+KVFREEZE_HD constexpr int recount(S const& scheduler, int previous, bool low, int steps) noexcept {
   if constexpr (requires { scheduler.count(previous, low, steps); }) {
     return scheduler.count(previous, low, steps);
   } else {
@@ -82,7 +83,7 @@ constexpr int recount(S const& scheduler, int previous, bool low, int steps) noe
 }
 
 template <SchedulerPolicy S>
-constexpr float base_level(S const& scheduler) noexcept {
+KVFREEZE_HD constexpr float base_level(S const& scheduler) noexcept {
   if constexpr (requires { scheduler.base_level(); }) {
     return scheduler.base_level();
   } else {
@@ -91,7 +92,7 @@ constexpr float base_level(S const& scheduler) noexcept {
 }
 
 template <SchedulerPolicy S>
-constexpr float hysteresis(S const& scheduler) noexcept {
+KVFREEZE_HD constexpr float hysteresis(S const& scheduler) noexcept {
   if constexpr (requires { scheduler.hysteresis(); }) {
     return scheduler.hysteresis();
   } else {
@@ -100,7 +101,7 @@ constexpr float hysteresis(S const& scheduler) noexcept {
 }
 
 template <SchedulerPolicy S>
-constexpr bool is_uniform() noexcept {
+KVFREEZE_HD constexpr bool is_uniform() noexcept {
   if constexpr (requires { S::uniform; }) {
     return S::uniform;
   } else {
@@ -175,7 +176,7 @@ constexpr std::size_t tier_capacity(T const& tier) noexcept {
 }
 
 template <TriggerPolicy T>
-constexpr Recovery highest_recovery() noexcept {
+KVFREEZE_HD constexpr Recovery highest_recovery() noexcept {
   if constexpr (requires { T::highest; }) {
     return T::highest;
   } else {
@@ -184,7 +185,7 @@ constexpr Recovery highest_recovery() noexcept {
 }
 
 template <TriggerPolicy T>
-constexpr bool needs_query_cosine() noexcept {
+KVFREEZE_HD constexpr bool needs_query_cosine() noexcept {
   if constexpr (requires { T::needs_query_cosine; }) {
     return T::needs_query_cosine;
   } else {
@@ -193,7 +194,7 @@ constexpr bool needs_query_cosine() noexcept {
 }
 
 template <TriggerPolicy T>
-constexpr int window_steps(T const& trigger) noexcept {
+KVFREEZE_HD constexpr int window_steps(T const& trigger) noexcept {
   if constexpr (requires { trigger.window_steps(); }) {
     return trigger.window_steps();
   } else {
@@ -202,7 +203,7 @@ constexpr int window_steps(T const& trigger) noexcept {
 }
 
 template <TriggerPolicy T>
-constexpr int rewind_tokens(T const& trigger) noexcept {
+KVFREEZE_HD constexpr int rewind_tokens(T const& trigger) noexcept {
   if constexpr (requires { trigger.rewind_tokens(); }) {
     return trigger.rewind_tokens();
   } else {

@@ -19,6 +19,14 @@ KVFREEZE_HD inline float fused(float a, float b, float c) noexcept {
 #endif
 }
 
+KVFREEZE_HD inline double fused(double a, double b, double c) noexcept {
+#ifdef __CUDA_ARCH__
+  return __fma_rn(a, b, c);
+#else
+  return std::fma(a, b, c);
+#endif
+}
+
 /// @brief a / b, rounded to nearest even where nvcc is told to use fast division.
 KVFREEZE_HD inline float quotient(float a, float b) noexcept {
 #ifdef __CUDA_ARCH__
@@ -26,6 +34,23 @@ KVFREEZE_HD inline float quotient(float a, float b) noexcept {
 #else
   return a / b;
 #endif
+}
+
+/// @brief std::min, std::max and std::clamp to the bit, callable on the device: of equals the
+/// first, and NaN as the comparisons have it.
+template <class T>
+KVFREEZE_HD constexpr T smaller(T a, T b) noexcept {
+  return b < a ? b : a;
+}
+
+template <class T>
+KVFREEZE_HD constexpr T larger(T a, T b) noexcept {
+  return a < b ? b : a;
+}
+
+template <class T>
+KVFREEZE_HD constexpr T clamped(T x, T low, T high) noexcept {
+  return x < low ? low : (high < x ? high : x);
 }
 
 /// False for infinities and NaN, and unlike std::isfinite callable on the device.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/concepts.hpp>
+#include <kvfreeze/config.hpp>
 #include <kvfreeze/element.hpp>
 #include <kvfreeze/host/kernels/group_statistics.hpp>
 
@@ -21,7 +22,7 @@ struct CuboidDigest {
 
   static constexpr int group_rows = Rows;
 
-  static constexpr std::size_t bytes(int dim) noexcept {
+  static KVFREEZE_HD constexpr std::size_t bytes(int dim) noexcept {
     return 3U * static_cast<std::size_t>(dim) * sizeof(Half);
   }
 

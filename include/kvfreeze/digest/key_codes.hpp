@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/concepts.hpp>
+#include <kvfreeze/config.hpp>
 #include <kvfreeze/detail/arithmetic.hpp>
 #include <kvfreeze/element.hpp>
 #include <kvfreeze/host/kernels/key_codes.hpp>
@@ -34,7 +35,7 @@ struct KeyCodes {
   static constexpr int group_rows = Group;
 
   /// Bytes of a group, a multiple of 64; `group` pointers must be aligned to 2.
-  static constexpr std::size_t bytes(int dim) noexcept {
+  static KVFREEZE_HD constexpr std::size_t bytes(int dim) noexcept {
     return (code_bytes(dim) + 2U * static_cast<std::size_t>(dim) * sizeof(Half) + 63U) / 64U * 64U;
   }
 
@@ -76,18 +77,17 @@ struct KeyCodes {
     }
   }
 
- protected:
   /// The group's minima [dim], and behind them its steps [dim].
-  static Half const* scales(std::byte const* group, int dim) noexcept {
+  static KVFREEZE_HD Half const* scales(std::byte const* group, int dim) noexcept {
     return reinterpret_cast<Half const*>(group + code_bytes(dim));
   }
 
-  static Half* scales(std::byte* group, int dim) noexcept {
+  static KVFREEZE_HD Half* scales(std::byte* group, int dim) noexcept {
     return reinterpret_cast<Half*>(group + code_bytes(dim));
   }
 
  private:
-  static constexpr std::size_t code_bytes(int dim) noexcept {
+  static KVFREEZE_HD constexpr std::size_t code_bytes(int dim) noexcept {
     return host::kernels::plane_bytes<Bits>(dim) * (Group / 64U);
   }
 };

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/concepts.hpp>
+#include <kvfreeze/config.hpp>
 #include <kvfreeze/host/kernels/code_rows.hpp>
 #include <kvfreeze/host/kernels/folded_queries.hpp>
 #include <kvfreeze/host/kernels/key_residuals.hpp>
@@ -44,10 +45,10 @@ struct NestedKeyCodes {
   static constexpr int group_rows = Group;
 
   /// Planes of channel quads in a group, an even number.
-  static constexpr int units(int dim) noexcept { return (dim * Screen + 15) / 16 * 2; }
+  static KVFREEZE_HD constexpr int units(int dim) noexcept { return (dim * Screen + 15) / 16 * 2; }
 
   /// Bytes of a group, a multiple of 64; `group` pointers must be aligned to 2.
-  static constexpr std::size_t bytes(int dim) noexcept {
+  static KVFREEZE_HD constexpr std::size_t bytes(int dim) noexcept {
     return plane_bytes(dim) + (2U * static_cast<std::size_t>(dim) * sizeof(Half) + 63U) / 64U * 64U;
   }
 
@@ -58,9 +59,7 @@ struct NestedKeyCodes {
   /// @param importance [dim], the sum over queries of q² by channel; null: all alike
   static void encode(float const* keys, float const* importance, int dim,
                      std::byte* group) noexcept {
-    auto* const origins = reinterpret_cast<Half*>(group + plane_bytes(dim));
-    host::encode_nested_codes(keys, importance, Group,
-                              {group, origins, origins + dim, dim, units(dim)}, Total - Screen);
+    host::encode_nested_codes(keys, importance, Group, codes(group, dim), Total - Screen);
   }
 
   /// Logits of a group, `logits[h * stride + row]`. Folds the queries on the stack: where rows of
@@ -117,13 +116,18 @@ struct NestedKeyCodes {
   }
 
   /// A group's parts.
-  static host::NestedCodes codes(std::byte const* group, int dim) noexcept {
+  static KVFREEZE_HD host::NestedCodes codes(std::byte const* group, int dim) noexcept {
     auto const* const origins = reinterpret_cast<Half const*>(group + plane_bytes(dim));
     return {group, origins, origins + dim, dim, units(dim)};
   }
 
+  static KVFREEZE_HD host::MutableNestedCodes codes(std::byte* group, int dim) noexcept {
+    auto* const origins = reinterpret_cast<Half*>(group + plane_bytes(dim));
+    return {group, origins, origins + dim, dim, units(dim)};
+  }
+
  private:
-  static constexpr std::size_t plane_bytes(int dim) noexcept {
+  static KVFREEZE_HD constexpr std::size_t plane_bytes(int dim) noexcept {
     return static_cast<std::size_t>(units(dim)) * Group;
   }
 };

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <kvfreeze/config.hpp>
+#include <kvfreeze/detail/arithmetic.hpp>
 #include <kvfreeze/selection.hpp>
 
 #include <algorithm>
@@ -19,14 +21,14 @@ class ScoreHistogram {
  public:
   static constexpr int bins = 512;  ///< 2^-39 to 2^25; scores beyond share the outer bins
 
-  static constexpr int bin(float score) noexcept {
-    auto const bits = static_cast<int>(std::bit_cast<std::uint32_t>(score) >> 20);
-    return std::clamp(bits - 704, 0, bins - 1);
+  KVFREEZE_HD static constexpr int bin(float score) noexcept {
+    auto const bits = static_cast<int>(__builtin_bit_cast(std::uint32_t, score) >> 20);
+    return kvfreeze::detail::clamped(bits - 704, 0, bins - 1);
   }
 
   /// A score in units of 2^-30, the unit of masses.
-  static constexpr std::uint64_t fixed(float score) noexcept {
-    return static_cast<std::uint64_t>(std::min(score, 0x1p32F) * 0x1p30F);
+  KVFREEZE_HD static constexpr std::uint64_t fixed(float score) noexcept {
+    return static_cast<std::uint64_t>(kvfreeze::detail::smaller(score, 0x1p32F) * 0x1p30F);
   }
 
   void clear() noexcept {

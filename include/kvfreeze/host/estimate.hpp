@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/detail/selection_rules.hpp>
 #include <kvfreeze/host/append.hpp>
 #include <kvfreeze/host/kernels/attention.hpp>
 #include <kvfreeze/host/kernels/masses.hpp>
@@ -131,10 +132,9 @@ float recall_score(LaneJob<C> const& job, std::uint32_t granule) noexcept {
 /// A score of a scheduler's, in recall's units.
 template <class C>
 std::uint32_t recall_threshold(float score) noexcept {
-  float const scaled = score * (C::needs_queries ? 4096.0F : 0x1p30F);
-  return scaled >= 0x1p32F ? std::numeric_limits<std::uint32_t>::max()
-         : scaled > 0.0F   ? static_cast<std::uint32_t>(std::ceil(scaled))
-                           : 0U;
+  using kvfreeze::detail::dots_per_nat;
+  using kvfreeze::detail::masses_per_one;
+  return kvfreeze::detail::score_threshold(score, C::needs_queries ? dots_per_nat : masses_per_one);
 }
 
 /// @brief Instant evidence of each granule from estimated logits, which are used up: masses

@@ -4,7 +4,7 @@
 /// @brief What the queries of a lane look at: their summed squares by channel, for digests that
 /// spend their bits accordingly.
 
-#include <kvfreeze/detail/arithmetic.hpp>
+#include <kvfreeze/detail/importance.hpp>
 #include <kvfreeze/host/context.hpp>
 
 #include <algorithm>
@@ -25,7 +25,6 @@ inline bool is_known(float const* importance, int dim) noexcept {
 template <class C>
 void note_importance(LaneJob<C> const& job, float const* q, int tokens, int stride) noexcept {
   if constexpr (C::weighs) {
-    constexpr float limit = 1e15F;  // squares and their sums stay finite
     Lane<C>& lane = job.lane();
     std::uint32_t const call = job.step() + 1U;
     if (lane.weighed == call) {
@@ -40,8 +39,7 @@ void note_importance(LaneJob<C> const& job, float const* q, int tokens, int stri
             q + static_cast<std::ptrdiff_t>(token) * stride + static_cast<std::ptrdiff_t>(h) * dim;
         float* const sums = job.ref.importance + static_cast<std::ptrdiff_t>(h / g.group) * dim;
         for (int d = 0; d < dim; ++d) {
-          float const x = std::clamp(query[d], -limit, limit);
-          sums[d] = kvfreeze::detail::fused(x, x, sums[d]);
+          sums[d] = kvfreeze::detail::add_square(sums[d], query[d]);
         }
       }
     }

@@ -4,6 +4,7 @@
 /// @brief The ladder's cuts: masses from which a row stands above each level, what they ask for,
 /// and what the water levels would.
 
+#include <kvfreeze/detail/ladder_cost.hpp>
 #include <kvfreeze/host/ladder_moves.hpp>
 #include <kvfreeze/host/ladder_scan.hpp>
 #include <kvfreeze/host/recall.hpp>
@@ -218,26 +219,18 @@ void meet_aim(LaneJob<C> const& job, LadderStep<C>& step, LaneFacts facts) noexc
 /// @brief Looks whether the ladder would pay for a lane that is all exact: now and then as it
 /// grows.
 ///
-/// What it would hold is known from one ranking; what that costs, from benchmarks/growth
-/// (head_dim 64, three heads, rows from memory), of which only the ratios matter: nanoseconds for a
-/// ranked, a compact and an exact row, and for the lane itself, its risers included.
+/// What it would hold is known from one ranking. @see kvfreeze::detail::ladder_cost
 template <class C>
 void look_at_cost(LaneJob<C> const& job, LaneFacts const& facts) noexcept {
-  constexpr float ranked = 2.6F;
-  constexpr float compact = 10.0F;
-  constexpr float exact = 11.8F;
-  constexpr float lane = 17500.0F;
   LadderStep<C> const step = rank_rows(job, facts, false);
   LadderSize<C> const size = ladder_wish(step, facts);
-  auto const rows = static_cast<float>(facts.granules);
-  float sum =
-      lane / static_cast<float>(C::page) + ranked * rows + exact * static_cast<float>(size.exact);
+  int compact = 0;
   for (int const granules : size.compact) {
-    sum += compact * static_cast<float>(granules);
+    compact += granules;
   }
-  job.lane().ladder_cost = sum / (exact * rows);
-  int const held = job.lane().rows;
-  job.lane().next_look = held + std::max(C::Digest::group_rows, held / 8);
+  job.lane().ladder_cost =
+      kvfreeze::detail::ladder_cost(facts.granules, size.exact, compact, C::page);
+  job.lane().next_look = kvfreeze::detail::next_look(job.lane().rows, C::Digest::group_rows);
 }
 
 }  // namespace kvfreeze::host

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/config.hpp>
 #include <kvfreeze/evidence.hpp>
 #include <kvfreeze/host/geometry.hpp>
 #include <kvfreeze/types.hpp>
@@ -26,11 +27,11 @@ struct GranuleState {
   static constexpr std::uint8_t forced = 0x20;   ///< thaw it at the next recall, wanted or not
   static constexpr std::uint8_t carried = 0x40;  ///< was wanted and did not fit: first in line
 
-  static constexpr Fidelity fidelity(std::uint8_t state) noexcept {
+  KVFREEZE_HD static constexpr Fidelity fidelity(std::uint8_t state) noexcept {
     return static_cast<Fidelity>(state & fidelity_mask);
   }
 
-  static constexpr std::uint8_t with(std::uint8_t state, Fidelity fidelity) noexcept {
+  KVFREEZE_HD static constexpr std::uint8_t with(std::uint8_t state, Fidelity fidelity) noexcept {
     return static_cast<std::uint8_t>((state & ~fidelity_mask) |
                                      static_cast<std::uint8_t>(fidelity));
   }

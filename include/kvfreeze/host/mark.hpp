@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/detail/selection_rules.hpp>
 #include <kvfreeze/host/estimate.hpp>
 #include <kvfreeze/host/kernels/histogram.hpp>
 
@@ -36,24 +37,8 @@ LaneFacts lane_facts(LaneJob<C> const& job) noexcept {
   return facts;
 }
 
-/// A selection in terms of open granules: counts include the protected ones (scheduler's view).
-inline Selection among_open(Selection selection, int protected_granules) noexcept {
-  if (selection.kind == Selection::Kind::count) {
-    selection.count = std::max(selection.count - protected_granules, 0);
-  }
-  return selection;
-}
-
-/// A quantile as a count. It is taken over all open granules; those that are not here count as
-/// lower than those that are, so that a lane cannot shrink itself away by comparing with its best.
-inline Selection as_count(Selection const& selection, int open_granules) noexcept {
-  if (selection.kind != Selection::Kind::quantile) {
-    return selection;
-  }
-  auto const low =
-      static_cast<int>(std::clamp(selection.value, 0.0F, 1.0F) * static_cast<float>(open_granules));
-  return Selection::highest(open_granules - low);
-}
+using kvfreeze::detail::among_open;
+using kvfreeze::detail::as_count;
 
 /// Copies the lane's state bytes side by side into the scratch, for loops that vectorise.
 template <class C>

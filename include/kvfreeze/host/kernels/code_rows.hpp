@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/config.hpp>
 #include <kvfreeze/host/kernels/simd.hpp>
 
 #include <cstddef>
@@ -13,7 +14,7 @@ struct CodeRows {
   std::size_t block_bytes = 0;  ///< from block to block
   std::size_t row_bytes = 0;    ///< from row to row within a block
 
-  [[nodiscard]] std::byte const* row(int i) const noexcept {
+  [[nodiscard]] KVFREEZE_HD std::byte const* row(int i) const noexcept {
     return base + static_cast<std::size_t>(i / 16) * block_bytes +
            static_cast<std::size_t>(i % 16) * row_bytes;
   }

@@ -1,11 +1,11 @@
 #pragma once
 
+#include <kvfreeze/config.hpp>
 #include <kvfreeze/detail/arithmetic.hpp>
 #include <kvfreeze/host/kernels/simd.hpp>
 
 #include <bit>
 #include <cstdint>
-#include <limits>
 
 namespace kvfreeze::host::inline KVFREEZE_ISA {
 
@@ -58,26 +58,26 @@ inline float exp2(float x) noexcept {
 
 /// @brief Binary logarithm of a positive normal number, relative error below 1e-15 but near 1,
 /// where the absolute error is. Its own, because C libraries differ.
-inline double log2(double x) noexcept {
-  auto const bits = std::bit_cast<std::uint64_t>(x);
+KVFREEZE_HD inline double log2(double x) noexcept {
+  auto const bits = __builtin_bit_cast(std::uint64_t, x);
   // The mantissa in [sqrt(1/2), sqrt(2)), so that log2(1) is exactly 0.
   std::uint64_t const shifted = bits - 0x3FE6A09E667F3BCDULL;
   auto const exponent = static_cast<double>(static_cast<std::int64_t>(shifted) >> 52);
-  auto const m = std::bit_cast<double>((shifted & 0x000FFFFFFFFFFFFFULL) + 0x3FE6A09E667F3BCDULL);
+  auto const m =
+      __builtin_bit_cast(double, (shifted & 0x000FFFFFFFFFFFFFULL) + 0x3FE6A09E667F3BCDULL);
   double const s = (m - 1.0) / (m + 1.0);
   double const square = s * s;
   double series = 1.0 / 21.0;  // atanh(s) / s; |s| < 0.172
   for (int odd = 19; odd >= 1; odd -= 2) {
-    series = std::fma(series, square, 1.0 / odd);
+    series = kernels::fused(series, square, 1.0 / odd);
   }
   constexpr double two_over_ln2 = 2.8853900817779268147;
-  return std::fma(s * series, two_over_ln2, exponent);
+  return kernels::fused(s * series, two_over_ln2, exponent);
 }
 
 /// @brief The same rounded to float; -infinity for 0.
-inline float log2(float x) noexcept {
-  return x > 0.0F ? static_cast<float>(log2(static_cast<double>(x)))
-                  : -std::numeric_limits<float>::infinity();
+KVFREEZE_HD inline float log2(float x) noexcept {
+  return x > 0.0F ? static_cast<float>(log2(static_cast<double>(x))) : -__builtin_huge_valf();
 }
 
 }  // namespace kvfreeze::host::inline KVFREEZE_ISA

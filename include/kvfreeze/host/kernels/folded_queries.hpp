@@ -35,7 +35,7 @@ struct FoldedQueries {
   [[nodiscard]] int line_bytes() const noexcept { return line != 0 ? line : padded(dim); }
 
   /// Weights of one group and head; those from `dim` on are zero.
-  static constexpr int padded(int dim) noexcept { return (dim + 63) / 64 * 64; }
+  static KVFREEZE_HD constexpr int padded(int dim) noexcept { return (dim + 63) / 64 * 64; }
 
   static constexpr std::size_t weight_bytes(int groups, int heads, int dim) noexcept {
     return static_cast<std::size_t>(groups) * static_cast<std::size_t>(heads) *
@@ -64,12 +64,12 @@ namespace kernels {
 
 /// Bytes of one plane over 64 rows.
 template <int Bits>
-constexpr std::size_t plane_bytes(int dim) noexcept {
+KVFREEZE_HD constexpr std::size_t plane_bytes(int dim) noexcept {
   return static_cast<std::size_t>(dim) * 8U * Bits;
 }
 
 /// Each byte of a dword.
-constexpr std::int32_t four_bytes(std::uint32_t byte) noexcept {
+KVFREEZE_HD constexpr std::int32_t four_bytes(std::uint32_t byte) noexcept {
   return static_cast<std::int32_t>(0x01010101U * byte);
 }
 

@@ -3,6 +3,7 @@
 /// @file
 /// @brief What the box, cuboid and mean-key digests are made of.
 
+#include <kvfreeze/detail/arithmetic.hpp>
 #include <kvfreeze/element.hpp>
 #include <kvfreeze/host/kernels/dot.hpp>
 
@@ -15,12 +16,12 @@ namespace kvfreeze::host::inline KVFREEZE_ISA {
 namespace kernels {
 
 /// The nearest Half in the range of finite ones.
-inline Half clamped_half(float x) noexcept {
-  return from_float<Half>(std::clamp(x, -65504.0F, 65504.0F));
+KVFREEZE_HD inline Half clamped_half(float x) noexcept {
+  return from_float<Half>(kvfreeze::detail::clamped(x, -65504.0F, 65504.0F));
 }
 
 /// The next Half below, or above, one that is not the last finite one.
-inline Half next_half(Half x, bool up) noexcept {
+KVFREEZE_HD inline Half next_half(Half x, bool up) noexcept {
   if ((x.bits & 0x7FFFU) == 0) {
     return {static_cast<std::uint16_t>(up ? 0x0001U : 0x8001U)};
   }
@@ -28,12 +29,12 @@ inline Half next_half(Half x, bool up) noexcept {
   return {static_cast<std::uint16_t>(grows ? x.bits + 1U : x.bits - 1U)};
 }
 
-inline Half half_at_most(float x) noexcept {
+KVFREEZE_HD inline Half half_at_most(float x) noexcept {
   Half const near = clamped_half(x);
   return to_float(near) > x && x > -65504.0F ? next_half(near, false) : near;
 }
 
-inline Half half_at_least(float x) noexcept {
+KVFREEZE_HD inline Half half_at_least(float x) noexcept {
   Half const near = clamped_half(x);
   return to_float(near) < x && x < 65504.0F ? next_half(near, true) : near;
 }

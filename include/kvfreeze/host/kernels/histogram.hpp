@@ -1,6 +1,7 @@
 #pragma once
 
-#include <bit>
+#include <kvfreeze/config.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -8,16 +9,16 @@
 namespace kvfreeze::host {
 
 /// @brief Bin of a value on a logarithmic scale: 8 bins an octave, exact below 8; in [0, 240).
-constexpr int log_bin(std::uint32_t value) noexcept {
+KVFREEZE_HD constexpr int log_bin(std::uint32_t value) noexcept {
   if (value < 8) {
     return static_cast<int>(value);
   }
-  int const exponent = static_cast<int>(std::bit_width(value)) - 1;
+  int const exponent = 31 - __builtin_clz(value);
   return (exponent - 3) * 8 + static_cast<int>(value >> (exponent - 3));
 }
 
 /// @brief Smallest value of a bin.
-constexpr std::uint32_t log_bin_floor(int bin) noexcept {
+KVFREEZE_HD constexpr std::uint32_t log_bin_floor(int bin) noexcept {
   if (bin < 16) {
     return static_cast<std::uint32_t>(bin);
   }

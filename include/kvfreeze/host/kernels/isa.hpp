@@ -20,7 +20,8 @@
 
 /// Before a loop over registers: unrolled at every optimisation level. g++ does so by itself only
 /// from -O3 on, and keeps the registers in memory otherwise: attention takes 2.5 times as long.
-#if defined(__GNUC__) && !defined(__clang__)
+/// nvcc does not know the pragma.
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 #define KVFREEZE_UNROLL _Pragma("GCC unroll 16")
 #else
 #define KVFREEZE_UNROLL

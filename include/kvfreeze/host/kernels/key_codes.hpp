@@ -25,7 +25,7 @@ struct FieldPlace {
   int line;
   int shift;
 
-  constexpr FieldPlace(int quad, int block) noexcept {
+  KVFREEZE_HD constexpr FieldPlace(int quad, int block) noexcept {
     int const field = quad * 4 + block;
     line = field / (8 / Bits);
     shift = field % (8 / Bits) * Bits;

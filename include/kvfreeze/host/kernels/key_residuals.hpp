@@ -18,10 +18,24 @@ namespace kvfreeze::host::inline KVFREEZE_ISA {
 /// Per 64 channels, 2 bits: 16 bytes, of which byte l holds channels l + 16 v in bits 2 v and up;
 /// 4 bits: 32 bytes, of which byte l holds channel l and above it channel l + 32.
 template <int Residual>
-constexpr std::size_t residual_bytes(int dim) noexcept {
+KVFREEZE_HD constexpr std::size_t residual_bytes(int dim) noexcept {
   static_assert(Residual == 2 || Residual == 4, "kvfreeze: residuals have 2 or 4 bits");
   return static_cast<std::size_t>(FoldedQueries::padded(dim)) * Residual / 8U;
 }
+
+/// @brief Where the residuals of a channel quad lie in a row: shifted, the dword at `byte` has one
+/// channel's in the lowest bits of each byte.
+template <int Residual>
+struct ResidualPlace {
+  int byte;
+  int shift;
+
+  KVFREEZE_HD constexpr explicit ResidualPlace(int quad) noexcept {
+    constexpr int dwords = 2 * Residual;  // of 64 channels
+    byte = quad / 16 * 4 * dwords + quad % 16 % dwords * 4;
+    shift = quad % 16 / dwords * Residual;
+  }
+};
 
 namespace kernels {
 

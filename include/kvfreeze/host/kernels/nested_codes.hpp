@@ -31,8 +31,10 @@ using MutableNestedCodes = NestedGroup<std::byte, Half>;
 inline constexpr int most_planes = 3;  ///< of a channel quad: its number has two bits
 
 /// Planes of a channel quad, which its first channel's quarter holds in its lowest bits.
-inline int planes_of(Half const* quarters, int quad) noexcept {
-  return quarters[4 * quad].bits & 3;
+KVFREEZE_HD constexpr int planes_of(Half first_quarter) noexcept { return first_quarter.bits & 3; }
+
+KVFREEZE_HD constexpr int planes_of(Half const* quarters, int quad) noexcept {
+  return planes_of(quarters[4 * quad]);
 }
 
 namespace kernels {
@@ -94,19 +96,20 @@ struct ChannelRanges {
 /// without planes stands for its mean, from which they reach equally far.
 /// @param finest cells that the finest code tells apart
 /// @param carries_planes the channel is the first of its quad
-inline void choose_scale(float low, float high, float mean, float finest, int planes,
-                         bool carries_planes, Half& origin, Half& quarter) noexcept {
-  float const half = std::max(high - mean, mean - low);
+KVFREEZE_HD inline void choose_scale(float low, float high, float mean, float finest, int planes,
+                                     bool carries_planes, Half& origin, Half& quarter) noexcept {
+  using kvfreeze::detail::smaller;
+  float const half = kvfreeze::detail::larger(high - mean, mean - low);
   float const range = planes == 0 ? half + half : high - low;
   float const cell = kvfreeze::detail::quotient(range, finest - 1.0F);
   std::uint32_t bits = from_float<Half>(cell * (finest * 0.25F)).bits;
   if (carries_planes) {  // a little wider rather than narrower
-    bits = ((std::min(bits, 0x7BF8U) + 3U) & ~3U) | static_cast<std::uint32_t>(planes);
+    bits = ((smaller(bits, std::uint32_t{0x7BF8}) + 3U) & ~3U) | static_cast<std::uint32_t>(planes);
   }
-  quarter.bits = static_cast<std::uint16_t>(std::min(bits, 0x7BFFU));
+  quarter.bits = static_cast<std::uint16_t>(smaller(bits, std::uint32_t{0x7BFF}));
   float const first = planes == 0 ? kvfreeze::detail::fused(to_float(quarter), -2.0F, mean)
                                   : kvfreeze::detail::fused(cell, -0.5F, low);
-  origin = from_float<Half>(std::clamp(first, -65504.0F, 65504.0F));
+  origin = from_float<Half>(kvfreeze::detail::clamped(first, -65504.0F, 65504.0F));
 }
 
 /// Puts one digit of a channel quad's codes ([row][16] bytes) into a unit's 64 bytes.

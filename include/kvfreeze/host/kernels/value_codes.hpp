@@ -51,7 +51,7 @@ struct ValueLevels<2> {
 /// 4 bits: 16 words of 16 bits, channels l + 16 v in bits 4 v and up; 8 bits: 16 words of 32 bits,
 /// channels l + 16 v in byte v, signed.
 template <int Bits>
-constexpr std::size_t value_code_bytes(int dim) noexcept {
+KVFREEZE_HD constexpr std::size_t value_code_bytes(int dim) noexcept {
   static_assert(Bits == 2 || Bits == 4 || Bits == 8, "kvfreeze: values have 2, 4 or 8 bits");
   return static_cast<std::size_t>((dim + 63) / 64 * 64) * Bits / 8U;
 }

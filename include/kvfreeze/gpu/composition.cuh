@@ -1,0 +1,27 @@
+#pragma once
+
+#include <kvfreeze/host/composition.hpp>
+#include <kvfreeze/tier/host_tier.hpp>
+
+#include <cstddef>
+
+namespace kvfreeze::gpu {
+
+/// @brief The axes of a cache on the device and what follows from them. The same as on the host but
+/// for the tier, which is one of the device's.
+template <LayoutPolicy L, ScorerPolicy S, SchedulerPolicy D, TriggerPolicy R>
+struct Composition : host::Composition<L, S, D, HostTier, R> {
+  using Base = host::Composition<L, S, D, HostTier, R>;
+
+  // The device cannot call the host's constexpr functions, but reads what they gave.
+
+  /// Bits of a V code of a compact level.
+  template <int Level>
+  static constexpr int value_bits = L::compact_rows::value_bits[static_cast<std::size_t>(Level)];
+
+  /// Lower bits of a key in a compact level's pool.
+  template <int Level>
+  static constexpr int key_residual = Base::residual_bits(static_cast<std::size_t>(Level));
+};
+
+}  // namespace kvfreeze::gpu

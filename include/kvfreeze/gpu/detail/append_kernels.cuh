@@ -1,0 +1,174 @@
+#pragma once
+
+/// @file
+/// @brief The newest row of each lane: written through to the tier, and with it a digest group when
+/// it fills one.
+
+#include <kvfreeze/detail/arithmetic.hpp>
+#include <kvfreeze/gpu/detail/describe_lane.cuh>
+#include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/gpu/detail/step.cuh>
+#include <kvfreeze/gpu/detail/encode_kernels.cuh>
+#include <kvfreeze/gpu/detail/importance_kernels.cuh>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// Bits of a cache's status word: what went wrong on the device since the host asked last.
+struct Status {
+  static constexpr std::uint32_t not_finite = 1;  ///< K, V or Q with an infinity or NaN
+  static constexpr std::uint32_t no_pages = 2;    ///< a row could not be held
+  static constexpr std::uint32_t too_long = 4;    ///< a row past max_tokens
+};
+
+/// One layer's new rows: [sequences][kv_heads][head_dim] and [sequences][query_heads][head_dim].
+template <class Input>
+struct NewRows {
+  Input const* q = nullptr;
+  Input const* k = nullptr;
+  Input const* v = nullptr;
+};
+
+/// The keys that no digest holds yet.
+template <class C>
+struct TailKeys {
+  LaneRef<C> const& ref;
+
+  __device__ float operator()(int row, int d) const {
+    return widened(ref.k(ref.lane->tail[row])[d]);
+  }
+
+  [[nodiscard]] __device__ float4 quad(int row, int quad) const {
+    return load_quad(ref.k(ref.lane->tail[row]) + 4 * quad);
+  }
+};
+
+/// @brief Begins the step of each lane of a layer: the new row, its digest group when it is full,
+/// the queries in octaves, and how the step will go. One block a lane.
+template <class C, class Input, int Threads>
+__global__ __attribute__((visibility("hidden")))
+__launch_bounds__(Threads) void append_kernel(Geometry g, CacheMemory memory, LayerStep<C> s,
+                                              typename C::Scheduler scheduler,
+                                              NewRows<Input> rows, std::uint32_t* status) {
+  using Value = typename C::Value;
+  WorkLane const work(g, s, static_cast<int>(blockIdx.x));
+  LaneRef<C> const ref(g, memory, work.sequence, work.lane);
+  LaneState& lane = *ref.lane;
+  int const thread = static_cast<int>(threadIdx.x);
+  std::ptrdiff_t const in_batch = static_cast<std::ptrdiff_t>(blockIdx.x);
+  Input const* const q = rows.q + in_batch * g.lane_queries * g.head_dim;
+  Input const* const k = rows.k + in_batch * g.row_elements;
+  Input const* const v = rows.v + in_batch * g.row_elements;
+  __shared__ bool ready;
+  __shared__ typename Encoder<typename C::Digest>::Storage encoder;
+  if (thread == 0) {
+    lane.thawed = lane.frozen = lane.deferred = 0;
+    lane.touched = lane.moved_in = lane.moved_out = 0;
+    lane.missed = 0.0F;
+    lane.mode = LaneMode::dense;
+    lane.guests = 0;
+    ready = lane.rows < g.max_tokens;
+    if (!ready) {
+      atomicOr(status, Status::too_long);
+    } else if (!grow(ref, memory.pool, rows_segment, lane.slots + 1)) {
+      ready = false;
+      atomicOr(status, Status::no_pages);
+    }
+  }
+  __syncthreads();
+  if (!ready) {
+    return;
+  }
+  auto const slot = static_cast<std::uint32_t>(lane.slots);
+  auto const granule = static_cast<std::uint32_t>(lane.rows);
+  if constexpr (C::weighs) {
+    for (int d = thread; d < g.head_dim; d += Threads) {
+      ref.importance[d] = add_squares(ref.importance[d], q + d, 1, 0, g.lane_queries, g.head_dim);
+    }
+  }
+  float* const octaves = s.queries + in_batch * g.lane_queries * g.head_dim;
+  bool finite = true;
+  for (int i = thread; i < g.lane_queries * g.head_dim; i += Threads) {
+    float const x = to_float(q[i]);
+    finite = finite && kvfreeze::detail::is_finite(x);
+    octaves[i] = __fmul_rn(x, g.octaves);
+  }
+  Value* const row_k = ref.k(slot);
+  Value* const row_v = ref.v(slot);
+  auto* const stored = reinterpret_cast<Value*>(ref.stored(granule));
+  for (int i = thread; i < g.row_elements; i += Threads) {
+    float const a = to_float(k[i]);
+    float const b = to_float(v[i]);
+    finite = finite && kvfreeze::detail::is_finite(a) && kvfreeze::detail::is_finite(b);
+    row_k[i] = stored[i] = from_float<Value>(a);
+    row_v[i] = stored[g.row_elements + i] = from_float<Value>(b);
+  }
+  if (!finite) {
+    atomicOr(status, Status::not_finite);
+  }
+  __syncthreads();  // all have asked where the row goes
+  if (thread == 0) {
+    ref.record(slot) = {granule, static_cast<std::uint16_t>(work.step), 0};
+    ref.states[granule] = static_cast<std::uint8_t>(Fidelity::exact) | host::GranuleState::clean;
+    ref.plans[granule] = 0;
+    if constexpr (C::has_digest) {
+      lane.tail[granule - static_cast<std::uint32_t>(ref.tail_begin())] = slot;
+    }
+    lane.rows += 1;
+    lane.slots += 1;
+    lane.moved_out = g.granule_bytes();
+  }
+  __syncthreads();
+  if constexpr (C::has_digest) {
+    if (lane.rows % C::Digest::group_rows == 0) {
+      if (thread == 0) {
+        ready = grow(ref, memory.pool, digests_segment, lane.groups + 1);
+        if (!ready) {
+          atomicOr(status, Status::no_pages);
+        }
+      }
+      __syncthreads();
+      if (!ready) {
+        return;
+      }
+      if constexpr (C::has_levels) {
+        if (lane.groups == 0) {
+          note_means<C::Digest::group_rows, Threads>(
+              [&](int row, int d) { return widened(ref.v(lane.tail[row])[d]); }, g.head_dim,
+              ref.means);
+        }
+      }
+      Encoder<typename C::Digest>::template encode<Threads>(
+          encoder, TailKeys<C>{ref}, C::weighs ? ref.importance : nullptr, g.head_dim,
+          ref.digest(static_cast<std::uint32_t>(lane.groups)));
+      __syncthreads();
+      if (thread == 0) {
+        lane.groups += 1;
+      }
+      __syncthreads();
+    }
+  }
+  if constexpr (C::has_levels) {
+    if (thread == 0) {
+      auto const open = ref.open_range();
+      LaneFacts const facts = lane_facts(ref, s.layer, work.head, 0, work.step);
+      bool const everything = scheduler.recall(facts).kind == Selection::Kind::all;
+      bool const all_here = lane.slots == lane.rows;
+      if (everything && open.low < open.high && lane.rows >= lane.next_look) {
+        lane.mode = LaneMode::looks;
+      } else if (all_here && (everything || open.low >= open.high)) {
+        lane.mode = LaneMode::dense;
+      } else {
+        lane.mode = LaneMode::ranked;
+      }
+      auto const period =
+          static_cast<std::uint32_t>(max(kvfreeze::detail::slow_period(scheduler), 1));
+      lane.sinks = (work.step + work.lane) % period == 0;
+    }
+  }
+  __syncthreads();
+  describe_lane<C, Threads>(ref, s, static_cast<int>(blockIdx.x));
+}
+
+}  // namespace kvfreeze::gpu::detail

@@ -1,0 +1,266 @@
+#pragma once
+
+/// @file
+/// @brief Everything that a cache on the device owns.
+
+#include <kvfreeze/error.hpp>
+#include <kvfreeze/gpu/detail/end_step_kernels.cuh>
+#include <kvfreeze/gpu/detail/sequence_kernels.cuh>
+#include <kvfreeze/gpu/detail/step_memory.cuh>
+#include <kvfreeze/gpu/lane.cuh>
+#include <kvfreeze/gpu/memory.cuh>
+#include <kvfreeze/gpu/pinned_tier.cuh>
+#include <kvfreeze/report.hpp>
+#include <kvfreeze/types.hpp>
+
+#include <cuda/stream_ref>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace kvfreeze::gpu::detail {
+
+/// Pages that sequences of full length need: all rows exact, their digests, and some more for rows
+/// that are exact and coded while they change.
+template <class C>
+std::size_t pages_of(Geometry const& g) {
+  std::size_t const rows = g.segment[rows_segment].most_pages;
+  std::size_t const lane = rows + rows / 8 + g.segment[digests_segment].most_pages + 1 +
+                           2 * static_cast<std::size_t>(C::levels);
+  return lane * static_cast<std::size_t>(g.lanes) * static_cast<std::size_t>(g.max_sequences);
+}
+
+/// @brief The cache's arrays. Their addresses stay the same, so that graphs may hold them.
+template <class C>
+class CacheStorage {
+ public:
+  /// @throws OutOfMemory, CudaError
+  explicit CacheStorage(Geometry const& g)
+      : geometry_(g),
+        page_count_(pages_of<C>(g)),
+        pages_(array_bytes(page_count_, g.page_bytes)),
+        free_list_(page_count_),
+        free_count_(1),
+        lanes_(lane_count()),
+        tables_(array_bytes(lane_count(), g.table_pages)),
+        states_(array_bytes(lane_count(), static_cast<std::size_t>(g.max_granules))),
+        plans_(states_.size()),
+        importance_(array_bytes(lane_count(), static_cast<std::size_t>(g.row_elements))),
+        means_(importance_.size()),
+        batch_(static_cast<std::size_t>(g.max_sequences)),
+        steps_(batch_.size()),
+        sequences_(batch_.size()),
+        reports_(2 * batch_.size()),
+        status_(1),
+        tier_({static_cast<std::uint32_t>(g.max_sequences), static_cast<std::uint32_t>(g.lanes),
+               static_cast<std::uint32_t>(g.max_granules), g.part_bytes}),
+        step_(g),
+        taken_(batch_.size()) {
+    for (DeviceReport& report : reports_) {
+      report = DeviceReport{};
+    }
+    status_[0] = 0;
+    constexpr int threads = 256;
+    fill_pool_kernel<threads><<<blocks_for(page_count_, threads), threads>>>(
+        pool(), static_cast<std::int32_t>(page_count_));
+    check_launch("fill_pool_kernel");
+    check(cudaMemset(steps_.data(), 0, steps_.size_bytes()), "cudaMemset");
+    check(cudaMemset(plans_.data(), 0, plans_.size_bytes()), "cudaMemset");
+    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");  // streams do not wait for these
+  }
+
+  [[nodiscard]] Geometry const& geometry() const noexcept { return geometry_; }
+
+  /// What kernels are told.
+  [[nodiscard]] CacheMemory view() const noexcept {
+    CacheMemory memory;
+    memory.pool = pool();
+    memory.lanes = lanes_.data();
+    memory.tables = tables_.data();
+    memory.states = states_.data();
+    memory.plans = plans_.data();
+    memory.importance = importance_.data();
+    memory.means = means_.data();
+    memory.tier = tier_.slots().slabs.data();
+    return memory;
+  }
+
+  /// @throws OutOfMemory, CudaError; the sequence stays closed
+  void open(std::uint32_t index, typename C::Trigger const& trigger, ::cuda::stream_ref stream) {
+    tier_.open(index, stream);
+    if (!tier_.is_pinned()) {
+      std::string const warning = tier_.warning();
+      tier_.close(index, stream);
+      throw OutOfMemory("open(): kernels must reach the tier: " + warning, tier_.slab_bytes());
+    }
+    reports_[2 * index] = reports_[2 * index + 1] = DeviceReport{};
+    constexpr int threads = 128;
+    open_kernel<C, threads><<<static_cast<unsigned>(geometry_.lanes), threads, 0, stream.get()>>>(
+        geometry_, view(), index, steps_.data(), sequences_.data(), trigger);
+    check_launch("open_kernel");
+  }
+
+  void close(std::uint32_t index, ::cuda::stream_ref stream) {
+    close_kernel<C><<<static_cast<unsigned>(geometry_.lanes), 1, 0, stream.get()>>>(
+        geometry_, view(), index);
+    check_launch("close_kernel");
+    tier_.close(index, stream);
+  }
+
+  /// Which sequences take the next step: by the launch's own arguments, so that no memory of the
+  /// host has to wait for the stream.
+  void set_batch(std::span<Sequence const> batch, ::cuda::stream_ref stream) {
+    constexpr int most = BatchPart::most;
+    for (std::size_t first = 0; first < batch.size(); first += most) {
+      BatchPart part;
+      part.count = static_cast<int>(std::min(batch.size() - first, std::size_t{most}));
+      for (int i = 0; i < part.count; ++i) {
+        part.sequence[i] = batch[first + static_cast<std::size_t>(i)].index;
+      }
+      set_batch_kernel<most><<<1, most, 0, stream.get()>>>(batch_.data() + first, part);
+      check_launch("set_batch_kernel");
+    }
+  }
+
+  [[nodiscard]] std::uint32_t* batch() const noexcept { return batch_.data(); }
+
+  [[nodiscard]] std::uint32_t* steps() const noexcept { return steps_.data(); }
+
+  [[nodiscard]] SequenceState<C>* sequences() const noexcept { return sequences_.data(); }
+
+  [[nodiscard]] DeviceReport* reports() const noexcept { return reports_.device(); }
+
+  [[nodiscard]] std::uint32_t* status() const noexcept { return status_.device(); }
+
+  [[nodiscard]] StepMemory<C>& step() noexcept { return step_; }
+
+  [[nodiscard]] PinnedTier const& tier() const noexcept { return tier_; }
+
+  [[nodiscard]] std::vector<bool>& taken() noexcept { return taken_; }
+
+  /// What went wrong on the device as far as it is known; forgets it.
+  [[nodiscard]] std::uint32_t take_status() noexcept {
+    auto* const word = static_cast<std::uint32_t volatile*>(status_.data());
+    std::uint32_t const status = *word;
+    if (status != 0) {
+      *word = 0;
+    }
+    return status;
+  }
+
+  [[nodiscard]] StepReport report(std::uint32_t index, Shape const& shape) const {
+    DeviceReport const found = latest(index);
+    StepReport report;
+    report.step = found.step;
+    report.length = found.length;
+    report.rows = found.rows;
+    report.full_bytes = static_cast<std::size_t>(found.length) *
+                        static_cast<std::size_t>(geometry_.lanes) * geometry_.granule_bytes();
+    report.ledger.rows = found.pages[rows_segment] * geometry_.page_bytes;
+    report.ledger.digests = found.pages[digests_segment] * geometry_.page_bytes;
+    for (int level = 0; level < C::levels; ++level) {
+      report.ledger.codes += found.pages[pool_segment(level)] * geometry_.page_bytes;
+    }
+    report.ledger.metadata = metadata_bytes();
+    report.ledger.scratch = step_.bytes();
+    report.ledger.tier = tier_.bytes();
+    report.touched_bytes = found.touched_bytes;
+    report.moved_in_bytes = found.moved_in_bytes;
+    report.moved_out_bytes = found.moved_out_bytes;
+    report.thawed_rows = found.thawed_rows;
+    report.frozen_rows = found.frozen_rows;
+    report.deferred_rows = found.deferred_rows;
+    report.missed_mass = found.missed_mass;
+    report.missed_mass_max = found.missed_mass_max;
+    report.water_level = found.water_level;
+    report.binding = found.binding;
+    report.has_logits = found.has_logits;
+    report.entropy = found.entropy;
+    report.entropy_change = found.entropy_change;
+    report.top_probability = found.top_probability;
+    report.recovery = found.recovery;
+    static_cast<void>(shape);
+    return report;
+  }
+
+  void fidelities(std::uint32_t sequence, int lane, std::span<Fidelity> out,
+                  ::cuda::stream_ref stream) const {
+    std::size_t const number =
+        sequence * static_cast<std::size_t>(geometry_.lanes) + static_cast<std::size_t>(lane);
+    std::vector<std::uint8_t> states(out.size());
+    check(cudaMemcpyAsync(states.data(),
+                          states_.data() + number * static_cast<std::size_t>(geometry_.max_granules),
+                          states.size(), cudaMemcpyDeviceToHost, stream.get()),
+          "cudaMemcpyAsync of states");
+    stream.wait();
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      out[i] = host::GranuleState::fidelity(states[i]);
+    }
+  }
+
+  [[nodiscard]] std::size_t device_bytes() const noexcept {
+    return pages_.size_bytes() + metadata_bytes() + step_.bytes();
+  }
+
+ private:
+  static unsigned blocks_for(std::size_t count, int threads) {
+    return static_cast<unsigned>((count + static_cast<std::size_t>(threads) - 1) /
+                                 static_cast<std::size_t>(threads));
+  }
+
+  [[nodiscard]] std::size_t lane_count() const noexcept {
+    return static_cast<std::size_t>(geometry_.lanes) *
+           static_cast<std::size_t>(geometry_.max_sequences);
+  }
+
+  [[nodiscard]] PagePool pool() const noexcept {
+    return {pages_.data(), free_list_.data(), free_count_.data()};
+  }
+
+  [[nodiscard]] std::size_t metadata_bytes() const noexcept {
+    return free_list_.size_bytes() + lanes_.size_bytes() + tables_.size_bytes() +
+           states_.size_bytes() + plans_.size_bytes() + importance_.size_bytes() +
+           means_.size_bytes() + batch_.size_bytes() + steps_.size_bytes() +
+           sequences_.size_bytes() + tier_.device_bytes();
+  }
+
+  /// The later one of two reports that are whole.
+  [[nodiscard]] DeviceReport latest(std::uint32_t index) const {
+    DeviceReport best;
+    for (std::uint32_t i = 0; i < 2; ++i) {
+      DeviceReport const& at = reports_[2 * index + i];
+      auto const* const step = static_cast<std::uint32_t const volatile*>(&at.step);
+      std::uint32_t const before = *step;
+      DeviceReport copy = at;
+      if (before != 0 && *step == before && before > best.step) {
+        copy.step = before;
+        best = copy;
+      }
+    }
+    return best;
+  }
+
+  Geometry geometry_;
+  std::size_t page_count_;
+  DeviceArray<std::byte> pages_;
+  DeviceArray<std::uint32_t> free_list_;
+  DeviceArray<std::int32_t> free_count_;
+  DeviceArray<LaneState> lanes_;
+  DeviceArray<std::uint32_t> tables_;
+  DeviceArray<std::uint8_t> states_;
+  DeviceArray<std::uint8_t> plans_;
+  DeviceArray<float> importance_;
+  DeviceArray<float> means_;
+  DeviceArray<std::uint32_t> batch_;
+  DeviceArray<std::uint32_t> steps_;
+  DeviceArray<SequenceState<C>> sequences_;
+  PinnedArray<DeviceReport> reports_;
+  PinnedArray<std::uint32_t> status_;
+  PinnedTier tier_;
+  StepMemory<C> step_;
+  std::vector<bool> taken_;
+};
+
+}  // namespace kvfreeze::gpu::detail

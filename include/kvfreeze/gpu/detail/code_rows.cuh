@@ -1,0 +1,117 @@
+#pragma once
+
+/// @file
+/// @brief Rows coded into slots of a lane's pools, a warp each.
+
+#include <kvfreeze/gpu/detail/encode_rows_kernels.cuh>
+#include <kvfreeze/gpu/lane.cuh>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// A row whose exact values are at hand.
+template <class C>
+struct ExactRow {
+  std::uint32_t granule;
+  typename C::Value const* k;
+  typename C::Value const* v;
+};
+
+/// Copies bytes that are a multiple of 16, by one warp.
+__device__ inline void copy_bytes(std::byte const* from, std::byte* to, std::uint32_t bytes,
+                                  int lane) {
+  auto const* const in = reinterpret_cast<uint4 const*>(from);
+  auto* const out = reinterpret_cast<uint4*>(to);
+  for (std::uint32_t i = static_cast<std::uint32_t>(lane); i < bytes / 16; i += 32) {
+    out[i] = in[i];
+  }
+}
+
+/// @brief Codes rows one at a time. Its shared memory holds the levels' tables and, for each half of
+/// a warp, the code that is being put together.
+template <class C, int Threads>
+struct RowCoder {
+  static constexpr int blocks = host::kernels::max_head_dim / 64;
+  static constexpr int most_bytes = blocks * (64 + 32);  ///< 8 bits of V and 4 of K
+
+  struct Storage {
+    ValueTables<2> two;
+    ValueTables<4> four;
+    alignas(16) std::byte staged[Threads / 16][most_bytes];
+  };
+
+  /// By the whole block, before a barrier.
+  static __device__ void fill(Storage& storage) {
+    storage.two.fill(static_cast<int>(threadIdx.x));
+    storage.four.fill(static_cast<int>(threadIdx.x));
+  }
+
+  /// Writes a row's code, but for granule and stamp. Both halves of the warp do the same work; the
+  /// first one stores it.
+  static __device__ void encode(Storage& storage, LaneRef<C> const& ref, int level,
+                                std::uint32_t slot, ExactRow<C> const& row, int lane) {
+    for_level<0>(storage, ref, level, slot, row, lane);
+  }
+
+ private:
+  template <int Level>
+  static __device__ void for_level(Storage& storage, LaneRef<C> const& ref, int level,
+                                   std::uint32_t slot, ExactRow<C> const& row, int lane) {
+    if constexpr (Level < C::levels) {
+      if (level == Level) {
+        encode_level<Level>(storage, ref, slot, row, lane);
+      } else {
+        for_level<Level + 1>(storage, ref, level, slot, row, lane);
+      }
+    }
+  }
+
+  template <int Bits>
+  static __device__ auto const& tables(Storage const& storage) {
+    if constexpr (Bits == 2) {
+      return storage.two;
+    } else {
+      return storage.four;
+    }
+  }
+
+  template <int Level>
+  static __device__ void encode_level(Storage& storage, LaneRef<C> const& ref, std::uint32_t slot,
+                                      ExactRow<C> const& row, int lane) {
+    constexpr int bits = C::template value_bits<Level>;
+    constexpr int residual = C::template key_residual<Level>;
+    int const dim = ref.geometry->head_dim;
+    int const half = lane % 16;
+    std::byte* const staged = storage.staged[threadIdx.x / 16];
+    auto const value = [&](int c) { return __fsub_rn(widened(row.v[c]), ref.means[c]); };
+    BFloat16 scale;
+    if constexpr (bits == 8) {
+      scale = encode_values<8, blocks>(ValueTables<8>{}, value, dim, staged, half);
+    } else {
+      scale = encode_values<bits, blocks>(tables<bits>(storage), value, dim, staged, half);
+    }
+    auto const value_bytes = static_cast<int>(ref.geometry->pool[Level].value_bytes);
+    if constexpr (residual > 0) {
+      std::uint32_t const group = row.granule / static_cast<std::uint32_t>(C::Digest::group_rows);
+      std::byte const* const digest = ref.digest(group);
+      encode_residual<residual>([&](int c) { return widened(row.k[c]); },
+                                C::Digest::codes(digest, dim), staged + value_bytes, half);
+    }
+    __syncwarp();
+    if (lane < 16) {
+      copy_code(ref.values(Level, slot), staged, value_bytes, half);
+      if constexpr (residual > 0) {
+        copy_code(ref.residual(Level, slot), staged + value_bytes,
+                  static_cast<int>(ref.geometry->pool[Level].residual_bytes), half);
+      }
+      if (lane == 0) {
+        ref.scale(Level, slot) = scale;
+      }
+    }
+    __syncwarp();
+  }
+};
+
+}  // namespace kvfreeze::gpu::detail

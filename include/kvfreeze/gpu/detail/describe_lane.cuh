@@ -1,0 +1,106 @@
+#pragma once
+
+/// @file
+/// @brief A lane's rows as scan, refinement and attention are told of them.
+
+#include <kvfreeze/gpu/detail/step.cuh>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// Digest groups on their pages.
+template <class C>
+__device__ CodePages digest_pages(LaneRef<C> const& ref) {
+  Geometry const& g = *ref.geometry;
+  SegmentGeometry const& s = g.segment[digests_segment];
+  return {ref.pages, ref.table + s.first_page, s.per_page, g.page_bytes, g.digest_group_bytes};
+}
+
+/// @brief Writes what the step's kernels need to know of the lane. By the lane's block, when the
+/// step's row is there and its mode is decided.
+template <class C, int Threads>
+__device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int work) {
+  Geometry const& g = *ref.geometry;
+  LaneState const& lane = *ref.lane;
+  int const thread = static_cast<int>(threadIdx.x);
+  LaneRuns const runs = lane_runs(ref, s, work);
+  bool const ranks = lane.mode != LaneMode::dense;
+  if (ranks) {
+    for (int i = thread; i < runs.rows[LaneRuns::exact]; i += Threads) {
+      runs.granules[runs.begin[LaneRuns::exact] + i] =
+          ref.record(static_cast<std::uint32_t>(i)).granule;
+    }
+    for (int level = 0; level < C::levels; ++level) {
+      for (int i = thread; i < runs.rows[LaneRuns::pool(level)]; i += Threads) {
+        runs.granules[runs.begin[LaneRuns::pool(level)] + i] =
+            ref.code_granule(level, static_cast<std::uint32_t>(i));
+      }
+    }
+  }
+  if (thread != 0) {
+    return;
+  }
+  float* const query = s.queries + static_cast<std::ptrdiff_t>(work) * g.lane_queries * g.head_dim;
+  auto const stride = static_cast<std::uint32_t>(s.stride);
+  DigestLane scan;
+  scan.groups = digest_pages(ref);
+  scan.count = ranks ? static_cast<std::uint32_t>(lane.groups) : 0U;
+  scan.stride = stride;
+  scan.query = query;
+  scan.logits = runs.logits;
+  s.scans[work] = scan;
+  for (int level = 0; level < C::levels; ++level) {
+    SegmentGeometry const& segment = g.segment[pool_segment(level)];
+    int const begin = runs.begin[LaneRuns::pool(level)];
+    RefineLane refine;
+    refine.groups = scan.groups;
+    refine.residuals = CodePages(ref.pages, ref.table + segment.first_page, segment.per_page,
+                                 g.page_bytes, g.pool[level].residual_bytes);
+    refine.rows = runs.granules + begin;
+    refine.count = ranks ? static_cast<std::uint32_t>(runs.rows[LaneRuns::pool(level)]) : 0U;
+    refine.stride = stride;
+    refine.query = query;
+    refine.logits = runs.logits + begin;
+    refine.screen = runs.logits;
+    refine.screen_stride = stride;
+    s.refinements[level * s.lanes + work] = refine;
+  }
+  typename LayerStep<C>::Lane attention;
+  attention.rows.k = reinterpret_cast<typename C::Value const*>(ref.pages);
+  attention.rows.v = reinterpret_cast<typename C::Value const*>(ref.pages + g.values_offset);
+  attention.rows.pages = ref.table + g.segment[rows_segment].first_page;
+  attention.rows.page_elements = g.page_bytes / sizeof(typename C::Value);
+  attention.rows.row_elements = static_cast<std::uint32_t>(g.row_elements);
+  attention.rows.page_shift = 4;
+  static_assert(page_rows == 16);
+  attention.logits = runs.logits + runs.begin[LaneRuns::exact];
+  attention.stride = static_cast<std::size_t>(s.stride);
+  if constexpr (C::levels > 0) {
+    for (int level = 0; level < C::levels; ++level) {
+      ValueCodeRows& codes = attention.codes[level];
+      SegmentGeometry const& segment = g.segment[pool_segment(level)];
+      codes.base = ref.pages;
+      codes.pages = ref.table + segment.first_page;
+      codes.page_bytes = g.page_bytes;
+      codes.page_rows = segment.per_page;
+      codes.values = g.pool[level].values;
+      codes.scales = g.pool[level].scales;
+      codes.logits = runs.logits + runs.begin[LaneRuns::pool(level)];
+      codes.stride = static_cast<std::size_t>(s.stride);
+      s.attended[(2 + level) * s.lanes + work] =
+          ranks ? static_cast<std::uint32_t>(lane.codes[level]) : 0U;
+    }
+    attention.means = ref.means;
+    attention.absent = ranks ? s.absent + static_cast<std::ptrdiff_t>(work) * g.lane_queries
+                             : nullptr;
+    attention.highest = s.highest + static_cast<std::ptrdiff_t>(work) * g.lane_queries;
+    s.attended[s.lanes + work] = 0;
+  }
+  s.attention[work] = attention;
+  // Ranking overwrites these where rows rise.
+  s.attended[work] = static_cast<std::uint32_t>(lane.slots);
+  s.ranked_rows[work] = ranks ? static_cast<std::uint32_t>(lane.slots) : 0U;
+}
+
+}  // namespace kvfreeze::gpu::detail

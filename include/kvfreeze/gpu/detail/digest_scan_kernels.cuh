@@ -1,0 +1,64 @@
+#pragma once
+
+#include <kvfreeze/gpu/detail/global_memory.cuh>
+#include <kvfreeze/gpu/detail/warp_scan.cuh>
+#include <kvfreeze/gpu/digest_lane.cuh>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+inline constexpr int most_scan_threads = 256;
+
+/// @brief Scans the groups of lanes: a block a chunk of one lane's groups, a warp a group at a
+/// time.
+/// @tparam Pairs of heads at a time: 1, 2 or 4
+/// @param lanes null: `only` is the one lane
+/// @param chunks blocks of a lane
+template <class Digest, int Pairs>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
+    most_scan_threads, 4) void digest_scan_kernel(DigestLane const* lanes, DigestLane only,
+                                                  unsigned chunks, unsigned groups_per_block,
+                                                  int heads, int dim) {
+  using Scan = WarpScan<Digest>;
+  extern __shared__ __align__(16) std::byte digest_scan_memory[];
+  DigestLane const lane = lanes != nullptr ? lanes[blockIdx.x / chunks] : only;
+  CodePages const groups = global(lane.groups);
+  std::uint8_t const* const awake = global(lane.awake);
+  unsigned const first = blockIdx.x % chunks * groups_per_block;
+  if (first >= lane.count) {
+    return;
+  }
+  unsigned const end = min(first + groups_per_block, lane.count);
+  unsigned const warp = warp_index();
+  auto* const queries = reinterpret_cast<float*>(digest_scan_memory);
+  std::byte* const memory = digest_scan_memory + 8 * Pairs * query_line(dim) +
+                            warp * static_cast<unsigned>(Scan::bytes(dim));
+  for (int head = 0; head < heads; head += 2 * Pairs) {
+    int const some = min(heads - head, 2 * Pairs);
+    if (head > 0) {
+      __syncthreads();  // the heads before are done
+    }
+    stage_queries(global(lane.query) + static_cast<std::ptrdiff_t>(head) * dim, some, 2 * Pairs,
+                  dim, queries);
+    __syncthreads();
+    float* const logits = global(lane.logits) + static_cast<std::ptrdiff_t>(head) * lane.stride;
+    for (unsigned group = first + warp; group < end; group += blockDim.x / 32) {
+      if (awake == nullptr || awake[group] != 0) {
+        Scan::template scan<Pairs>(memory, queries, some, dim, groups.at(group),
+                                   logits + static_cast<std::size_t>(group) * Digest::group_rows,
+                                   lane.stride);
+      }
+    }
+  }
+}
+
+/// Shared memory of a block.
+template <class Digest>
+constexpr std::size_t digest_scan_bytes(int warps, int pairs, int dim) {
+  return static_cast<std::size_t>(8 * pairs * query_line(dim) +
+                                  warps * WarpScan<Digest>::bytes(dim));
+}
+
+}  // namespace kvfreeze::gpu::detail

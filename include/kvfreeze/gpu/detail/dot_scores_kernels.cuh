@@ -1,0 +1,54 @@
+#pragma once
+
+#include <kvfreeze/gpu/detail/logit_tiles.cuh>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// |q.k| of one logit, as host::fixed_dot.
+__device__ inline std::uint32_t fixed_dot(float logit, float limit) {
+  float const nats = __fmul_rn(fabsf(logit), 0.693147180559945309417F);
+  return static_cast<std::uint32_t>(__fmul_rn(fminf(nats, limit), 4096.0F));
+}
+
+template <class Lanes>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
+    rank_threads) void dot_scores_kernel(Lanes lanes, int heads, int page_shift, float limit) {
+  __shared__ LaneTiles tiles;
+  tiles.load(lanes, static_cast<int>(blockIdx.y));
+  tiles.for_each([&](int, LogitRun const& run, int row) {
+    RowQuad<false> const quad(run, row, page_shift);
+    std::uint32_t scores[4] = {};
+    for (int first = 0; first < heads; first += rank_heads) {
+      int const some = min(heads - first, rank_heads);
+      float x[rank_heads][4];
+      quad.load(run, first, some, x);
+#pragma unroll
+      for (int h = 0; h < rank_heads; ++h) {
+        if (h < some) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            scores[j] += x[h][j] == minus_infinity() ? 0U : fixed_dot(x[h][j], limit);
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (std::uint32_t& score : scores) {
+      score /= static_cast<std::uint32_t>(heads);
+    }
+    int granules = quad.granules;
+    if (page_shift != 0) {
+      scores[0] = max(max(scores[0], scores[1]), max(scores[2], scores[3]));
+      if (page_shift == 4) {
+        scores[0] = max(scores[0], __shfl_xor_sync(warp_mask, scores[0], 1));
+        scores[0] = max(scores[0], __shfl_xor_sync(warp_mask, scores[0], 2));
+        granules = threadIdx.x % 4 == 0 ? granules : 0;
+      }
+    }
+    store_four(run.masses + quad.granule, scores, granules);
+  });
+}
+
+}  // namespace kvfreeze::gpu::detail

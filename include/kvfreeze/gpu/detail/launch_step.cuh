@@ -1,0 +1,115 @@
+#pragma once
+
+/// @file
+/// @brief The launches of a step: one layer's fast clock, and the slow clock of the whole model.
+
+#include <kvfreeze/gpu/decode_attention.cuh>
+#include <kvfreeze/gpu/detail/append_kernels.cuh>
+#include <kvfreeze/gpu/detail/cache_memory.cuh>
+#include <kvfreeze/gpu/detail/ladder_rank.cuh>
+#include <kvfreeze/gpu/detail/settle_kernels.cuh>
+#include <kvfreeze/gpu/digest_scan.cuh>
+#include <kvfreeze/gpu/exact_logits.cuh>
+#include <kvfreeze/gpu/masses.cuh>
+#include <kvfreeze/gpu/refine.cuh>
+
+#include <cuda/stream_ref>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// @brief Logits of a pool's rows where the pool holds no key bits: those that the digests gave.
+template <int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
+gather_logits_kernel(RefineLane const* lanes, int heads) {
+  RefineLane const lane = lanes[blockIdx.y];
+  for (std::uint32_t i = blockIdx.x * Threads + threadIdx.x; i < lane.count;
+       i += gridDim.x * Threads) {
+    std::uint32_t const row = lane.rows[i];
+    for (int h = 0; h < heads; ++h) {
+      lane.logits[static_cast<std::size_t>(h) * lane.stride + i] =
+          lane.screen[static_cast<std::size_t>(h) * lane.screen_stride + row];
+    }
+  }
+}
+
+/// Logits of the levels' pools, level by level: the digests', refined by lower key bits.
+template <class C, int Level = 0>
+void launch_refinements(StepMemory<C> const& step, Geometry const& g, std::size_t lanes,
+                        ::cuda::stream_ref stream) {
+  if constexpr (Level < C::levels) {
+    constexpr int residual = C::residual_bits(static_cast<std::size_t>(Level));
+    if constexpr (residual > 0) {
+      refine_async<typename C::Digest, residual>(step.refinements(Level, lanes), g.lane_queries,
+                                                 g.head_dim,
+                                                 static_cast<std::size_t>(g.max_tokens), stream);
+    } else {
+      constexpr int threads = 128;
+      constexpr unsigned blocks = 16;
+      gather_logits_kernel<threads>
+          <<<dim3(blocks, static_cast<unsigned>(lanes)), threads, 0, stream.get()>>>(
+              step.refinements(Level, lanes).data(), g.lane_queries);
+      check_launch("gather_logits_kernel");
+    }
+    launch_refinements<C, Level + 1>(step, g, lanes, stream);
+  }
+}
+
+/// @brief One layer's step: append, scan, rank and recall, attention.
+template <class C, class Input>
+void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
+                       int sequences, NewRows<Input> const& rows, Span<float> out,
+                       ::cuda::stream_ref stream) {
+  Geometry const& g = memory.geometry();
+  StepMemory<C>& step = memory.step();
+  LayerStep<C> const s = step.layer(layer, sequences, memory.batch(), memory.steps());
+  auto const lanes = static_cast<std::size_t>(s.lanes);
+  CacheMemory const view = memory.view();
+  constexpr int threads = 128;
+  append_kernel<C, Input, threads><<<static_cast<unsigned>(lanes), threads, 0, stream.get()>>>(
+      g, view, s, scheduler, rows, memory.status());
+  check_launch("append_kernel");
+  digest_scan_async<typename C::Digest>(step.scans(lanes), g.lane_queries, g.head_dim,
+                                        static_cast<std::size_t>(g.max_groups), stream);
+  launch_refinements<C>(step, g, lanes, stream);
+  exact_logits_async(step.ranked(lanes), step.decode_shape(), step.queries(lanes), stream);
+  softmax_masses_async(LadderLanes<C>{g, view, s}, step.mass_batch(s.lanes),
+                       step.mass_results(lanes), step.workspace(), stream,
+                       RankLadder<C>{g, view, s, scheduler});
+  decode_attention_async(step.attended(lanes), step.decode_shape(), step.queries(lanes), out,
+                         Span<float>{}, step.tickets(), step.workspace(), stream);
+}
+
+/// @brief The slow clock: plans are carried out, reports written, recoveries begun.
+template <class C, class Input>
+void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int sequences,
+                    Span<Input const> logits, ::cuda::stream_ref stream) {
+  Geometry const& g = memory.geometry();
+  StepMemory<C>& step = memory.step();
+  CacheMemory const view = memory.view();
+  auto const count = static_cast<std::size_t>(sequences);
+  Entropy const* entropies = nullptr;
+  if (!logits.empty()) {
+    std::size_t const vocabulary = logits.size() / count;
+    step.reserve_entropy(count, vocabulary);
+    entropy_async<Input>(logits, vocabulary, step.entropies(count), step.entropy_workspace(),
+                         stream);
+    entropies = step.entropies(count).data();
+  }
+  constexpr int threads = 128;
+  dim3 const grid(static_cast<unsigned>(g.lanes), static_cast<unsigned>(sequences));
+  settle_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(),
+                                                               memory.steps());
+  check_launch("settle_kernel");
+  end_step_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
+      g, view, scheduler, memory.batch(), memory.steps(), memory.sequences(), entropies,
+      memory.status(), memory.reports());
+  check_launch("end_step_kernel");
+  recover_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(),
+                                                                memory.sequences());
+  check_launch("recover_kernel");
+}
+
+}  // namespace kvfreeze::gpu::detail

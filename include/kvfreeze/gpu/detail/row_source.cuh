@@ -1,0 +1,89 @@
+#pragma once
+
+/// @file
+/// @brief What attention takes rows from, as one warp sees it: where a tile's rows lie, their
+/// logits under up to four query heads, and their values.
+///
+/// Eight rows and four heads are one logit a thread: thread t of the warp has row t / 4 of every
+/// eight and head t % 4. Values are summed by channel: a few threads share a row, eight channels
+/// each, and the warp's sums are added up at the end.
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+inline constexpr int warp_heads = 4;       ///< query heads of a warp
+inline constexpr int thread_channels = 8;  ///< of V, summed by one thread
+
+/// Rows [first, first + rows) of a run.
+struct TileSpan {
+  std::uint32_t first = 0;
+  std::uint32_t rows = 0;
+};
+
+/// @brief A kind of rows. All functions are called by whole warps.
+///
+/// `look_up` finds out what `copy` needs, in two steps: look_up(ahead, tile) takes the first one
+/// for a tile, look_up(ahead, tile, next) the second one for it and the first one for the next.
+/// They are called one and two tiles ahead, so that nothing waits for page numbers. Tiles may be
+/// empty. `copy` starts copying a tile that has been looked up to a slot of shared memory. `given`
+/// reads what `logits` needs and the slot does not have, a tile ahead too. `factor` is multiplied
+/// with a row's weight. `accumulate` adds weight * value of all rows, `weights[r]` having the four
+/// heads' of row r; the thread's i-th sum of a head is of channel `channel(i)`.
+template <class S>
+concept RowSource =
+    requires(S const& source, typename S::Ahead& ahead, typename S::Given const& given,
+             TileSpan tile, std::byte* slot, float (&logits)[S::tile_rows / 8],
+             float4 const* weights, float (&sums)[warp_heads][thread_channels]) {
+      { S::slot_bytes } -> std::convertible_to<int>;
+      { S::neighbours } -> std::convertible_to<bool>;  // channel(i + 1) is the next, for i != 3, 7
+      { S::relative } -> std::convertible_to<bool>;    // to the mean value, and rotated
+      source.look_up(ahead, tile);
+      source.look_up(ahead, tile, tile);
+      source.copy(ahead, tile, slot);
+      { source.given(tile) } -> std::same_as<typename S::Given>;
+      source.logits(slot, given, logits);
+      source.note(tile, logits);  // what else is to be done with them
+      { source.factor(slot, 0) } -> std::same_as<float>;
+      source.accumulate(slot, weights, sums);
+      { S::channel(0) } -> std::same_as<int>;
+    };
+
+__device__ inline unsigned warp_thread() { return threadIdx.x % 32; }
+
+__device__ inline float lowest_logit() { return __uint_as_float(0xFF800000U); }
+
+/// Which query heads a warp works for: `count` of them, at most four, and their queries.
+struct WarpHeads {
+  float const* q = nullptr;  ///< [count][dim]
+  std::uint32_t first = 0;   ///< among the lane's
+  int count = 0;
+};
+
+/// @brief Logits of a tile that somebody computed, read by the threads that need them.
+template <int Count>
+struct GivenLogits {
+  float logit[Count];
+
+  /// @param logits of the warp's first head and the run's first row
+  __device__ static GivenLogits read(float const* logits, std::size_t stride, int heads,
+                                     TileSpan tile) {
+    unsigned const row = warp_thread() / warp_heads;
+    unsigned const head = warp_thread() % warp_heads;
+    GivenLogits out;
+#pragma unroll
+    for (unsigned i = 0; i < Count; ++i) {
+      bool const there = row + 8 * i < tile.rows && head < static_cast<unsigned>(heads);
+      out.logit[i] =
+          there ? __ldg(logits + head * stride + tile.first + row + 8 * i) : lowest_logit();
+    }
+    return out;
+  }
+};
+
+/// Nothing is given.
+struct NoLogits {};
+
+}  // namespace kvfreeze::gpu::detail

@@ -1,0 +1,79 @@
+#pragma once
+
+/// @file
+/// @brief Sequences come and go.
+
+#include <kvfreeze/gpu/detail/end_step_kernels.cuh>
+#include <kvfreeze/gpu/lane.cuh>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// Sequences of a batch that fit a launch's arguments.
+struct BatchPart {
+  static constexpr int most = 512;
+
+  std::uint32_t sequence[most];
+  int count = 0;
+};
+
+template <int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void set_batch_kernel(
+    std::uint32_t* batch, __grid_constant__ BatchPart const part) {
+  if (static_cast<int>(threadIdx.x) < part.count) {
+    batch[threadIdx.x] = part.sequence[threadIdx.x];
+  }
+}
+
+/// All pages are free.
+template <int Threads>
+__global__ __attribute__((visibility("hidden")))
+__launch_bounds__(Threads) void fill_pool_kernel(PagePool pool, std::int32_t pages) {
+  auto const i = static_cast<std::int32_t>(blockIdx.x * Threads + threadIdx.x);
+  if (i < pages) {
+    pool.free_list[i] = static_cast<std::uint32_t>(i);
+  }
+  if (i == 0) {
+    *pool.free_count = pages;
+  }
+}
+
+/// An empty sequence. One block a lane.
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden")))
+__launch_bounds__(Threads) void open_kernel(Geometry g, CacheMemory memory, std::uint32_t sequence,
+                                            std::uint32_t* steps, SequenceState<C>* sequences,
+                                            typename C::Trigger trigger) {
+  std::size_t const number =
+      static_cast<std::size_t>(sequence) * static_cast<std::size_t>(g.lanes) + blockIdx.x;
+  for (int d = static_cast<int>(threadIdx.x); d < g.row_elements; d += Threads) {
+    memory.importance[number * static_cast<std::size_t>(g.row_elements) +
+                      static_cast<std::size_t>(d)] = 0.0F;
+    memory.means[number * static_cast<std::size_t>(g.row_elements) + static_cast<std::size_t>(d)] =
+        0.0F;
+  }
+  if (threadIdx.x == 0) {
+    memory.lanes[number] = LaneState{};
+  }
+  if (threadIdx.x == 0 && blockIdx.x == 0) {
+    steps[sequence] = 0;
+    SequenceState<C> state{};
+    state.trigger = trigger;
+    state.trigger.reset();
+    sequences[sequence] = state;
+  }
+}
+
+/// A sequence's pages go back. One thread a lane.
+template <class C>
+__global__ __attribute__((visibility("hidden"))) void close_kernel(Geometry g, CacheMemory memory,
+                                                                  std::uint32_t sequence) {
+  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
+  for (int segment = 0; segment < pool_segment(C::levels); ++segment) {
+    shrink(ref, memory.pool, segment, 0);
+  }
+}
+
+}  // namespace kvfreeze::gpu::detail

@@ -1,0 +1,174 @@
+#pragma once
+
+/// @file
+/// @brief One layer's step over a batch: who takes part, and the work space of each lane.
+
+#include <kvfreeze/gpu/attention_lane.cuh>
+#include <kvfreeze/gpu/digest_lane.cuh>
+#include <kvfreeze/gpu/lane.cuh>
+#include <kvfreeze/gpu/logit_run.cuh>
+#include <kvfreeze/gpu/refine_lane.cuh>
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace kvfreeze::gpu::detail {
+
+/// A lane's rows by where they are: the digests' (frozen rows take part), the exact ones in slot
+/// order, then the pools'. Logits and masses of a run lie side by side.
+struct LaneRuns {
+  float* logits = nullptr;  ///< `logits[h * stride + begin[run] + i]`, octaves
+  std::ptrdiff_t stride = 0;
+  Mass* masses = nullptr;              ///< [stride]
+  std::uint32_t* granules = nullptr;   ///< [stride], of exact and compact rows
+  int begin[2 + most_levels] = {};
+  int rows[2 + most_levels] = {};
+
+  static constexpr int digests = 0;
+  static constexpr int exact = 1;
+
+  [[nodiscard]] static KVFREEZE_HD constexpr int pool(int level) noexcept { return 2 + level; }
+};
+
+/// Attention's description of a lane of C: its element type and the bits of its levels.
+template <class C, class Levels = std::make_index_sequence<static_cast<std::size_t>(C::levels)>>
+struct AttentionOf;
+
+template <class C, std::size_t... Level>
+struct AttentionOf<C, std::index_sequence<Level...>> {
+  using Lane = AttentionLane<typename C::Value, C::CompactRows::value_bits[Level]...>;
+  using Lanes = AttentionLanes<typename C::Value, C::CompactRows::value_bits[Level]...>;
+};
+
+/// @brief One layer's step, as kernels are told of it. Lanes of the batch are numbered sequence by
+/// sequence: work lane w is head w % lanes_per_layer of the batch's sequence w / lanes_per_layer.
+template <class C>
+struct LayerStep {
+  using Lane = typename AttentionOf<C>::Lane;
+
+  std::uint32_t const* batch = nullptr;  ///< [sequences] that take part
+  std::uint32_t const* steps = nullptr;  ///< [max_sequences] finished steps
+  int layer = 0;
+  int lanes = 0;                         ///< work lanes
+  float* queries = nullptr;              ///< [work lane][lane_queries][head_dim], octaves
+  float* logits = nullptr;               ///< [work lane][lane_queries][stride]
+  Mass* masses = nullptr;                ///< [work lane][stride]
+  std::uint32_t* granules = nullptr;     ///< [work lane][stride]
+  float* highest = nullptr;              ///< [work lane][lane_queries], largest logits
+  float* absent = nullptr;               ///< [work lane][lane_queries], weights of absent rows
+  std::ptrdiff_t stride = 0;             ///< floats of a head's logits
+  int digest_rows = 0;                   ///< room for rows of digests, a multiple of 64
+  DigestLane* scans = nullptr;           ///< [work lane]
+  RefineLane* refinements = nullptr;     ///< [level][work lane]
+  Lane* attention = nullptr;             ///< [work lane]
+  std::uint32_t* ranked_rows = nullptr;  ///< [work lane], exact rows whose logits ranking needs
+  std::uint32_t* attended = nullptr;     ///< [run][work lane], rows that attention reads
+};
+
+/// A work lane of a layer's step.
+struct WorkLane {
+  std::uint32_t sequence = 0;
+  std::uint32_t lane = 0;  ///< within the sequence
+  int head = 0;            ///< within the layer
+  std::uint32_t step = 0;
+
+  template <class C>
+  __device__ WorkLane(Geometry const& g, LayerStep<C> const& s, int work) {
+    head = work % g.lanes_per_layer;
+    sequence = s.batch[work / g.lanes_per_layer];
+    lane = static_cast<std::uint32_t>(s.layer * g.lanes_per_layer + head);
+    step = s.steps[sequence];
+  }
+};
+
+/// Where a lane's logits and masses are.
+template <class C>
+__device__ LaneRuns lane_runs(LaneRef<C> const& ref, LayerStep<C> const& s, int work) {
+  LaneRuns runs;
+  std::ptrdiff_t const first = static_cast<std::ptrdiff_t>(work) * s.stride;
+  runs.stride = s.stride;
+  runs.logits = s.logits + first * ref.geometry->lane_queries;
+  runs.masses = s.masses + first;
+  runs.granules = s.granules + first;
+  int at = s.digest_rows;
+  auto const place = [&](int run, int rows) {
+    runs.begin[run] = at;
+    runs.rows[run] = rows;
+    at += (rows + 15) / 16 * 16;
+  };
+  runs.rows[LaneRuns::digests] = ref.lane->groups * C::Digest::group_rows;
+  for (int level = 0; level < C::levels; ++level) {
+    place(LaneRuns::pool(level), ref.lane->codes[level]);
+  }
+  place(LaneRuns::exact, ref.lane->slots);  // last: rows that rise come behind them
+  return runs;
+}
+
+/// Floats of a head's logits that hold a lane of so many rows: its digests, its codes, and exact
+/// rows with those that rise, which may all have been codes.
+template <class C>
+constexpr std::ptrdiff_t logits_stride(int max_tokens) {
+  std::ptrdiff_t const rows = (static_cast<std::ptrdiff_t>(max_tokens) + 63) / 64 * 64;
+  return 3 * rows + 16 * (1 + C::levels);
+}
+
+/// @brief The lanes of a layer's step, for softmax_masses_async().
+template <class C>
+struct LadderLanes {
+  Geometry geometry;
+  CacheMemory memory;
+  LayerStep<C> step;
+
+  /// None where nothing is ranked.
+  [[nodiscard]] __device__ int runs(int work) const {
+    return ref(work).lane->mode == LaneMode::dense ? 0 : 2 + C::levels;
+  }
+
+  [[nodiscard]] __device__ LogitRun run(int work, int i) const {
+    LaneRef<C> const lane = ref(work);
+    LaneRuns const all = lane_runs(lane, step, work);
+    LogitRun run;
+    run.logits = all.logits + all.begin[i];
+    run.stride = all.stride;
+    run.rows = all.rows[i];
+    run.masses = all.masses + all.begin[i];
+    if (i == LaneRuns::digests) {
+      run.states = lane.states;
+      run.frozen_only = true;
+    } else if (i == LaneRuns::exact) {
+      auto const open = lane.open_range();
+      run.states = lane.states;
+      run.positions = all.granules + all.begin[i];
+      run.low = open.low;
+      run.high = open.high;
+      run.hidden = host::GranuleState::pinned;
+      run.protects = true;
+    }
+    return run;
+  }
+
+ private:
+  [[nodiscard]] __device__ LaneRef<C> ref(int work) const {
+    WorkLane const lane(geometry, step, work);
+    return {geometry, memory, lane.sequence, lane.lane};
+  }
+};
+
+/// What the slow clock will do with a granule: a byte of the lane's `plans`.
+struct Plan {
+  static constexpr std::uint8_t level_mask = 0x07;   ///< where it goes, plus 1; 0: it stays
+  static constexpr std::uint8_t leaves_pool = 0x10;  ///< its code goes
+  static constexpr std::uint8_t guest = 0x20;        ///< its exact row is behind the lane's slots
+
+  static KVFREEZE_HD constexpr std::uint8_t to(int level) noexcept {
+    return static_cast<std::uint8_t>(level + 1);
+  }
+
+  /// Level that the plan ends at; -1: none.
+  static KVFREEZE_HD constexpr int level(std::uint8_t plan) noexcept {
+    return static_cast<int>(plan & level_mask) - 1;
+  }
+};
+
+}  // namespace kvfreeze::gpu::detail

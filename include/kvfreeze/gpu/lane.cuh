@@ -1,0 +1,235 @@
+#pragma once
+
+/// @file
+/// @brief What the device knows of a lane, and where its things lie.
+
+#include <kvfreeze/gpu/geometry.cuh>
+#include <kvfreeze/gpu/memory.cuh>
+#include <kvfreeze/host/lane.hpp>
+#include <kvfreeze/types.hpp>
+
+#include <cuda/std/limits>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvfreeze::gpu {
+
+/// How a lane's step goes; decided when its row is appended.
+enum class LaneMode : std::uint8_t {
+  dense,   ///< everything is exact and attended
+  ranked,  ///< rows are ranked before attention
+  looks,   ///< everything is exact; ranked to find out what the ladder would cost
+};
+
+/// @brief One lane's own numbers. Written by the one block that works on the lane.
+struct LaneState {
+  std::int32_t rows = 0;                ///< appended, this step's included
+  std::int32_t slots = 0;               ///< exact granules, dense
+  std::int32_t guests = 0;              ///< behind them: loaded for this step's attention only
+  std::int32_t groups = 0;              ///< digest groups encoded
+  std::int32_t codes[most_levels] = {}; ///< compact granules by level, dense
+  std::uint32_t pages[segments] = {};   ///< pages held, by segment
+  std::uint32_t thawed = 0;             ///< granules, in this step
+  std::uint32_t frozen = 0;             ///< granules, in this step
+  std::uint32_t deferred = 0;           ///< granules wanted and not thawed, in this step
+  std::uint32_t forced = 0;             ///< granules flagged `forced`
+  std::uint64_t touched = 0;            ///< bytes read in this step
+  std::uint64_t moved_in = 0;           ///< bytes from the tier, in this step
+  std::uint64_t moved_out = 0;          ///< bytes to the tier, in this step
+  float missed = 0.0F;                  ///< mass that this step's attention does not see
+  float ladder_cost = ::cuda::std::numeric_limits<float>::infinity();  ///< as in LaneFacts
+  std::int32_t next_look = 0;           ///< rows from which the cost is looked at again
+  LaneMode mode = LaneMode::dense;
+  bool sinks = false;                   ///< this step lets sink what was not needed
+  std::uint32_t tail[64] = {};          ///< slots of the rows that no digest holds yet
+};
+
+/// @brief The pool of pages. The fast clock takes pages, the slow clock gives them back; the two
+/// never run at the same time, so that a counter is all that guards the list.
+struct PagePool {
+  std::byte* base = nullptr;
+  std::uint32_t* free_list = nullptr;
+  std::int32_t* free_count = nullptr;  ///< may fall below 0 by pages that were asked for in vain
+};
+
+/// Everything that kernels of a cache work on, by address. Passed by value.
+struct CacheMemory {
+  PagePool pool;
+  LaneState* lanes = nullptr;          ///< [sequence][lane]
+  std::uint32_t* tables = nullptr;     ///< [sequence][lane][table_pages]
+  std::uint8_t* states = nullptr;      ///< [sequence][lane][max_granules], as host::GranuleState
+  std::uint8_t* plans = nullptr;       ///< [sequence][lane][max_granules]: moves of the slow clock
+  float* importance = nullptr;         ///< [sequence][lane][row_elements], sums of q² by channel
+  float* means = nullptr;              ///< [sequence][lane][row_elements], of the first values
+  std::byte* const* tier = nullptr;    ///< [sequence]: [lane][granule][K, V] in pinned memory
+};
+
+/// @brief A lane by address. Cheap to make; owns nothing.
+template <class C>
+struct LaneRef {
+  using Value = typename C::Value;
+
+  Geometry const* geometry = nullptr;
+  LaneState* lane = nullptr;
+  std::uint32_t* table = nullptr;
+  std::byte* pages = nullptr;
+  std::uint8_t* states = nullptr;
+  std::uint8_t* plans = nullptr;
+  float* importance = nullptr;
+  float* means = nullptr;
+  std::byte* tier = nullptr;  ///< the lane's granules
+
+  __device__ LaneRef(Geometry const& g, CacheMemory const& memory, std::uint32_t sequence,
+                     std::uint32_t index)
+      : geometry(&g) {
+    std::size_t const number = static_cast<std::size_t>(sequence) *
+                                   static_cast<std::size_t>(g.lanes) +
+                               index;
+    lane = memory.lanes + number;
+    table = memory.tables + number * g.table_pages;
+    pages = memory.pool.base;
+    states = memory.states + number * static_cast<std::size_t>(g.max_granules);
+    plans = memory.plans + number * static_cast<std::size_t>(g.max_granules);
+    importance = memory.importance + number * static_cast<std::size_t>(g.row_elements);
+    means = memory.means + number * static_cast<std::size_t>(g.row_elements);
+    tier = memory.tier[sequence] + static_cast<std::size_t>(index) *
+                                       static_cast<std::size_t>(g.max_granules) *
+                                       g.granule_bytes();
+  }
+
+  /// The page with the entry `i` of a segment.
+  [[nodiscard]] __device__ std::byte* page(int segment, std::uint32_t i) const {
+    SegmentGeometry const& s = geometry->segment[segment];
+    return pages + static_cast<std::size_t>(table[s.first_page + i / s.per_page]) *
+                       geometry->page_bytes;
+  }
+
+  [[nodiscard]] __device__ Value* k(std::uint32_t slot) const {
+    return reinterpret_cast<Value*>(page(rows_segment, slot) +
+                                    slot % detail::page_rows * geometry->part_bytes);
+  }
+
+  [[nodiscard]] __device__ Value* v(std::uint32_t slot) const {
+    return reinterpret_cast<Value*>(reinterpret_cast<std::byte*>(k(slot)) +
+                                    geometry->values_offset);
+  }
+
+  [[nodiscard]] __device__ host::SlotRecord& record(std::uint32_t slot) const {
+    return reinterpret_cast<host::SlotRecord*>(page(rows_segment, slot) +
+                                               geometry->records_offset)[slot % detail::page_rows];
+  }
+
+  [[nodiscard]] __device__ std::byte* digest(std::uint32_t group) const {
+    return page(digests_segment, group) +
+           group % geometry->segment[digests_segment].per_page * geometry->digest_group_bytes;
+  }
+
+  /// Lower bits of the key in a slot of a compact level.
+  [[nodiscard]] __device__ std::byte* residual(int level, std::uint32_t slot) const {
+    return page(pool_segment(level), slot) +
+           within(level, slot) * geometry->pool[level].residual_bytes;
+  }
+
+  [[nodiscard]] __device__ std::byte* values(int level, std::uint32_t slot) const {
+    PoolPage const& p = geometry->pool[level];
+    return page(pool_segment(level), slot) + p.values + within(level, slot) * p.value_bytes;
+  }
+
+  [[nodiscard]] __device__ BFloat16& scale(int level, std::uint32_t slot) const {
+    return reinterpret_cast<BFloat16*>(page(pool_segment(level), slot) +
+                                       geometry->pool[level].scales)[within(level, slot)];
+  }
+
+  [[nodiscard]] __device__ std::uint32_t& code_granule(int level, std::uint32_t slot) const {
+    return reinterpret_cast<std::uint32_t*>(page(pool_segment(level), slot) +
+                                            geometry->pool[level].granules)[within(level, slot)];
+  }
+
+  [[nodiscard]] __device__ std::uint16_t& code_stamp(int level, std::uint32_t slot) const {
+    return reinterpret_cast<std::uint16_t*>(page(pool_segment(level), slot) +
+                                            geometry->pool[level].stamps)[within(level, slot)];
+  }
+
+  /// K of a granule in the tier; its V lies behind.
+  [[nodiscard]] __device__ std::byte* stored(std::uint32_t granule) const {
+    return tier + static_cast<std::size_t>(granule) * geometry->granule_bytes();
+  }
+
+  /// Granules [low, high) may freeze unless they are pinned.
+  struct Open {
+    int low;
+    int high;
+  };
+
+  [[nodiscard]] __device__ int tail_begin() const {
+    return C::has_digest ? lane->groups * C::Digest::group_rows : lane->rows - 1;
+  }
+
+  [[nodiscard]] __device__ Open open_range() const {
+    int const newest = max(lane->rows - geometry->window, 0);
+    int const high = min(newest, tail_begin());
+    return {min(geometry->sinks, high), high};
+  }
+
+  /// Compact granules of all levels.
+  [[nodiscard]] __device__ int compact() const {
+    int sum = 0;
+    for (int level = 0; level < C::levels; ++level) {
+      sum += lane->codes[level];
+    }
+    return sum;
+  }
+
+ private:
+  [[nodiscard]] __device__ std::uint32_t within(int level, std::uint32_t slot) const {
+    return slot % geometry->segment[pool_segment(level)].per_page;
+  }
+};
+
+namespace detail {
+
+/// @brief Makes sure that a segment has pages for `entries` entries. By one thread of the lane's
+/// block.
+/// @return false if the pool is empty: the segment then has what it had
+template <class C>
+__device__ bool grow(LaneRef<C> const& ref, PagePool const& pool, int segment, int entries) {
+  SegmentGeometry const& s = ref.geometry->segment[segment];
+  std::uint32_t const wanted = (static_cast<std::uint32_t>(entries) + s.per_page - 1) / s.per_page;
+  std::uint32_t const held = ref.lane->pages[segment];
+  if (wanted <= held) {
+    return true;
+  }
+  auto const more = static_cast<std::int32_t>(wanted - held);
+  std::int32_t const left = atomicSub(pool.free_count, more) - more;
+  if (left < 0) {
+    atomicAdd(pool.free_count, more);
+    return false;
+  }
+  for (std::uint32_t i = held; i < wanted; ++i) {
+    ref.table[s.first_page + i] = pool.free_list[left + static_cast<std::int32_t>(i - held)];
+  }
+  ref.lane->pages[segment] = wanted;
+  return true;
+}
+
+/// @brief Gives back the pages that `entries` entries do not need. By one thread of the lane's
+/// block, on the slow clock.
+template <class C>
+__device__ void shrink(LaneRef<C> const& ref, PagePool const& pool, int segment, int entries) {
+  SegmentGeometry const& s = ref.geometry->segment[segment];
+  std::uint32_t const wanted = (static_cast<std::uint32_t>(entries) + s.per_page - 1) / s.per_page;
+  std::uint32_t const held = ref.lane->pages[segment];
+  if (wanted >= held) {
+    return;
+  }
+  std::int32_t const at = atomicAdd(pool.free_count, static_cast<std::int32_t>(held - wanted));
+  for (std::uint32_t i = wanted; i < held; ++i) {
+    pool.free_list[at + static_cast<std::int32_t>(i - wanted)] = ref.table[s.first_page + i];
+  }
+  ref.lane->pages[segment] = wanted;
+}
+
+}  // namespace detail
+
+}  // namespace kvfreeze::gpu

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvfreeze::gpu {
+
+/// Settings of a SpillingTier.
+struct SpillingTierOptions {
+  std::size_t cache_bytes = std::size_t{1} << 30U;  ///< pinned memory for rows, at most
+  std::uint32_t block_granules = 16;                ///< come and go together; a power of two
+  std::uint32_t most_misses = 4096;                 ///< blocks that a step can ask for
+};
+
+/// A sequence's granules once the rows of the step that begins are appended.
+struct SequenceGranules {
+  std::uint32_t sequence = 0;
+  std::uint32_t granules = 0;
+};
+
+/// What a SpillingTier did since it was made.
+struct SpillCounts {
+  std::uint64_t missed = 0;  ///< blocks that steps asked for in vain, as far as it was told
+  std::uint64_t loaded = 0;  ///< blocks that came back
+  std::uint64_t stored = 0;  ///< blocks written to the lower tier
+};
+
+}  // namespace kvfreeze::gpu

@@ -1,0 +1,43 @@
+#pragma once
+
+/// @file
+/// @brief A host cache behind an interface: compiled by the host's compiler, for the host's
+/// processor, as users compile it, and once for all tests of the device.
+
+#include <kvfreeze/report.hpp>
+#include <kvfreeze/scheduler/ladder_scheduler.hpp>
+#include <kvfreeze/trigger/missed_mass_trigger.hpp>
+#include <kvfreeze/trigger/never_trigger.hpp>
+#include <kvfreeze/types.hpp>
+
+#include <memory>
+#include <span>
+
+namespace kvfreeze::gpu::test {
+
+class HostTwin {
+ public:
+  HostTwin() = default;
+  HostTwin(HostTwin const&) = delete;
+  HostTwin& operator=(HostTwin const&) = delete;
+  virtual ~HostTwin() = default;
+
+  virtual Sequence open() = 0;
+  virtual void close(Sequence) = 0;
+  virtual void attend(Sequence, int layer, std::span<float const> q, std::span<float const> k,
+                      std::span<float const> v, std::span<float> out) = 0;
+  virtual StepReport advance(Sequence, std::span<float const> logits) = 0;
+  virtual void fidelities(Sequence, int layer, int lane, std::span<Fidelity> out) = 0;
+};
+
+/// The default ladder: LadderRows, NestedKeyCodes<1, 5>, elements of T.
+template <class T, class Trigger>
+std::unique_ptr<HostTwin> make_ladder_twin(Shape const&, Limits const&, LadderScheduler<> const&,
+                                           Trigger const&);
+
+/// One compact level of 4 bits, flat key codes of 4.
+template <class T, class Trigger>
+std::unique_ptr<HostTwin> make_flat_twin(Shape const&, Limits const&, LadderScheduler<> const&,
+                                         Trigger const&);
+
+}  // namespace kvfreeze::gpu::test
