@@ -24,15 +24,10 @@ if(KVFREEZE_HAS_CUDA)
   find_package(CUDAToolkit 12.9 REQUIRED)
   include("${CMAKE_CURRENT_LIST_DIR}/KvfreezeCudaStd20.cmake")
 
-  file(GLOB_RECURSE kvfreeze_gpu_headers ${watch} "${PROJECT_SOURCE_DIR}/include/kvfreeze/*.cuh")
   add_library(kvfreeze_gpu INTERFACE)
   add_library(kvfreeze::gpu ALIAS kvfreeze_gpu)
-  set_target_properties(kvfreeze_gpu PROPERTIES EXPORT_NAME gpu)
   target_link_libraries(kvfreeze_gpu INTERFACE kvfreeze CUDA::cudart)
   target_compile_features(kvfreeze_gpu INTERFACE cuda_std_20)
-  target_sources(
-    kvfreeze_gpu INTERFACE FILE_SET HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR}/include"
-                           FILES ${kvfreeze_gpu_headers})
 endif()
 
 set(KVFREEZE_CUDA_LAUNCHERS "" CACHE STRING "name=command;...: what programs of the device run under")
@@ -43,14 +38,11 @@ function(kvfreeze_own_cuda_target target)
   target_link_libraries(${target} PRIVATE kvfreeze::gpu)
   set_target_properties(${target} PROPERTIES CUDA_RUNTIME_LIBRARY Shared CUDA_EXTENSIONS OFF
                                              CXX_EXTENSIONS OFF)
-  target_compile_options(
-    ${target}
-    PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=none -lineinfo
-            "SHELL:-Xcompiler=-Wall,-Wextra,-Wconversion,-Wshadow">)
+  set(options --compress-mode=none -lineinfo -Xcompiler=-Wall,-Wextra,-Wconversion,-Wshadow)
   if(KVFREEZE_WERROR)
-    target_compile_options(
-      ${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings -Xcompiler=-Werror>)
+    list(APPEND options -Werror=all-warnings -Xcompiler=-Werror)
   endif()
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
 endfunction()
 
 # kvfreeze_add_cuda_tests(<name> <target> <label>): one test of the program, or one for each launcher.

@@ -77,12 +77,13 @@ int main(int argc, char** argv) try {
     kvfreeze::StepReport const report = cache.report(sequence);
     auto const total = static_cast<double>(report.rows.total());
     auto const held = report.ledger.rows + report.ledger.digests + report.ledger.codes;
-    std::printf("step %u: %.1f %% of rows exact, %.1f %% compact, %.1f %% frozen; "
-                "%zu of %zu bytes resident; entropy %.2f nats\n",
-                report.step, 100.0 * static_cast<double>(report.rows.exact) / total,
-                100.0 * static_cast<double>(report.rows.compact) / total,
-                100.0 * static_cast<double>(report.rows.frozen) / total, held, report.full_bytes,
-                static_cast<double>(report.entropy));
+    std::printf(
+        "step %u: %.1f %% of rows exact, %.1f %% compact, %.1f %% frozen; "
+        "%zu of %zu bytes resident; entropy %.2f nats\n",
+        report.step, 100.0 * static_cast<double>(report.rows.exact) / total,
+        100.0 * static_cast<double>(report.rows.compact) / total,
+        100.0 * static_cast<double>(report.rows.frozen) / total, held, report.full_bytes,
+        static_cast<double>(report.entropy));
     cache.close(sequence, stream);
   }
   gpu::check(cudaStreamDestroy(raw), "cudaStreamDestroy");

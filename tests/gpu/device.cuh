@@ -23,6 +23,7 @@ struct cudasimStats {
   unsigned long long graph_launches, host_functions, event_records, stream_waits;
   unsigned long long device_bytes_in_use, checker_findings;
 };
+
 __attribute__((weak)) int cudasimActive(void);
 __attribute__((weak)) void cudasimStatsReset(void);
 __attribute__((weak)) void cudasimStatsSnapshot(struct cudasimStats* out);

@@ -1,7 +1,6 @@
 #include <kvfreeze/kv_freeze_cache.hpp>
 
 #include <gpu/host_twin.hpp>
-
 #include <memory>
 #include <span>
 #include <utility>

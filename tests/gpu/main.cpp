@@ -1,7 +1,8 @@
 // Runs the GPU tests, or leaves with 77 (skipped) where there is no device.
 #define CATCH_CONFIG_RUNNER
-#include <catch2/catch.hpp>
 #include <cuda_runtime_api.h>
+
+#include <catch2/catch.hpp>
 
 #include <cstdio>
 

@@ -3,9 +3,8 @@
 
 #include <catch2/catch.hpp>
 
-#include <gpu/device.cuh>
-
 #include <cstdint>
+#include <gpu/device.cuh>
 #include <limits>
 #include <vector>
 

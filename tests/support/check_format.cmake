@@ -2,7 +2,8 @@
 
 set(files "")
 foreach(folder include tests examples benchmarks)
-  file(GLOB_RECURSE found "${SOURCE_DIR}/${folder}/*.hpp" "${SOURCE_DIR}/${folder}/*.cpp")
+  file(GLOB_RECURSE found "${SOURCE_DIR}/${folder}/*.hpp" "${SOURCE_DIR}/${folder}/*.cpp"
+       "${SOURCE_DIR}/${folder}/*.cuh" "${SOURCE_DIR}/${folder}/*.cu")
   list(APPEND files ${found})
 endforeach()
 execute_process(COMMAND "${CLANG_FORMAT}" --dry-run -Werror ${files} RESULT_VARIABLE status)

@@ -21,8 +21,8 @@ KVFREEZE_HD inline float ladder_cost(std::int64_t granules, std::int64_t exact,
   constexpr std::int64_t compact_time = 100;
   constexpr std::int64_t exact_time = 118;
   constexpr std::int64_t lane_time = 175000;
-  std::int64_t const sum = lane_time / page_tokens + ranked_time * granules +
-                           exact_time * exact + compact_time * compact;
+  std::int64_t const sum = lane_time / page_tokens + ranked_time * granules + exact_time * exact +
+                           compact_time * compact;
   return quotient(static_cast<float>(sum), static_cast<float>(exact_time * granules));
 }
 

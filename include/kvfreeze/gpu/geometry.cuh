@@ -65,12 +65,12 @@ struct Geometry {
   int max_sequences = 0;
   int sinks = 0;
   int window = 0;
-  float octaves = 0.0F;                 ///< scale * log2(e): q.k times this is a logit in octaves
-  std::uint32_t part_bytes = 0;         ///< K of a granule; V is as large
-  std::uint32_t digest_bytes = 0;       ///< of a group and KV head
-  std::uint32_t digest_group_bytes = 0; ///< of a group, all KV heads of the lane
-  std::uint32_t values_offset = 0;      ///< V within a page of exact rows
-  std::uint32_t records_offset = 0;     ///< slot records within a page of exact rows
+  float octaves = 0.0F;                  ///< scale * log2(e): q.k times this is a logit in octaves
+  std::uint32_t part_bytes = 0;          ///< K of a granule; V is as large
+  std::uint32_t digest_bytes = 0;        ///< of a group and KV head
+  std::uint32_t digest_group_bytes = 0;  ///< of a group, all KV heads of the lane
+  std::uint32_t values_offset = 0;       ///< V within a page of exact rows
+  std::uint32_t records_offset = 0;      ///< slot records within a page of exact rows
   std::uint32_t page_bytes = 0;
   std::uint32_t table_pages = 0;  ///< entries of a lane's page table
   SegmentGeometry segment[segments];
@@ -93,14 +93,13 @@ PoolPage make_pool(Geometry& g) {
   pool.residual_bytes = channels * static_cast<std::uint32_t>(C::residual_bits(level)) / 8U;
   pool.value_bytes = channels * static_cast<std::uint32_t>(C::CompactRows::value_bits[level]) / 8U;
   std::uint32_t const row =
-      heads * (pool.residual_bytes + pool.value_bytes +
-               static_cast<std::uint32_t>(sizeof(BFloat16))) +
+      heads *
+          (pool.residual_bytes + pool.value_bytes + static_cast<std::uint32_t>(sizeof(BFloat16))) +
       static_cast<std::uint32_t>(sizeof(std::uint32_t) + sizeof(std::uint16_t));
   std::uint32_t const rows = std::max(g.page_bytes / row / 4U * 4U, 4U);
   pool.values = heads * rows * pool.residual_bytes;
   pool.scales = pool.values + heads * rows * pool.value_bytes;
-  pool.granules =
-      pool.scales + heads * rows * static_cast<std::uint32_t>(sizeof(BFloat16));
+  pool.granules = pool.scales + heads * rows * static_cast<std::uint32_t>(sizeof(BFloat16));
   pool.stamps = pool.granules + rows * static_cast<std::uint32_t>(sizeof(std::uint32_t));
   g.segment[pool_segment(Level)].per_page = rows;
   return pool;
@@ -162,7 +161,7 @@ Geometry make_geometry(Shape const& shape, Limits const& limits) {
   for (int i = 0; i < segments; ++i) {
     SegmentGeometry& segment = g.segment[i];
     auto const entries = static_cast<std::uint32_t>(
-        i == digests_segment ? g.max_groups
+        i == digests_segment                               ? g.max_groups
         : i == rows_segment || i < pool_segment(C::levels) ? g.max_granules
                                                            : 0);
     segment.first_page = g.table_pages;

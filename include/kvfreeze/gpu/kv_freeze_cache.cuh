@@ -25,8 +25,8 @@
 
 namespace kvfreeze::gpu {
 
-/// @brief The KV cache of kvfreeze::KvFreezeCache in device memory, its tier in pinned memory of the
-/// host. The same policies, and the same decisions to the row.
+/// @brief The KV cache of kvfreeze::KvFreezeCache in device memory, its tier in pinned memory of
+/// the host. The same policies, and the same decisions to the row.
 ///
 /// A step of a batch of sequences: `begin_async()`; for each layer `attend_async()`; then
 /// `advance_async()`. Everything is enqueued on one stream and nothing is waited for; what a step
@@ -82,9 +82,9 @@ class KvFreezeCache {
     auto const found =
         std::find_if(open_.begin(), open_.end(), [](Record const& r) { return !r.open; });
     if (found == open_.end()) {
-      throw CapacityError("open(): Limits::max_sequences = " + std::to_string(open_.size()) +
-                              " are open",
-                          open_.size() + 1, open_.size());
+      throw CapacityError(
+          "open(): Limits::max_sequences = " + std::to_string(open_.size()) + " are open",
+          open_.size() + 1, open_.size());
     }
     auto const index = static_cast<std::uint32_t>(found - open_.begin());
     memory_.open(index, trigger_, stream);
@@ -122,10 +122,10 @@ class KvFreezeCache {
       }
       taken[handle.index] = true;
       if (sequence.length >= limits_.max_tokens) {
-        throw CapacityError("begin_async(): Limits::max_tokens is " +
-                                std::to_string(limits_.max_tokens),
-                            static_cast<std::size_t>(sequence.length) + 1,
-                            static_cast<std::size_t>(limits_.max_tokens));
+        throw CapacityError(
+            "begin_async(): Limits::max_tokens is " + std::to_string(limits_.max_tokens),
+            static_cast<std::size_t>(sequence.length) + 1,
+            static_cast<std::size_t>(limits_.max_tokens));
       }
     }
     check_status();
@@ -173,8 +173,7 @@ class KvFreezeCache {
     if (batch_.empty()) {
       throw InvalidArgument("attend_async(): no batch: begin_async() comes first");
     }
-    detail::launch_layer_step<C>(memory_, scheduler_, layer,
-                                 static_cast<int>(batch_.size()),
+    detail::launch_layer_step<C>(memory_, scheduler_, layer, static_cast<int>(batch_.size()),
                                  detail::NewRows<Input>{q.data(), k.data(), v.data()}, out, stream);
   }
 
@@ -196,9 +195,7 @@ class KvFreezeCache {
   }
 
   /// @brief The same without logits.
-  void advance_async(::cuda::stream_ref stream) {
-    advance_async(Span<float const>{}, stream);
-  }
+  void advance_async(::cuda::stream_ref stream) { advance_async(Span<float const>{}, stream); }
 
   /// @brief Counts a replayed graph that held a step of the batch: the host's own lengths.
   void count_replay() noexcept {

@@ -24,25 +24,25 @@ enum class LaneMode : std::uint8_t {
 
 /// @brief One lane's own numbers. Written by the one block that works on the lane.
 struct LaneState {
-  std::int32_t rows = 0;                ///< appended, this step's included
-  std::int32_t slots = 0;               ///< exact granules, dense
-  std::int32_t guests = 0;              ///< behind them: loaded for this step's attention only
-  std::int32_t groups = 0;              ///< digest groups encoded
-  std::int32_t codes[most_levels] = {}; ///< compact granules by level, dense
-  std::uint32_t pages[segments] = {};   ///< pages held, by segment
-  std::uint32_t thawed = 0;             ///< granules, in this step
-  std::uint32_t frozen = 0;             ///< granules, in this step
-  std::uint32_t deferred = 0;           ///< granules wanted and not thawed, in this step
-  std::uint32_t forced = 0;             ///< granules flagged `forced`
-  std::uint64_t touched = 0;            ///< bytes read in this step
-  std::uint64_t moved_in = 0;           ///< bytes from the tier, in this step
-  std::uint64_t moved_out = 0;          ///< bytes to the tier, in this step
-  float missed = 0.0F;                  ///< mass that this step's attention does not see
+  std::int32_t rows = 0;                 ///< appended, this step's included
+  std::int32_t slots = 0;                ///< exact granules, dense
+  std::int32_t guests = 0;               ///< behind them: loaded for this step's attention only
+  std::int32_t groups = 0;               ///< digest groups encoded
+  std::int32_t codes[most_levels] = {};  ///< compact granules by level, dense
+  std::uint32_t pages[segments] = {};    ///< pages held, by segment
+  std::uint32_t thawed = 0;              ///< granules, in this step
+  std::uint32_t frozen = 0;              ///< granules, in this step
+  std::uint32_t deferred = 0;            ///< granules wanted and not thawed, in this step
+  std::uint32_t forced = 0;              ///< granules flagged `forced`
+  std::uint64_t touched = 0;             ///< bytes read in this step
+  std::uint64_t moved_in = 0;            ///< bytes from the tier, in this step
+  std::uint64_t moved_out = 0;           ///< bytes to the tier, in this step
+  float missed = 0.0F;                   ///< mass that this step's attention does not see
   float ladder_cost = ::cuda::std::numeric_limits<float>::infinity();  ///< as in LaneFacts
-  std::int32_t next_look = 0;           ///< rows from which the cost is looked at again
+  std::int32_t next_look = 0;  ///< rows from which the cost is looked at again
   LaneMode mode = LaneMode::dense;
-  bool sinks = false;                   ///< this step lets sink what was not needed
-  std::uint32_t tail[64] = {};          ///< slots of the rows that no digest holds yet
+  bool sinks = false;           ///< this step lets sink what was not needed
+  std::uint32_t tail[64] = {};  ///< slots of the rows that no digest holds yet
 };
 
 /// @brief The pool of pages. The fast clock takes pages, the slow clock gives them back; the two
@@ -56,13 +56,13 @@ struct PagePool {
 /// Everything that kernels of a cache work on, by address. Passed by value.
 struct CacheMemory {
   PagePool pool;
-  LaneState* lanes = nullptr;          ///< [sequence][lane]
-  std::uint32_t* tables = nullptr;     ///< [sequence][lane][table_pages]
-  std::uint8_t* states = nullptr;      ///< [sequence][lane][max_granules], as host::GranuleState
-  std::uint8_t* plans = nullptr;       ///< [sequence][lane][max_granules]: moves of the slow clock
-  float* importance = nullptr;         ///< [sequence][lane][row_elements], sums of q² by channel
-  float* means = nullptr;              ///< [sequence][lane][row_elements], of the first values
-  std::byte* const* tier = nullptr;    ///< [sequence]: [lane][granule][K, V] in pinned memory
+  LaneState* lanes = nullptr;        ///< [sequence][lane]
+  std::uint32_t* tables = nullptr;   ///< [sequence][lane][table_pages]
+  std::uint8_t* states = nullptr;    ///< [sequence][lane][max_granules], as host::GranuleState
+  std::uint8_t* plans = nullptr;     ///< [sequence][lane][max_granules]: moves of the slow clock
+  float* importance = nullptr;       ///< [sequence][lane][row_elements], sums of q² by channel
+  float* means = nullptr;            ///< [sequence][lane][row_elements], of the first values
+  std::byte* const* tier = nullptr;  ///< [sequence]: [lane][granule][K, V] in pinned memory
 };
 
 /// @brief A lane by address. Cheap to make; owns nothing.
@@ -83,9 +83,8 @@ struct LaneRef {
   __device__ LaneRef(Geometry const& g, CacheMemory const& memory, std::uint32_t sequence,
                      std::uint32_t index)
       : geometry(&g) {
-    std::size_t const number = static_cast<std::size_t>(sequence) *
-                                   static_cast<std::size_t>(g.lanes) +
-                               index;
+    std::size_t const number =
+        static_cast<std::size_t>(sequence) * static_cast<std::size_t>(g.lanes) + index;
     lane = memory.lanes + number;
     table = memory.tables + number * g.table_pages;
     pages = memory.pool.base;
@@ -94,15 +93,14 @@ struct LaneRef {
     importance = memory.importance + number * static_cast<std::size_t>(g.row_elements);
     means = memory.means + number * static_cast<std::size_t>(g.row_elements);
     tier = memory.tier[sequence] + static_cast<std::size_t>(index) *
-                                       static_cast<std::size_t>(g.max_granules) *
-                                       g.granule_bytes();
+                                       static_cast<std::size_t>(g.max_granules) * g.granule_bytes();
   }
 
   /// The page with the entry `i` of a segment.
   [[nodiscard]] __device__ std::byte* page(int segment, std::uint32_t i) const {
     SegmentGeometry const& s = geometry->segment[segment];
-    return pages + static_cast<std::size_t>(table[s.first_page + i / s.per_page]) *
-                       geometry->page_bytes;
+    return pages +
+           static_cast<std::size_t>(table[s.first_page + i / s.per_page]) * geometry->page_bytes;
   }
 
   [[nodiscard]] __device__ Value* k(std::uint32_t slot) const {

@@ -85,7 +85,8 @@ class DeviceArray {
 
   [[nodiscard]] Span<T> span() const noexcept { return {data_, size_}; }
 
-  operator Span<T>() const noexcept { return span(); }        // NOLINT(*-explicit-*)
+  operator Span<T>() const noexcept { return span(); }  // NOLINT(*-explicit-*)
+
   operator Span<T const>() const noexcept { return span(); }  // NOLINT(*-explicit-*)
 
  private:

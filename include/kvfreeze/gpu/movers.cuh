@@ -30,7 +30,7 @@ namespace kvfreeze::gpu {
 /// @throws InvalidArgument naming the argument and the numbers, before anything is launched
 /// @throws CudaError if the launch fails
 /// @stream_semantics asynchronous, one launch, may be captured in a graph
-/// @complexity O(bytes); at most 2 MiB are under way at a time
+/// @complexity O(bytes)
 inline void thaw_async(Span<MoveJob const> jobs, Span<std::uint32_t const> count,
                        TierSlots const& tier, GranulePool const& pool,
                        Span<std::uint64_t> moved_bytes, ::cuda::stream_ref stream) {

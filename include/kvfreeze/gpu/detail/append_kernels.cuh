@@ -6,10 +6,10 @@
 
 #include <kvfreeze/detail/arithmetic.hpp>
 #include <kvfreeze/gpu/detail/describe_lane.cuh>
-#include <kvfreeze/gpu/detail/lane_facts.cuh>
-#include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/detail/encode_kernels.cuh>
 #include <kvfreeze/gpu/detail/importance_kernels.cuh>
+#include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/gpu/detail/step.cuh>
 
 #include <cstdint>
 
@@ -47,10 +47,9 @@ struct TailKeys {
 /// @brief Begins the step of each lane of a layer: the new row, its digest group when it is full,
 /// the queries in octaves, and how the step will go. One block a lane.
 template <class C, class Input, int Threads>
-__global__ __attribute__((visibility("hidden")))
-__launch_bounds__(Threads) void append_kernel(Geometry g, CacheMemory memory, LayerStep<C> s,
-                                              typename C::Scheduler scheduler,
-                                              NewRows<Input> rows, std::uint32_t* status) {
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void append_kernel(
+    Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scheduler scheduler,
+    NewRows<Input> rows, std::uint32_t* status) {
   using Value = typename C::Value;
   WorkLane const work(g, s, static_cast<int>(blockIdx.x));
   LaneRef<C> const ref(g, memory, work.sequence, work.lane);

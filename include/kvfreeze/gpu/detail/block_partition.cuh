@@ -3,8 +3,8 @@
 /// @file
 /// @brief Stream compaction in place, by one block: what stays moves into the gaps in front.
 
-#include <cub/block/block_scan.cuh>
 #include <cub/block/block_reduce.cuh>
+#include <cub/block/block_scan.cuh>
 
 #include <cstdint>
 
@@ -50,10 +50,10 @@ struct BlockPartition {
     __syncthreads();
     kept = storage.count;
     __syncthreads();
-    int front = 0;        // where the search for gaps goes on
-    int back = kept;      // where the search for movers goes on
-    int gaps = 0;         // found and not filled yet
-    int movers = 0;       // found and not moved yet
+    int front = 0;    // where the search for gaps goes on
+    int back = kept;  // where the search for movers goes on
+    int gaps = 0;     // found and not filled yet
+    int movers = 0;   // found and not moved yet
     while (front < kept || gaps > 0) {
       // Fill both buffers as far as a round can.
       while (gaps <= Threads && front < kept) {

@@ -103,8 +103,8 @@ class CacheStorage {
   }
 
   void close(std::uint32_t index, ::cuda::stream_ref stream) {
-    close_kernel<C><<<static_cast<unsigned>(geometry_.lanes), 1, 0, stream.get()>>>(
-        geometry_, view(), index);
+    close_kernel<C>
+        <<<static_cast<unsigned>(geometry_.lanes), 1, 0, stream.get()>>>(geometry_, view(), index);
     check_launch("close_kernel");
     tier_.close(index, stream);
   }
@@ -190,10 +190,11 @@ class CacheStorage {
     std::size_t const number =
         sequence * static_cast<std::size_t>(geometry_.lanes) + static_cast<std::size_t>(lane);
     std::vector<std::uint8_t> states(out.size());
-    check(cudaMemcpyAsync(states.data(),
-                          states_.data() + number * static_cast<std::size_t>(geometry_.max_granules),
-                          states.size(), cudaMemcpyDeviceToHost, stream.get()),
-          "cudaMemcpyAsync of states");
+    check(
+        cudaMemcpyAsync(states.data(),
+                        states_.data() + number * static_cast<std::size_t>(geometry_.max_granules),
+                        states.size(), cudaMemcpyDeviceToHost, stream.get()),
+        "cudaMemcpyAsync of states");
     stream.wait();
     for (std::size_t i = 0; i < out.size(); ++i) {
       out[i] = host::GranuleState::fidelity(states[i]);

@@ -29,8 +29,8 @@ __device__ inline void copy_bytes(std::byte const* from, std::byte* to, std::uin
   }
 }
 
-/// @brief Codes rows one at a time. Its shared memory holds the levels' tables and, for each half of
-/// a warp, the code that is being put together.
+/// @brief Codes rows one at a time. Its shared memory holds the levels' tables and, for each half
+/// of a warp, the code that is being put together.
 template <class C, int Threads>
 struct RowCoder {
   static constexpr int blocks = host::kernels::max_head_dim / 64;

@@ -55,6 +55,7 @@ struct DecodeStorage {
   float take[Sizes::most_heads];  ///< of what is added,
   float mean[Sizes::most_heads];  ///< and of the mean value
   typename TileWalk<Sizes::threads>::Storage walk;
+  TileCuts cuts;
   Lane lane;
   CodeLevels tables;
   bool last;
@@ -135,7 +136,9 @@ class DecodeBlock {
     };
     TileWalk<Sizes::threads> const walk(s_.walk, static_cast<std::uint32_t>(lanes_.size()), warps,
                                         tiles);
-    cuts_ = walk.cuts;
+    if (threadIdx.x == 0) {
+      s_.cuts = walk.cuts;
+    }
     begin_ = walk.begin;
     end_ = walk.end;
     lane_ = walk.lane;
@@ -175,9 +178,6 @@ class DecodeBlock {
       s_.sum[threadIdx.x] = 0.0F;
     }
     __syncthreads();
-    place_.heads.q = a_.q + (static_cast<std::size_t>(lane_) * static_cast<std::size_t>(a_.group) +
-                             place_.heads.first) *
-                                static_cast<std::size_t>(a_.dim);
     // Runs of one frame share their sums: exact rows, then compact ones.
     std::uint32_t run_begin = lane_begin;
     AttentionSums exact;
@@ -218,7 +218,11 @@ class DecodeBlock {
       if constexpr (Lane::levels > 0) {
         known = lanes_.rows(1, lane_);
       }
-      take_rows(typename Tiles::Exact(s_.lane, known, place_.heads, a_.dim, a_.octaves), sums,
+      float const* const q =
+          a_.q + (static_cast<std::size_t>(lane_) * static_cast<std::size_t>(a_.group) +
+                  place_.heads.first) *
+                     static_cast<std::size_t>(a_.dim);
+      take_rows(typename Tiles::Exact(s_.lane, known, q, place_.heads, a_.dim, a_.octaves), sums,
                 from - first, to - first, rows);
     } else if constexpr (Run == 1) {
       take_rows(typename Tiles::Known(s_.lane, place_.heads, a_.dim), sums, from - first,
@@ -488,8 +492,8 @@ class DecodeBlock {
     for (unsigned i = 4 * threadIdx.x; i < count; i += 4 * threads) {
       *reinterpret_cast<float4*>(to + i) = *reinterpret_cast<float4 const*>(lane_sums_ + i);
     }
-    std::uint32_t const first = cuts_.block_of(lane_begin);
-    std::uint32_t const last = cuts_.block_of(lane_end - 1);
+    std::uint32_t const first = s_.cuts.block_of(lane_begin);
+    std::uint32_t const last = s_.cuts.block_of(lane_end - 1);
     __syncthreads();
     if (threadIdx.x == 0) {
       std::uint32_t* const ticket =
@@ -600,7 +604,6 @@ class DecodeBlock {
   Storage& s_;
   float* lane_sums_;  ///< [heads][dim] in shared memory
   AttentionWarp place_;
-  TileCuts cuts_;
   std::uint32_t begin_ = 0;
   std::uint32_t end_ = 0;
   std::uint32_t lane_ = 0;

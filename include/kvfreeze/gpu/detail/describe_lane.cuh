@@ -92,8 +92,8 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
           ranks ? static_cast<std::uint32_t>(lane.codes[level]) : 0U;
     }
     attention.means = ref.means;
-    attention.absent = ranks ? s.absent + static_cast<std::ptrdiff_t>(work) * g.lane_queries
-                             : nullptr;
+    attention.absent =
+        ranks ? s.absent + static_cast<std::ptrdiff_t>(work) * g.lane_queries : nullptr;
     attention.highest = s.highest + static_cast<std::ptrdiff_t>(work) * g.lane_queries;
     s.attended[s.lanes + work] = 0;
   }

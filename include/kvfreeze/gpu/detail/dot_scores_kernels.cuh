@@ -29,7 +29,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
         if (h < some) {
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
-            scores[j] += x[h][j] == minus_infinity() ? 0U : fixed_dot(x[h][j], limit);
+            scores[j] += fixed_dot(x[h][j] == minus_infinity() ? 0.0F : x[h][j], limit);
           }
         }
       }

@@ -1,8 +1,8 @@
 #pragma once
 
 /// @file
-/// @brief The end of a step: what the lanes did is summed up, the trigger asked, recovery begun, the
-/// report written where the host reads it.
+/// @brief The end of a step: what the lanes did is summed up, the trigger asked, recovery begun,
+/// the report written where the host reads it.
 
 #include <kvfreeze/detail/arithmetic.hpp>
 #include <kvfreeze/gpu/entropy_result.cuh>
@@ -23,9 +23,9 @@ struct SequenceState {
   static_assert(::cuda::std::is_trivially_copyable_v<typename C::Trigger>,
                 "kvfreeze::gpu: a trigger must be trivially copyable, its observe() KVFREEZE_HD");
 
-  std::int32_t length = 0;       ///< tokens of finished steps
-  std::uint32_t entropies = 0;   ///< observations in the running mean
-  float entropy_mean = 0.0F;     ///< nats
+  std::int32_t length = 0;             ///< tokens of finished steps
+  std::uint32_t entropies = 0;         ///< observations in the running mean
+  float entropy_mean = 0.0F;           ///< nats
   Recovery recovery = Recovery::none;  ///< that the last step asked for
   typename C::Trigger trigger;
 };
@@ -65,14 +65,10 @@ struct StepSums {
 /// @param entropies [sequences of the batch], or null: the step has no logits
 /// @param reports [max_sequences][2], in memory of the host; written by turns
 template <class C, int Threads>
-__global__ __attribute__((visibility("hidden")))
-__launch_bounds__(Threads) void end_step_kernel(Geometry g, CacheMemory memory,
-                                                typename C::Scheduler scheduler,
-                                                std::uint32_t const* batch, std::uint32_t* steps,
-                                                SequenceState<C>* sequences,
-                                                Entropy const* entropies,
-                                                std::uint32_t const* status,
-                                                DeviceReport* reports) {
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void end_step_kernel(
+    Geometry g, CacheMemory memory, typename C::Scheduler scheduler, std::uint32_t const* batch,
+    std::uint32_t* steps, SequenceState<C>* sequences, Entropy const* entropies,
+    std::uint32_t const* status, DeviceReport* reports) {
   __shared__ StepSums sums;
   __shared__ float missed[Threads];
   std::uint32_t const index = batch[blockIdx.x];
@@ -158,9 +154,9 @@ __launch_bounds__(Threads) void end_step_kernel(Geometry g, CacheMemory memory,
     float const above = __fsub_rn(report.entropy, sequence.entropy_mean);
     signals.entropy_change = report.entropy_change = sequence.entropies == 0 ? 0.0F : above;
     sequence.entropies = min(sequence.entropies + 1, 20U);
-    sequence.entropy_mean = __fadd_rn(
-        sequence.entropy_mean,
-        kvfreeze::detail::quotient(above, static_cast<float>(sequence.entropies)));
+    sequence.entropy_mean =
+        __fadd_rn(sequence.entropy_mean,
+                  kvfreeze::detail::quotient(above, static_cast<float>(sequence.entropies)));
   }
   sequence.length = report.length;
   sequence.recovery = report.recovery = sequence.trigger.observe(signals);
@@ -185,10 +181,8 @@ __launch_bounds__(Threads) void end_step_kernel(Geometry g, CacheMemory memory,
 /// @brief Where a trigger asked for it, codes go and frozen rows are first in line to come back.
 /// One block a lane. @see host::recover
 template <class C, int Threads>
-__global__ __attribute__((visibility("hidden")))
-__launch_bounds__(Threads) void recover_kernel(Geometry g, CacheMemory memory,
-                                               std::uint32_t const* batch,
-                                               SequenceState<C> const* sequences) {
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void recover_kernel(
+    Geometry g, CacheMemory memory, std::uint32_t const* batch, SequenceState<C> const* sequences) {
   std::uint32_t const sequence = batch[blockIdx.y];
   if (sequences[sequence].recovery == Recovery::none) {
     return;

@@ -63,10 +63,11 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     }
     __syncthreads();
     if (rows != 0 && storage.lane.logits != nullptr) {
-      place.heads.q = a.q + (static_cast<std::size_t>(lane) * static_cast<std::size_t>(a.group) +
-                             place.heads.first) *
-                                static_cast<std::size_t>(a.dim);
-      Source const source(storage.lane, 0, place.heads, a.dim, a.octaves);
+      float const* const q =
+          a.q +
+          (static_cast<std::size_t>(lane) * static_cast<std::size_t>(a.group) + place.heads.first) *
+              static_cast<std::size_t>(a.dim);
+      Source const source(storage.lane, 0, q, place.heads, a.dim, a.octaves);
       for_each_tile<Sizes>(source, place, storage.ring, max(walk.begin, begin) - begin,
                            min(walk.end, end) - begin, rows,
                            [&](std::byte const* slot, TileSpan tile, NoLogits const& given) {

@@ -21,9 +21,9 @@ struct ChainQueries {
 
   float q[warp_heads][steps];
 
-  /// Elements times `octaves`. Behind the last block they are -0: with keys of +0 a multiply-add
-  /// then changes nothing, not even the sign of a zero.
-  __device__ void load(WarpHeads const& heads, int dim, float octaves) {
+  /// Elements of [heads][dim] times `octaves`. Behind the last block they are -0: with keys of +0 a
+  /// multiply-add then changes nothing, not even the sign of a zero.
+  __device__ void load(float const* from, int heads, int dim, float octaves) {
     int const chain = static_cast<int>(warp_thread() % 16);
 #pragma unroll
     for (int h = 0; h < warp_heads; ++h) {
@@ -31,8 +31,8 @@ struct ChainQueries {
       for (int s = 0; s < steps; ++s) {
         int const at = 16 * s + chain;
         q[h][s] = 16 * s < dim ? 0.0F : -0.0F;
-        if (h < heads.count && at < dim) {
-          q[h][s] = __fmul_rn(heads.q[h * dim + at], octaves);
+        if (h < heads && at < dim) {
+          q[h][s] = __fmul_rn(from[h * dim + at], octaves);
         }
       }
     }
@@ -109,16 +109,17 @@ class ExactRows {
   using Given = NoLogits;
 
   /// @param lane must outlive this; its rows from `first` on are meant
+  /// @param q [heads.count][dim], times `octaves`
   template <class Lane>
-  __device__ ExactRows(Lane const& lane, std::uint32_t first, WarpHeads const& heads, int dim,
-                       float octaves)
+  __device__ ExactRows(Lane const& lane, std::uint32_t first, float const* q,
+                       WarpHeads const& heads, int dim, float octaves)
       : rows_(lane.rows),
         logits_(lane.logits == nullptr ? nullptr : lane.logits + heads.first * lane.stride + first),
         stride_(lane.stride),
         first_(first),
         heads_(heads.count),
         dim_(dim) {
-    queries_.load(heads, dim, octaves);
+    queries_.load(q, heads.count, dim, octaves);
   }
 
   __device__ void look_up(Ahead& ahead, TileSpan tile) const {

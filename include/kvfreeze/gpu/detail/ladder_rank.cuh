@@ -193,12 +193,12 @@ struct RankLadder {
     };
     auto const frozen_level = [&](int granule) {
       std::uint8_t const state = ref.states[granule];
-      return is_frozen(state) ? riser_level<C>(cuts, state, mass(runs, LaneRuns::digests, granule), 0)
-                              : 0;
+      return is_frozen(state)
+                 ? riser_level<C>(cuts, state, mass(runs, LaneRuns::digests, granule), 0)
+                 : 0;
     };
     int risers = for_each_ranked<threads, Scan>(
-        runs.rows[LaneRuns::digests], 0, shared.scan,
-        [&](int i) { return frozen_level(i) > 0; },
+        runs.rows[LaneRuns::digests], 0, shared.scan, [&](int i) { return frozen_level(i) > 0; },
         [&](int i, int rank) {
           push(static_cast<std::uint32_t>(i), frozen_level(i), false, rank);
         });
@@ -217,8 +217,8 @@ struct RankLadder {
     return risers;
   }
 
-  /// @brief Gives risers their slots, exact ones first and guests behind them, and loads their rows.
-  /// Where the pool has no pages for them they wait, first in line at the next step.
+  /// @brief Gives risers their slots, exact ones first and guests behind them, and loads their
+  /// rows. Where the pool has no pages for them they wait, first in line at the next step.
   /// @return how many rose
   __device__ int place_risers(LaneRef<C> const& ref, LaneRuns const& runs, WorkLane const& where,
                               int work, int asked, Storage& shared) const {
@@ -246,7 +246,9 @@ struct RankLadder {
     for (bool const to_exact : {true, false}) {
       placed = for_each_ranked<threads, Scan>(
           asked, placed, shared.scan,
-          [&](int i) { return (static_cast<int>(riser(runs, i).level) == exact_level) == to_exact; },
+          [&](int i) {
+            return (static_cast<int>(riser(runs, i).level) == exact_level) == to_exact;
+          },
           [&](int i, int rank) {
             take(ref, where, riser(runs, i), static_cast<std::uint32_t>(slots + rank));
           });
@@ -269,7 +271,8 @@ struct RankLadder {
     bool const stays = static_cast<int>(r.level) == exact_level;
     ref.record(slot) = {r.granule, static_cast<std::uint16_t>(where.step), 0};
     std::uint8_t const leaves = r.from_pool != 0 ? Plan::leaves_pool : 0;
-    std::uint8_t const goes = stays ? 0 : static_cast<std::uint8_t>(Plan::guest | Plan::to(static_cast<int>(r.level)));
+    std::uint8_t const goes =
+        stays ? 0 : static_cast<std::uint8_t>(Plan::guest | Plan::to(static_cast<int>(r.level)));
     ref.plans[r.granule] = static_cast<std::uint8_t>(leaves | goes);
     std::uint8_t const state = ref.states[r.granule];
     if ((state & host::GranuleState::forced) != 0) {
@@ -338,7 +341,8 @@ struct RankLadder {
       int const run = LaneRuns::pool(level);
       for (int i = static_cast<int>(threadIdx.x); i < runs.rows[run]; i += threads) {
         std::uint32_t const granule = runs.granules[runs.begin[run] + i];
-        if (ref.plans[granule] == 0 && is_old(ref.code_stamp(level, static_cast<std::uint32_t>(i)))) {
+        if (ref.plans[granule] == 0 &&
+            is_old(ref.code_stamp(level, static_cast<std::uint32_t>(i)))) {
           int const to = cuts.level(mass(runs, run, i));
           if (to <= level) {
             ref.plans[granule] = static_cast<std::uint8_t>(Plan::leaves_pool | Plan::to(to));
@@ -383,7 +387,8 @@ struct RankLadder {
   }
 
   static __device__ bool is_frozen(std::uint8_t state) {
-    return (state & host::GranuleState::fidelity_mask) == static_cast<std::uint8_t>(Fidelity::frozen);
+    return (state & host::GranuleState::fidelity_mask) ==
+           static_cast<std::uint8_t>(Fidelity::frozen);
   }
 
   /// Other blocks wrote most of them.

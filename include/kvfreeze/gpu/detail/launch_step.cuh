@@ -22,8 +22,8 @@ namespace kvfreeze::gpu::detail {
 
 /// @brief Logits of a pool's rows where the pool holds no key bits: those that the digests gave.
 template <int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
-gather_logits_kernel(RefineLane const* lanes, int heads) {
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
+    Threads) void gather_logits_kernel(RefineLane const* lanes, int heads) {
   RefineLane const lane = lanes[blockIdx.y];
   for (std::uint32_t i = blockIdx.x * Threads + threadIdx.x; i < lane.count;
        i += gridDim.x * Threads) {
@@ -43,8 +43,8 @@ void launch_refinements(StepMemory<C> const& step, Geometry const& g, std::size_
     constexpr int residual = C::residual_bits(static_cast<std::size_t>(Level));
     if constexpr (residual > 0) {
       refine_async<typename C::Digest, residual>(step.refinements(Level, lanes), g.lane_queries,
-                                                 g.head_dim,
-                                                 static_cast<std::size_t>(g.max_tokens), stream);
+                                                 g.head_dim, static_cast<std::size_t>(g.max_tokens),
+                                                 stream);
     } else {
       constexpr int threads = 128;
       constexpr unsigned blocks = 16;
@@ -100,15 +100,15 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   }
   constexpr int threads = 128;
   dim3 const grid(static_cast<unsigned>(g.lanes), static_cast<unsigned>(sequences));
-  settle_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(),
-                                                               memory.steps());
+  settle_kernel<C, threads>
+      <<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(), memory.steps());
   check_launch("settle_kernel");
   end_step_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
       g, view, scheduler, memory.batch(), memory.steps(), memory.sequences(), entropies,
       memory.status(), memory.reports());
   check_launch("end_step_kernel");
-  recover_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(),
-                                                                memory.sequences());
+  recover_kernel<C, threads>
+      <<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(), memory.sequences());
   check_launch("recover_kernel");
 }
 

@@ -19,9 +19,9 @@ inline constexpr int rank_heads = 4;                ///< heads that are worked o
 inline constexpr int most_rank_blocks = 64;         ///< of a lane: their results fit one warp twice
 
 /// @brief Blocks of a lane: one for each tile of the longest one, but no more than keep the device
-/// busy with all lanes.
+/// busy with all lanes: three a multiprocessor, which is what registers allow, of some 130.
 inline int rank_blocks(int lanes, int max_rows) {
-  constexpr int enough = 512;
+  constexpr int enough = 384;
   int const share = enough / lanes > 1 ? enough / lanes : 1;
   int const most = share < most_rank_blocks ? share : most_rank_blocks;
   // Each run may end in a tile that is not full.

@@ -43,6 +43,11 @@ struct CountOnly {
   __device__ void operator()(int, CumulativeHistogram const&) const {}
 };
 
+/// Is something made of the counts?
+template <class Finish>
+inline constexpr bool is_finish =
+    !::cuda::std::is_same_v<Finish, NoHistograms> && !::cuda::std::is_same_v<Finish, CountOnly>;
+
 template <class Lanes>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     rank_threads) void largest_logits_kernel(Lanes lanes, MassPlan plan) {
@@ -270,9 +275,8 @@ __device__ inline void masses_of(MassPlan const& plan, LogitRun const& run,
 
 template <class Lanes, class Finish>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    rank_threads, 4) void masses_kernel(Lanes lanes, MassPlan plan, Finish finish) {
+    rank_threads, 3) void masses_kernel(Lanes lanes, MassPlan plan, Finish finish) {
   constexpr bool counting = !::cuda::std::is_same_v<Finish, NoHistograms>;
-  constexpr bool finishing = counting && !::cuda::std::is_same_v<Finish, CountOnly>;
   extern __shared__ HeadScale scales[];  // [heads]
   __shared__ LaneTiles tiles;
   __shared__ BlockHistogram histogram;
@@ -335,7 +339,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   if constexpr (counting) {
     histogram.flush(plan.histograms[lane], zeros);
   }
-  if constexpr (finishing) {
+  if constexpr (is_finish<Finish>) {
     __shared__ CumulativeHistogram rows;
     __shared__ typename CumulativeHistogram::Storage storage;
     __shared__ bool last;

@@ -5,8 +5,8 @@
 ///
 /// A row goes through registers, 16 bytes a thread. 8, 16 or 32 threads work on a job, so that each
 /// request to the host spans 128 bytes or more: a link carries smaller ones at the same price.
-/// Four loads of each thread are under way before the first store: latency to the host is 1 to 2
-/// microseconds, so what counts is how many bytes are asked for at a time.
+/// Up to four loads of each thread are under way before the first store: latency to the host is 1
+/// to 2 microseconds, so what counts is how many bytes are asked for at a time.
 
 #include <kvfreeze/gpu/move_job.cuh>
 
@@ -18,9 +18,10 @@ namespace kvfreeze::gpu::detail {
 inline constexpr int mover_threads = 256;
 inline constexpr int mover_unroll = 4;
 
-/// 2 MiB of loads under way. A link of 64 GB/s needs some 128 KiB, one of 450 GB/s 500 KiB; more
-/// blocks would only take the place of other kernels.
-inline constexpr unsigned mover_blocks = 128;
+/// Loads under way at a time: 1 MiB of rows of 128 to 512 bytes, up to 4 MiB of larger ones. A link
+/// of 64 GB/s needs some 128 KiB, one of 450 GB/s 500 KiB; more blocks would only take the place of
+/// other kernels.
+inline constexpr unsigned mover_blocks = 256;
 
 /// What the kernels of a move need to know of the list and the pool; lengths in units of 16 bytes.
 struct MoveArguments {

@@ -55,10 +55,9 @@ __device__ inline unsigned warp_thread() { return threadIdx.x % 32; }
 
 __device__ inline float lowest_logit() { return __uint_as_float(0xFF800000U); }
 
-/// Which query heads a warp works for: `count` of them, at most four, and their queries.
+/// Which query heads a warp works for: `count` of them, at most four.
 struct WarpHeads {
-  float const* q = nullptr;  ///< [count][dim]
-  std::uint32_t first = 0;   ///< among the lane's
+  std::uint32_t first = 0;  ///< among the lane's
   int count = 0;
 };
 

@@ -29,8 +29,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
 
 /// All pages are free.
 template <int Threads>
-__global__ __attribute__((visibility("hidden")))
-__launch_bounds__(Threads) void fill_pool_kernel(PagePool pool, std::int32_t pages) {
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void fill_pool_kernel(
+    PagePool pool, std::int32_t pages) {
   auto const i = static_cast<std::int32_t>(blockIdx.x * Threads + threadIdx.x);
   if (i < pages) {
     pool.free_list[i] = static_cast<std::uint32_t>(i);
@@ -42,10 +42,9 @@ __launch_bounds__(Threads) void fill_pool_kernel(PagePool pool, std::int32_t pag
 
 /// An empty sequence. One block a lane.
 template <class C, int Threads>
-__global__ __attribute__((visibility("hidden")))
-__launch_bounds__(Threads) void open_kernel(Geometry g, CacheMemory memory, std::uint32_t sequence,
-                                            std::uint32_t* steps, SequenceState<C>* sequences,
-                                            typename C::Trigger trigger) {
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void open_kernel(
+    Geometry g, CacheMemory memory, std::uint32_t sequence, std::uint32_t* steps,
+    SequenceState<C>* sequences, typename C::Trigger trigger) {
   std::size_t const number =
       static_cast<std::size_t>(sequence) * static_cast<std::size_t>(g.lanes) + blockIdx.x;
   for (int d = static_cast<int>(threadIdx.x); d < g.row_elements; d += Threads) {
@@ -69,7 +68,7 @@ __launch_bounds__(Threads) void open_kernel(Geometry g, CacheMemory memory, std:
 /// A sequence's pages go back. One thread a lane.
 template <class C>
 __global__ __attribute__((visibility("hidden"))) void close_kernel(Geometry g, CacheMemory memory,
-                                                                  std::uint32_t sequence) {
+                                                                   std::uint32_t sequence) {
   LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
   for (int segment = 0; segment < pool_segment(C::levels); ++segment) {
     shrink(ref, memory.pool, segment, 0);

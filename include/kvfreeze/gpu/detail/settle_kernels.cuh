@@ -102,14 +102,12 @@ __device__ void push_codes(LaneRef<C> const& ref, PagePool const& pool, std::uin
   __syncthreads();
 }
 
-/// @brief Carries out the plans of one step: codes leave their pools, rows are coded and leave their
-/// slots, pages go back.
+/// @brief Carries out the plans of one step: codes leave their pools, rows are coded and leave
+/// their slots, pages go back.
 /// @param steps [max_sequences] finished steps; this one is the next
 template <class C, int Threads>
-__global__ __attribute__((visibility("hidden")))
-__launch_bounds__(Threads) void settle_kernel(Geometry g, CacheMemory memory,
-                                              std::uint32_t const* batch,
-                                              std::uint32_t const* steps) {
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void settle_kernel(
+    Geometry g, CacheMemory memory, std::uint32_t const* batch, std::uint32_t const* steps) {
   __shared__ SettleStorage<C, Threads> shared;
   std::uint32_t const sequence = batch[blockIdx.y];
   LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
@@ -128,7 +126,8 @@ __launch_bounds__(Threads) void settle_kernel(Geometry g, CacheMemory memory,
   }
   RowCoder<C, Threads>::fill(shared.coder);
 
-  // --- codes that leave their pools: behind those that stay, until they are coded anew -------------
+  // --- codes that leave their pools: behind those that stay, until they are coded anew
+  // -------------
   int held[most_levels] = {};
   for (int level = 0; level < C::levels; ++level) {
     int const codes = lane.codes[level];
@@ -191,7 +190,8 @@ __launch_bounds__(Threads) void settle_kernel(Geometry g, CacheMemory memory,
     }
     __syncthreads();
   }
-  // --- exact rows and guests that leave their slots ---------------------------------------------------
+  // --- exact rows and guests that leave their slots
+  // ---------------------------------------------------
   int const slots = lane.slots;
   int const all = slots + lane.guests;
   auto const plan_at = [&](int i) {

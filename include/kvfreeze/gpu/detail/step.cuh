@@ -20,8 +20,8 @@ namespace kvfreeze::gpu::detail {
 struct LaneRuns {
   float* logits = nullptr;  ///< `logits[h * stride + begin[run] + i]`, octaves
   std::ptrdiff_t stride = 0;
-  Mass* masses = nullptr;              ///< [stride]
-  std::uint32_t* granules = nullptr;   ///< [stride], of exact and compact rows
+  Mass* masses = nullptr;             ///< [stride]
+  std::uint32_t* granules = nullptr;  ///< [stride], of exact and compact rows
   int begin[2 + most_levels] = {};
   int rows[2 + most_levels] = {};
 

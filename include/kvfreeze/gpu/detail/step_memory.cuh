@@ -93,7 +93,8 @@ class StepMemory {
   }
 
   [[nodiscard]] Span<float> queries(std::size_t lanes) const noexcept {
-    return queries_.span().subspan(0, lanes * heads() * static_cast<std::size_t>(geometry_.head_dim));
+    return queries_.span().subspan(0,
+                                   lanes * heads() * static_cast<std::size_t>(geometry_.head_dim));
   }
 
   [[nodiscard]] Span<DigestLane const> scans(std::size_t lanes) const noexcept {

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Builds GPU tests and benchmarks for the device that is here (sm_90 if none is), runs the tests, runs
+# them again under compute-sanitizer where it is installed, then the benchmarks.
+#   benchmarks/gpu.sh --out DIR          everything; logs and JSON files go to DIR
+#   benchmarks/gpu.sh --out DIR --quick  no compute-sanitizer
+#   benchmarks/gpu.sh --out DIR --launcher "CMD ARGS" --small
+#                                        under a program that stands in for a device, small sizes
+# Needs nvcc, CMake, Ninja and Catch2 2.13. KVFREEZE_JOBS: compilers at a time.
+set -euo pipefail
+
+repository=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+fail() { printf 'gpu.sh: %s\n' "$*" >&2; exit 1; }
+say() { printf 'gpu.sh: %s\n' "$*" >&2; }
+
+out=
+launcher=()
+small=()
+sanitize=1
+while (($# > 0)); do
+  case $1 in
+    --out)
+      (($# > 1)) || fail "--out wants a folder"
+      out=$2
+      shift 2
+      ;;
+    --launcher)
+      (($# > 1)) || fail "--launcher wants a command"
+      read -r -a launcher <<<"$2"
+      shift 2
+      ;;
+    --small) small=(--small); shift ;;
+    --quick) sanitize=0; shift ;;
+    -h | --help)
+      sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      exit
+      ;;
+    *) fail "unknown option '$1'; --help lists them" ;;
+  esac
+done
+[[ -n $out ]] || fail "--out DIR is missing"
+for tool in nvcc cmake ninja; do
+  command -v "$tool" >/dev/null || fail "missing: $tool"
+done
+mkdir -p "$out"
+out=$(cd -- "$out" && pwd)
+
+architecture=90
+if capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1) &&
+  [[ $capability =~ ^[0-9]+\.[0-9]+$ ]]; then
+  architecture=${capability/./}
+  nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,clocks.max.mem --format=csv \
+    >"$out/device.csv"
+fi
+# Under a program that reads PTX, PTX of 8.0 is what it knows best.
+((${#launcher[@]} == 0)) || architecture=80-virtual
+
+build=$repository/build/gpu-$architecture
+settings=(-DKVFREEZE_ENABLE_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=$architecture"
+  -DKVFREEZE_TEST_GROUPS=gpu -DKVFREEZE_BUILD_EXAMPLES=OFF -DCMAKE_BUILD_TYPE=Release)
+if ((${#launcher[@]})); then
+  settings+=("-DKVFREEZE_CUDA_LAUNCHERS=launcher=${launcher[*]}")
+fi
+say "building for $architecture"
+cmake -S "$repository" -B "$build" -G Ninja "${settings[@]}" >"$out/configure.log" ||
+  fail "cmake failed, see $out/configure.log"
+mapfile -t targets < <(cd -- "$repository/tests/gpu" && printf 'kvfreeze_gpu_%s\n' *.cu | sed 's/\.cu$//')
+cmake --build "$build" --parallel "${KVFREEZE_JOBS:-$(nproc)}" \
+  --target "${targets[@]}" kvfreeze_gpu_benchmarks >"$out/build.log" ||
+  fail "the build failed, see $out/build.log"
+
+status=0
+say "tests"
+ctest --test-dir "$build" -L gpu --output-on-failure | tee "$out/tests.log" || status=1
+if ((sanitize && ${#launcher[@]} == 0)) && command -v compute-sanitizer >/dev/null; then
+  for target in "${targets[@]}"; do
+    for tool in memcheck racecheck; do
+      say "$tool: $target"
+      timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 86 \
+        "$build/tests/gpu/$target" >"$out/$tool.$target.log" 2>&1 ||
+        { say "$tool: $target failed, see $out/$tool.$target.log"; status=1; }
+    done
+  done
+fi
+for program in "$build"/benchmarks/kvfreeze_gpu_bench_*; do
+  [[ -x $program && ! -d $program ]] || continue
+  name=${program##*/kvfreeze_gpu_bench_}
+  say "benchmark: $name"
+  "${launcher[@]}" "$program" "${small[@]}" --out "$out/$name.json" | tee "$out/$name.txt" || status=1
+done
+exit "$status"
