@@ -54,13 +54,19 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+/// @pre as many values as the array has elements
+template <class T>
+void copy_to(DeviceArray<T> const& array, std::vector<T> const& values) {
+  if (!values.empty()) {
+    check(cudaMemcpy(array.data(), values.data(), array.size_bytes(), cudaMemcpyHostToDevice),
+          "cudaMemcpy to the device");
+  }
+}
+
 template <class T>
 DeviceArray<T> upload(std::vector<T> const& values) {
   DeviceArray<T> array(values.size());
-  if (!values.empty()) {
-    check(cudaMemcpy(array.data(), values.data(), array.size_bytes(), cudaMemcpyHostToDevice),
-          "upload");
-  }
+  copy_to(array, values);
   return array;
 }
 

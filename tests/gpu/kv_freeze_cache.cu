@@ -125,6 +125,76 @@ class Twins {
     return recovered;
   }
 
+  /// The same by a graph, captured at the first call, of which later ones replay the whole step.
+  void replay(std::vector<std::size_t> const& batch) {
+    std::vector<Sequence> handles;
+    for (std::size_t const i : batch) {
+      handles.push_back(sequences_[i].device);
+    }
+    device_.begin_async(handles, stream_);
+    auto const layers = static_cast<std::size_t>(shape_.layers);
+    std::size_t const rows = batch.size() * static_cast<std::size_t>(shape_.head_dim);
+    std::size_t const q_size = rows * static_cast<std::size_t>(shape_.query_heads);
+    std::size_t const k_size = rows * static_cast<std::size_t>(shape_.kv_heads);
+    bool const captures = graph_.executable == nullptr;
+    if (captures) {
+      for (auto* const arrays : {&graph_.q, &graph_.k, &graph_.v, &graph_.out}) {
+        for (std::size_t i = 0; i < layers; ++i) {
+          bool const wide = arrays == &graph_.q || arrays == &graph_.out;
+          arrays->emplace_back(wide ? q_size : k_size);
+        }
+      }
+      cudaGraph_t graph = nullptr;
+      gpu::check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal),
+                 "cudaStreamBeginCapture");
+      for (std::size_t i = 0; i < layers; ++i) {
+        device_.template attend_async<float>(static_cast<int>(i), graph_.q[i], graph_.k[i],
+                                             graph_.v[i], graph_.out[i], stream_);
+      }
+      device_.advance_async(stream_);
+      gpu::check(cudaStreamEndCapture(stream_.get(), &graph), "cudaStreamEndCapture");
+      gpu::check(cudaGraphInstantiate(&graph_.executable, graph, 0), "cudaGraphInstantiate");
+      gpu::check(cudaGraphDestroy(graph), "cudaGraphDestroy");
+    }
+    std::vector<std::vector<float>> expected(layers);
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      std::vector<float> q;
+      std::vector<float> k;
+      std::vector<float> v;
+      for (std::size_t const i : batch) {
+        std::vector<float> one_q;
+        std::vector<float> one_k;
+        std::vector<float> one_v;
+        sequences_[i].models[layer].step(one_q, one_k, one_v);
+        std::vector<float> out(one_q.size());
+        host_->attend(sequences_[i].host, static_cast<int>(layer), one_q, one_k, one_v, out);
+        q.insert(q.end(), one_q.begin(), one_q.end());
+        k.insert(k.end(), one_k.begin(), one_k.end());
+        v.insert(v.end(), one_v.begin(), one_v.end());
+        expected[layer].insert(expected[layer].end(), out.begin(), out.end());
+      }
+      gpu::test::copy_to(graph_.q[layer], q);
+      gpu::test::copy_to(graph_.k[layer], k);
+      gpu::test::copy_to(graph_.v[layer], v);
+    }
+    gpu::check(cudaGraphLaunch(graph_.executable, stream_.get()), "cudaGraphLaunch");
+    if (!captures) {
+      device_.count_replay();
+    }
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      auto const found = gpu::test::download(graph_.out[layer], stream_);
+      float worst = 0.0F;
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        worst = std::max(worst, std::fabs(found[i] - expected[layer][i]));
+      }
+      INFO("layer " << layer);
+      REQUIRE(worst < 2e-5F);
+    }
+    for (std::size_t const i : batch) {
+      compare(i, host_->advance(sequences_[i].host, {}));
+    }
+  }
+
   /// What the device is asked for by a step, of which the host knows nothing.
   std::optional<cudasimStats> count(std::vector<std::size_t> const& batch) {
     std::vector<Sequence> handles;
@@ -150,6 +220,25 @@ class Twins {
   }
 
  private:
+  /// A captured step and the arrays that it reads and writes, by layer.
+  struct Graph {
+    Graph() = default;
+    Graph(Graph const&) = delete;
+    Graph& operator=(Graph const&) = delete;
+
+    ~Graph() {
+      if (executable != nullptr) {
+        static_cast<void>(cudaGraphExecDestroy(executable));
+      }
+    }
+
+    cudaGraphExec_t executable = nullptr;
+    std::vector<gpu::DeviceArray<float>> q;
+    std::vector<gpu::DeviceArray<float>> k;
+    std::vector<gpu::DeviceArray<float>> v;
+    std::vector<gpu::DeviceArray<float>> out;
+  };
+
   struct Pair {
     Sequence host;
     Sequence device;
@@ -194,6 +283,7 @@ class Twins {
   std::unique_ptr<gpu::test::HostTwin> host_;
   Device device_;
   std::vector<Pair> sequences_;
+  Graph graph_;
 };
 
 LadderScheduler<> ladder() {
@@ -320,6 +410,23 @@ TEST_CASE("A step is a fixed number of launches, and nothing else", "[cache]") {
   CHECK(counted->host_syncs == 0);
   CHECK(counted->mallocs + counted->async_mallocs + counted->host_allocs == 0);
   CHECK(counted->copies_h2d + counted->copies_d2h + counted->memsets == 0);
+}
+
+TEST_CASE("A captured step serves later ones, and other sequences", "[cache]") {
+  auto twins = ladder_twins(small, limits_of(256, 3), ladder(), NeverTrigger{});
+  std::size_t const first = twins.open(11);
+  std::size_t const second = twins.open(12);
+  std::size_t const third = twins.open(13);
+  for (int i = 0; i < 20; ++i) {
+    twins.step({first});
+  }
+  for (int i = 0; i < 100; ++i) {
+    twins.replay({first, second});
+    if (i % 2 == 0) {
+      twins.replay({third, first});
+    }
+  }
+  twins.step({second, third});
 }
 
 TEST_CASE("Bad input is refused, and loses nothing", "[cache]") {
