@@ -55,6 +55,8 @@ class TierWorker {
 
   TierWorker(TierWorker const&) = delete;
   TierWorker& operator=(TierWorker const&) = delete;
+  TierWorker(TierWorker&&) = delete;
+  TierWorker& operator=(TierWorker&&) = delete;
 
   /// Finishes the tasks under way.
   ~TierWorker() {
