@@ -180,7 +180,8 @@ class KvFreezeCache {
   /// @brief Ends the batch's step: what was not needed sinks, the trigger is asked.
   /// @param logits [sequences][vocabulary] of the step, or none
   /// @throws InvalidArgument if logits do not divide among the sequences; CudaError
-  /// @stream_semantics as attend_async()
+  /// @stream_semantics as attend_async(). Only the first step with so many logits makes room for
+  ///   their sums: it may not be captured
   template <Element Input = float>
   void advance_async(Span<Input const> logits, ::cuda::stream_ref stream) {
     if (batch_.empty() || logits.size() % batch_.size() != 0) {
