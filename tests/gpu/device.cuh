@@ -54,6 +54,46 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+/// Work on a stream that is captured once and launched again and again.
+class Graph {
+ public:
+  Graph() = default;
+
+  template <class F>
+  Graph(Stream const& stream, F const& enqueue) {
+    capture(stream, enqueue);
+  }
+
+  Graph(Graph const&) = delete;
+  Graph& operator=(Graph const&) = delete;
+
+  ~Graph() {
+    if (run_ != nullptr) {
+      static_cast<void>(cudaGraphExecDestroy(run_));
+    }
+  }
+
+  /// @param enqueue what is captured: work on `stream`
+  /// @pre nothing was captured yet
+  template <class F>
+  void capture(Stream const& stream, F const& enqueue) {
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal),
+          "cudaStreamBeginCapture");
+    enqueue();
+    check(cudaStreamEndCapture(stream.get(), &graph), "cudaStreamEndCapture");
+    check(cudaGraphInstantiate(&run_, graph, 0), "cudaGraphInstantiate");
+    check(cudaGraphDestroy(graph), "cudaGraphDestroy");
+  }
+
+  void launch(Stream const& stream) const {
+    check(cudaGraphLaunch(run_, stream.get()), "cudaGraphLaunch");
+  }
+
+ private:
+  cudaGraphExec_t run_ = nullptr;
+};
+
 /// @pre as many values as the array has elements
 template <class T>
 void copy_to(DeviceArray<T> const& array, std::vector<T> const& values) {

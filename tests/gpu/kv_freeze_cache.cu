@@ -79,134 +79,72 @@ class Twins {
   /// One step of some sequences; compares outputs, reports and the fidelity of every row.
   /// @return whether a trigger asked for recovery
   bool step(std::vector<std::size_t> const& batch) {
-    std::vector<Sequence> handles;
-    for (std::size_t const i : batch) {
-      handles.push_back(sequences_[i].device);
-    }
-    device_.begin_async(handles, stream_);
+    device_.begin_async(handles(batch), stream_);
     for (int layer = 0; layer < shape_.layers; ++layer) {
-      std::vector<float> q;
-      std::vector<float> k;
-      std::vector<float> v;
-      std::vector<float> expected;
-      for (std::size_t const i : batch) {
-        std::vector<float> one_q;
-        std::vector<float> one_k;
-        std::vector<float> one_v;
-        sequences_[i].models[static_cast<std::size_t>(layer)].step(one_q, one_k, one_v);
-        std::vector<float> out(one_q.size());
-        host_->attend(sequences_[i].host, layer, one_q, one_k, one_v, out);
-        q.insert(q.end(), one_q.begin(), one_q.end());
-        k.insert(k.end(), one_k.begin(), one_k.end());
-        v.insert(v.end(), one_v.begin(), one_v.end());
-        expected.insert(expected.end(), out.begin(), out.end());
-      }
-      auto const device_q = gpu::test::upload(q);
-      auto const device_k = gpu::test::upload(k);
-      auto const device_v = gpu::test::upload(v);
-      gpu::DeviceArray<float> const out(expected.size());
-      device_.template attend_async<float>(layer, device_q, device_k, device_v, out, stream_);
-      auto const found = gpu::test::download(out, stream_);
-      float worst = 0.0F;
-      for (std::size_t i = 0; i < expected.size(); ++i) {
-        worst = std::max(worst, std::fabs(found[i] - expected[i]));
-      }
-      INFO("layer " << layer);
-      REQUIRE(worst < 2e-5F);
+      Rows const rows = next_rows(batch, layer);
+      auto const q = gpu::test::upload(rows.q);
+      auto const k = gpu::test::upload(rows.k);
+      auto const v = gpu::test::upload(rows.v);
+      gpu::DeviceArray<float> const out(rows.expected.size());
+      device_.template attend_async<float>(layer, q, k, v, out, stream_);
+      compare_outputs(layer, rows, out);
     }
     device_.advance_async(stream_);
-    stream_.wait();
-    bool recovered = false;
-    for (std::size_t const i : batch) {
-      StepReport const expected = host_->advance(sequences_[i].host, {});
-      compare(i, expected);
-      recovered = recovered || expected.recovery != Recovery::none;
-    }
-    return recovered;
+    return compare_steps(batch);
+  }
+
+  /// What the sequence's last step read.
+  [[nodiscard]] std::size_t touched_bytes(std::size_t i) const {
+    return device_.report(sequences_[i].device).touched_bytes;
   }
 
   /// The same by a graph, captured at the first call, of which later ones replay the whole step.
   void replay(std::vector<std::size_t> const& batch) {
-    std::vector<Sequence> handles;
-    for (std::size_t const i : batch) {
-      handles.push_back(sequences_[i].device);
+    device_.begin_async(handles(batch), stream_);
+    std::vector<Rows> rows;
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+      rows.push_back(next_rows(batch, layer));
     }
-    device_.begin_async(handles, stream_);
-    auto const layers = static_cast<std::size_t>(shape_.layers);
-    std::size_t const rows = batch.size() * static_cast<std::size_t>(shape_.head_dim);
-    std::size_t const q_size = rows * static_cast<std::size_t>(shape_.query_heads);
-    std::size_t const k_size = rows * static_cast<std::size_t>(shape_.kv_heads);
-    bool const captures = graph_.executable == nullptr;
+    bool const captures = graph_.q.empty();
     if (captures) {
-      for (auto* const arrays : {&graph_.q, &graph_.k, &graph_.v, &graph_.out}) {
-        for (std::size_t i = 0; i < layers; ++i) {
-          bool const wide = arrays == &graph_.q || arrays == &graph_.out;
-          arrays->emplace_back(wide ? q_size : k_size);
+      for (Rows const& of_layer : rows) {
+        graph_.q.emplace_back(of_layer.q.size());
+        graph_.k.emplace_back(of_layer.k.size());
+        graph_.v.emplace_back(of_layer.v.size());
+        graph_.out.emplace_back(of_layer.q.size());
+      }
+      graph_.step.capture(stream_, [&] {
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+          device_.template attend_async<float>(static_cast<int>(i), graph_.q[i], graph_.k[i],
+                                               graph_.v[i], graph_.out[i], stream_);
         }
-      }
-      cudaGraph_t graph = nullptr;
-      gpu::check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal),
-                 "cudaStreamBeginCapture");
-      for (std::size_t i = 0; i < layers; ++i) {
-        device_.template attend_async<float>(static_cast<int>(i), graph_.q[i], graph_.k[i],
-                                             graph_.v[i], graph_.out[i], stream_);
-      }
-      device_.advance_async(stream_);
-      gpu::check(cudaStreamEndCapture(stream_.get(), &graph), "cudaStreamEndCapture");
-      gpu::check(cudaGraphInstantiate(&graph_.executable, graph, 0), "cudaGraphInstantiate");
-      gpu::check(cudaGraphDestroy(graph), "cudaGraphDestroy");
+        device_.advance_async(stream_);
+      });
     }
-    std::vector<std::vector<float>> expected(layers);
-    for (std::size_t layer = 0; layer < layers; ++layer) {
-      std::vector<float> q;
-      std::vector<float> k;
-      std::vector<float> v;
-      for (std::size_t const i : batch) {
-        std::vector<float> one_q;
-        std::vector<float> one_k;
-        std::vector<float> one_v;
-        sequences_[i].models[layer].step(one_q, one_k, one_v);
-        std::vector<float> out(one_q.size());
-        host_->attend(sequences_[i].host, static_cast<int>(layer), one_q, one_k, one_v, out);
-        q.insert(q.end(), one_q.begin(), one_q.end());
-        k.insert(k.end(), one_k.begin(), one_k.end());
-        v.insert(v.end(), one_v.begin(), one_v.end());
-        expected[layer].insert(expected[layer].end(), out.begin(), out.end());
-      }
-      gpu::test::copy_to(graph_.q[layer], q);
-      gpu::test::copy_to(graph_.k[layer], k);
-      gpu::test::copy_to(graph_.v[layer], v);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      gpu::test::copy_to(graph_.q[i], rows[i].q);
+      gpu::test::copy_to(graph_.k[i], rows[i].k);
+      gpu::test::copy_to(graph_.v[i], rows[i].v);
     }
-    gpu::check(cudaGraphLaunch(graph_.executable, stream_.get()), "cudaGraphLaunch");
+    graph_.step.launch(stream_);
     if (!captures) {
       device_.count_replay();
     }
-    for (std::size_t layer = 0; layer < layers; ++layer) {
-      auto const found = gpu::test::download(graph_.out[layer], stream_);
-      float worst = 0.0F;
-      for (std::size_t i = 0; i < found.size(); ++i) {
-        worst = std::max(worst, std::fabs(found[i] - expected[layer][i]));
-      }
-      INFO("layer " << layer);
-      REQUIRE(worst < 2e-5F);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      compare_outputs(static_cast<int>(i), rows[i], graph_.out[i]);
     }
-    for (std::size_t const i : batch) {
-      compare(i, host_->advance(sequences_[i].host, {}));
-    }
+    compare_steps(batch);
   }
 
   /// What the device is asked for by a step, of which the host knows nothing.
   std::optional<cudasimStats> count(std::vector<std::size_t> const& batch) {
-    std::vector<Sequence> handles;
-    for (std::size_t const i : batch) {
-      handles.push_back(sequences_[i].device);
-    }
+    auto const counted = handles(batch);
     std::size_t const rows = batch.size() * static_cast<std::size_t>(shape_.head_dim);
     auto const q = gpu::test::filled(rows * static_cast<std::size_t>(shape_.query_heads), 0.5F);
     auto const k = gpu::test::filled(rows * static_cast<std::size_t>(shape_.kv_heads), 0.25F);
     gpu::DeviceArray<float> const out(q.size());
     return gpu::test::count(stream_, [&] {
-      device_.begin_async(handles, stream_);
+      device_.begin_async(counted, stream_);
       for (int layer = 0; layer < shape_.layers; ++layer) {
         device_.template attend_async<float>(layer, q, k, k, out, stream_);
       }
@@ -221,22 +159,20 @@ class Twins {
 
  private:
   /// A captured step and the arrays that it reads and writes, by layer.
-  struct Graph {
-    Graph() = default;
-    Graph(Graph const&) = delete;
-    Graph& operator=(Graph const&) = delete;
-
-    ~Graph() {
-      if (executable != nullptr) {
-        static_cast<void>(cudaGraphExecDestroy(executable));
-      }
-    }
-
-    cudaGraphExec_t executable = nullptr;
+  struct Captured {
+    gpu::test::Graph step;
     std::vector<gpu::DeviceArray<float>> q;
     std::vector<gpu::DeviceArray<float>> k;
     std::vector<gpu::DeviceArray<float>> v;
     std::vector<gpu::DeviceArray<float>> out;
+  };
+
+  /// A batch's new rows of one layer, and the host's attention.
+  struct Rows {
+    std::vector<float> q;
+    std::vector<float> k;
+    std::vector<float> v;
+    std::vector<float> expected;
   };
 
   struct Pair {
@@ -245,6 +181,54 @@ class Twins {
     std::vector<Model> models;
     int length;
   };
+
+  [[nodiscard]] std::vector<Sequence> handles(std::vector<std::size_t> const& batch) const {
+    std::vector<Sequence> found;
+    for (std::size_t const i : batch) {
+      found.push_back(sequences_[i].device);
+    }
+    return found;
+  }
+
+  Rows next_rows(std::vector<std::size_t> const& batch, int layer) {
+    Rows rows;
+    auto const append = [](std::vector<float>& all, std::vector<float> const& one) {
+      all.insert(all.end(), one.begin(), one.end());
+    };
+    for (std::size_t const i : batch) {
+      Rows one;
+      sequences_[i].models[static_cast<std::size_t>(layer)].step(one.q, one.k, one.v);
+      one.expected.resize(one.q.size());
+      host_->attend(sequences_[i].host, layer, one.q, one.k, one.v, one.expected);
+      append(rows.q, one.q);
+      append(rows.k, one.k);
+      append(rows.v, one.v);
+      append(rows.expected, one.expected);
+    }
+    return rows;
+  }
+
+  void compare_outputs(int layer, Rows const& rows, gpu::DeviceArray<float> const& out) const {
+    auto const found = gpu::test::download(out, stream_);
+    float worst = 0.0F;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      worst = std::max(worst, std::fabs(found[i] - rows.expected[i]));
+    }
+    INFO("layer " << layer);
+    REQUIRE(worst < 2e-5F);
+  }
+
+  /// @return whether a trigger asked for recovery
+  bool compare_steps(std::vector<std::size_t> const& batch) {
+    stream_.wait();
+    bool recovered = false;
+    for (std::size_t const i : batch) {
+      StepReport const expected = host_->advance(sequences_[i].host, {});
+      compare(i, expected);
+      recovered = recovered || expected.recovery != Recovery::none;
+    }
+    return recovered;
+  }
 
   void compare(std::size_t i, StepReport const& expected) {
     StepReport const found = device_.report(sequences_[i].device);
@@ -276,6 +260,7 @@ class Twins {
     REQUIRE(found.frozen_rows == expected.frozen_rows);
     REQUIRE(found.moved_in_bytes == expected.moved_in_bytes);
     REQUIRE(found.recovery == expected.recovery);
+    REQUIRE(found.touched_bytes > 0);
   }
 
   Shape shape_;
@@ -283,7 +268,7 @@ class Twins {
   std::unique_ptr<gpu::test::HostTwin> host_;
   Device device_;
   std::vector<Pair> sequences_;
-  Graph graph_;
+  Captured graph_;
 };
 
 LadderScheduler<> ladder() {
@@ -377,6 +362,8 @@ TEST_CASE("Lanes that the ladder does not pay for stay whole", "[cache]") {
     twins.step({sequence});
   }
   CHECK(twins.rows(sequence).total() == twins.rows(sequence).exact);
+  // K and V of every row in every lane: 2 layers, 2 lanes, 150 rows of 64 + 64 elements.
+  CHECK(twins.touched_bytes(sequence) == std::size_t{2 * 2 * 150 * 128 * 2});
 }
 
 TEST_CASE("One compact level, flat codes, other elements", "[cache]") {

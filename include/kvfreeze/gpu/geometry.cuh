@@ -10,7 +10,6 @@
 #include <kvfreeze/types.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -31,6 +30,11 @@ struct SegmentGeometry {
   std::uint32_t per_page = 1;    ///< granules, digest groups, or compact granules on a page
   std::uint32_t first_page = 0;  ///< of the segment in a lane's page table
   std::uint32_t most_pages = 0;  ///< of a lane
+
+  /// Pages that so many things take.
+  [[nodiscard]] KVFREEZE_HD constexpr std::uint32_t pages_of(std::uint32_t things) const noexcept {
+    return (things + per_page - 1) / per_page;
+  }
 };
 
 /// @brief A page of a compact level: for each of its rows the lower bits of the key, then V codes,
@@ -82,13 +86,15 @@ struct Geometry {
 namespace detail {
 
 inline constexpr std::uint32_t page_rows = 16;
+inline constexpr std::size_t page_alignment = 256;
 
 /// A compact level's page; its entries lie in multiples of four, so that every array is aligned.
 template <class C, int Level>
 PoolPage make_pool(Geometry& g) {
   PoolPage pool;
   auto const heads = static_cast<std::uint32_t>(g.heads_per_lane);
-  auto const channels = static_cast<std::uint32_t>((g.head_dim + 63) / 64 * 64);
+  auto const channels =
+      static_cast<std::uint32_t>(host::round_up(static_cast<std::size_t>(g.head_dim), 64));
   constexpr auto level = static_cast<std::size_t>(Level);
   pool.residual_bytes = channels * static_cast<std::uint32_t>(C::residual_bits(level)) / 8U;
   pool.value_bytes = channels * static_cast<std::uint32_t>(C::CompactRows::value_bits[level]) / 8U;
@@ -129,9 +135,7 @@ Geometry make_geometry(Shape const& shape, Limits const& limits) {
   g.max_sequences = limits.max_sequences;
   g.sinks = limits.sinks;
   g.window = limits.window;
-  float const scale =
-      shape.scale > 0.0F ? shape.scale : 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
-  g.octaves = scale * 1.44269504088896340736F;
+  g.octaves = host::octaves_of(shape);
   g.part_bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(g.row_elements) *
                                             sizeof(typename C::Value));
   std::uint32_t const rows = detail::page_rows;
@@ -139,14 +143,15 @@ Geometry make_geometry(Shape const& shape, Limits const& limits) {
   g.records_offset = 2 * g.values_offset;
   std::uint32_t const used =
       g.records_offset + rows * static_cast<std::uint32_t>(sizeof(host::SlotRecord));
-  g.page_bytes = (used + 255U) / 256U * 256U;
+  g.page_bytes = static_cast<std::uint32_t>(host::round_up(used, detail::page_alignment));
   g.segment[rows_segment].per_page = rows;
   if constexpr (C::has_digest) {
     g.max_groups = limits.max_tokens / C::Digest::group_rows;
     g.digest_bytes = static_cast<std::uint32_t>(C::Digest::bytes(shape.head_dim));
     g.digest_group_bytes = g.digest_bytes * static_cast<std::uint32_t>(g.heads_per_lane);
     // A group may be larger than 16 rows are: of 8-bit codes, with small heads.
-    g.page_bytes = std::max(g.page_bytes, (g.digest_group_bytes + 255U) / 256U * 256U);
+    g.page_bytes = std::max(g.page_bytes, static_cast<std::uint32_t>(host::round_up(
+                                              g.digest_group_bytes, detail::page_alignment)));
     g.segment[digests_segment].per_page = g.page_bytes / g.digest_group_bytes;
   }
   if constexpr (C::levels > 0) {
@@ -165,7 +170,7 @@ Geometry make_geometry(Shape const& shape, Limits const& limits) {
         : i == rows_segment || i < pool_segment(C::levels) ? g.max_granules
                                                            : 0);
     segment.first_page = g.table_pages;
-    segment.most_pages = (entries + segment.per_page - 1) / segment.per_page;
+    segment.most_pages = segment.pages_of(entries);
     g.table_pages += segment.most_pages;
   }
   return g;

@@ -71,7 +71,8 @@ class KvFreezeCache {
         trigger_(validated(trigger)),
         geometry_(make_geometry<C>(shape, limits)),
         memory_(geometry_),
-        open_(static_cast<std::size_t>(limits.max_sequences)) {
+        open_(static_cast<std::size_t>(limits.max_sequences)),
+        taken_(open_.size()) {
     host::check_rungs(scheduler.rungs(LaneFacts{}), C::levels);
   }
 
@@ -112,15 +113,14 @@ class KvFreezeCache {
       throw InvalidArgument("begin_async(): a batch of " + std::to_string(batch.size()) +
                             " sequences, expected [1, " + std::to_string(open_.size()) + "]");
     }
-    std::vector<bool>& taken = memory_.taken();
-    std::fill(taken.begin(), taken.end(), false);
+    std::fill(taken_.begin(), taken_.end(), false);
     for (Sequence const handle : batch) {
       Record const& sequence = record(handle);
-      if (taken[handle.index]) {
+      if (taken_[handle.index]) {
         throw InvalidArgument("begin_async(): sequence {" + std::to_string(handle.index) + ", " +
                               std::to_string(handle.generation) + "} is in the batch twice");
       }
-      taken[handle.index] = true;
+      taken_[handle.index] = true;
       if (sequence.length >= limits_.max_tokens) {
         throw CapacityError(
             "begin_async(): Limits::max_tokens is " + std::to_string(limits_.max_tokens),
@@ -216,7 +216,7 @@ class KvFreezeCache {
   /// @throws UnknownSequence
   [[nodiscard]] StepReport report(Sequence handle) const {
     static_cast<void>(record(handle));
-    return memory_.report(handle.index, shape_);
+    return memory_.report(handle.index);
   }
 
   /// @brief Fidelity of each row of a lane, by position. Waits for the stream.
@@ -284,8 +284,16 @@ class KvFreezeCache {
     if ((status & detail::Status::not_finite) != 0) {
       throw InvalidArgument("attend_async(): K, V or Q of a step had values that are not finite");
     }
-    if ((status & (detail::Status::no_pages | detail::Status::too_long)) != 0) {
-      throw CapacityError("attend_async(): a row of a step could not be held", 1, 0);
+    if ((status & detail::Status::too_long) != 0) {  // a graph was replayed without begin_async()
+      throw CapacityError(
+          "attend_async(): Limits::max_tokens is " + std::to_string(limits_.max_tokens),
+          static_cast<std::size_t>(limits_.max_tokens) + 1,
+          static_cast<std::size_t>(limits_.max_tokens));
+    }
+    if ((status & detail::Status::no_pages) != 0) {
+      throw CapacityError("attend_async(): a step found none of the pool's " +
+                              std::to_string(memory_.pages()) + " pages free for its rows",
+                          memory_.pages() + 1, memory_.pages());
     }
   }
 
@@ -296,6 +304,7 @@ class KvFreezeCache {
   Geometry geometry_;
   detail::CacheStorage<C> memory_;
   std::vector<Record> open_;
+  std::vector<bool> taken_;  ///< by the batch that is checked
   std::vector<Sequence> batch_;
 };
 

@@ -193,7 +193,7 @@ namespace detail {
 template <class C>
 __device__ bool grow(LaneRef<C> const& ref, PagePool const& pool, int segment, int entries) {
   SegmentGeometry const& s = ref.geometry->segment[segment];
-  std::uint32_t const wanted = (static_cast<std::uint32_t>(entries) + s.per_page - 1) / s.per_page;
+  std::uint32_t const wanted = s.pages_of(static_cast<std::uint32_t>(entries));
   std::uint32_t const held = ref.lane->pages[segment];
   if (wanted <= held) {
     return true;
@@ -216,7 +216,7 @@ __device__ bool grow(LaneRef<C> const& ref, PagePool const& pool, int segment, i
 template <class C>
 __device__ void shrink(LaneRef<C> const& ref, PagePool const& pool, int segment, int entries) {
   SegmentGeometry const& s = ref.geometry->segment[segment];
-  std::uint32_t const wanted = (static_cast<std::uint32_t>(entries) + s.per_page - 1) / s.per_page;
+  std::uint32_t const wanted = s.pages_of(static_cast<std::uint32_t>(entries));
   std::uint32_t const held = ref.lane->pages[segment];
   if (wanted >= held) {
     return;

@@ -190,6 +190,14 @@ inline void check_limits(Limits const& limits) {
   }
 }
 
+/// scale * log2(e): q.k times this is a logit in octaves. The device asks here too: logits are
+/// equal to the bit.
+inline float octaves_of(Shape const& shape) noexcept {
+  float const scale =
+      shape.scale > 0.0F ? shape.scale : 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
+  return scale * 1.44269504088896340736F;
+}
+
 /// The block of a compact level.
 template <class C>
 PoolGeometry make_pool(Geometry const& g, std::size_t level) noexcept {
@@ -249,9 +257,7 @@ Geometry make_geometry(Shape const& shape, Limits const& limits, typename C::Sco
   g.max_granules = ceil_div(limits.max_tokens, C::page);
   g.max_tiles = ceil_div(g.max_granules, tile_granules);
   g.window_queries = kvfreeze::detail::query_window(scorer);
-  float const scale =
-      shape.scale > 0.0F ? shape.scale : 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
-  g.octaves = scale * 1.44269504088896340736F;
+  g.octaves = octaves_of(shape);
   g.dot_limit = 1048000.0F / static_cast<float>(std::max(g.window_queries, 1) * g.lane_queries);
   g.element_bytes = sizeof(typename C::Value);
   std::size_t const row_bytes = static_cast<std::size_t>(g.row_elements) * g.element_bytes;

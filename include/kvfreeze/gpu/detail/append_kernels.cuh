@@ -151,7 +151,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if constexpr (C::has_levels) {
     if (thread == 0) {
       auto const open = ref.open_range();
-      LaneFacts const facts = lane_facts(ref, s.layer, work.head, 0, work.step);
+      LaneFacts const facts = lane_facts(ref, s.layer, work.head, work.step);
       bool const everything = scheduler.recall(facts).kind == Selection::Kind::all;
       bool const all_here = lane.slots == lane.rows;
       if (everything && open.low < open.high && lane.rows >= lane.next_look) {

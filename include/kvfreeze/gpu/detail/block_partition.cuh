@@ -3,7 +3,8 @@
 /// @file
 /// @brief Stream compaction in place, by one block: what stays moves into the gaps in front.
 
-#include <cub/block/block_reduce.cuh>
+#include <kvfreeze/gpu/detail/block_sum.cuh>
+
 #include <cub/block/block_scan.cuh>
 
 #include <cstdint>
@@ -24,32 +25,23 @@ struct BlockPartition {
     typename Scan::TempStorage scan;
     std::uint32_t gaps[2 * Threads];
     std::uint32_t movers[2 * Threads];
-    int count;
+    std::uint32_t count;
   };
 
   Storage& storage;
 
-  /// @param leaves leaves(i): does entry i go? Asked before anything moves
+  /// @param leaves leaves(i): does entry i go? Asked of entries that have not moved
   /// @param swap swap(from, to), called by a whole warp: entry `from` takes the place of entry
   ///   `to`, which leaves
   /// @return how many stay; the same for all threads
   template <class Leaves, class Swap>
   __device__ int run(int entries, Leaves const& leaves, Swap const& swap) {
     int const thread = static_cast<int>(threadIdx.x);
-    int kept = 0;
+    std::uint32_t own = 0;
     for (int i = thread; i < entries; i += Threads) {
-      kept += leaves(i) ? 0 : 1;
+      own += leaves(i) ? 0U : 1U;
     }
-    if (thread == 0) {
-      storage.count = 0;
-    }
-    __syncthreads();
-    if (kept != 0) {
-      atomicAdd(&storage.count, kept);
-    }
-    __syncthreads();
-    kept = storage.count;
-    __syncthreads();
+    auto const kept = static_cast<int>(block_sum(own, storage.count));
     int front = 0;    // where the search for gaps goes on
     int back = kept;  // where the search for movers goes on
     int gaps = 0;     // found and not filled yet

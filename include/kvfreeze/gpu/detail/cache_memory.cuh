@@ -56,8 +56,7 @@ class CacheStorage {
         status_(1),
         tier_({static_cast<std::uint32_t>(g.max_sequences), static_cast<std::uint32_t>(g.lanes),
                static_cast<std::uint32_t>(g.max_granules), g.part_bytes}),
-        step_(g),
-        taken_(batch_.size()) {
+        step_(g) {
     for (DeviceReport& report : reports_) {
       report = DeviceReport{};
     }
@@ -138,7 +137,8 @@ class CacheStorage {
 
   [[nodiscard]] PinnedTier const& tier() const noexcept { return tier_; }
 
-  [[nodiscard]] std::vector<bool>& taken() noexcept { return taken_; }
+  /// Pages of the pool.
+  [[nodiscard]] std::size_t pages() const noexcept { return page_count_; }
 
   /// What went wrong on the device as far as it is known; forgets it.
   [[nodiscard]] std::uint32_t take_status() noexcept {
@@ -150,7 +150,7 @@ class CacheStorage {
     return status;
   }
 
-  [[nodiscard]] StepReport report(std::uint32_t index, Shape const& shape) const {
+  [[nodiscard]] StepReport report(std::uint32_t index) const {
     DeviceReport const found = latest(index);
     StepReport report;
     report.step = found.step;
@@ -181,7 +181,6 @@ class CacheStorage {
     report.entropy_change = found.entropy_change;
     report.top_probability = found.top_probability;
     report.recovery = found.recovery;
-    static_cast<void>(shape);
     return report;
   }
 
@@ -261,7 +260,6 @@ class CacheStorage {
   PinnedArray<std::uint32_t> status_;
   PinnedTier tier_;
   StepMemory<C> step_;
-  std::vector<bool> taken_;
 };
 
 }  // namespace kvfreeze::gpu::detail

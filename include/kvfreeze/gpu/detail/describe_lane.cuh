@@ -17,12 +17,31 @@ __device__ CodePages digest_pages(LaneRef<C> const& ref) {
   return {ref.pages, ref.table + s.first_page, s.per_page, g.page_bytes, g.digest_group_bytes};
 }
 
+/// Bytes of what a lane's step reads: its digests and exact keys to rank by, then what is attended.
+/// @param attended exact rows, those that rise in this step included
+template <class C>
+__device__ std::uint64_t step_bytes(LaneRef<C> const& ref, bool ranks, int attended) {
+  Geometry const& g = *ref.geometry;
+  LaneState const& lane = *ref.lane;
+  std::uint64_t bytes = static_cast<std::uint64_t>(attended) * g.granule_bytes();
+  if (!ranks) {
+    return bytes;
+  }
+  bytes += static_cast<std::uint64_t>(lane.groups) * g.digest_group_bytes;
+  for (int level = 0; level < C::levels; ++level) {
+    PoolPage const& p = g.pool[level];
+    bytes += static_cast<std::uint64_t>(lane.codes[level]) *
+             (p.residual_bytes + p.value_bytes + sizeof(BFloat16));
+  }
+  return bytes;
+}
+
 /// @brief Writes what the step's kernels need to know of the lane. By the lane's block, when the
 /// step's row is there and its mode is decided.
 template <class C, int Threads>
 __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int work) {
   Geometry const& g = *ref.geometry;
-  LaneState const& lane = *ref.lane;
+  LaneState& lane = *ref.lane;
   int const thread = static_cast<int>(threadIdx.x);
   LaneRuns const runs = lane_runs(ref, s, work);
   bool const ranks = lane.mode != LaneMode::dense;
@@ -98,6 +117,7 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
     s.attended[s.lanes + work] = 0;
   }
   s.attention[work] = attention;
+  lane.touched = step_bytes(ref, ranks, lane.slots);
   // Ranking overwrites these where rows rise.
   s.attended[work] = static_cast<std::uint32_t>(lane.slots);
   s.ranked_rows[work] = ranks ? static_cast<std::uint32_t>(lane.slots) : 0U;

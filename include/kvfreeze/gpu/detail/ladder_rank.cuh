@@ -6,7 +6,7 @@
 
 #include <kvfreeze/detail/ladder_cost.hpp>
 #include <kvfreeze/gpu/cumulative_histogram.cuh>
-#include <kvfreeze/gpu/detail/block_sum.cuh>
+#include <kvfreeze/gpu/detail/describe_lane.cuh>
 #include <kvfreeze/gpu/detail/lane_facts.cuh>
 #include <kvfreeze/gpu/detail/softmax_weight.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
@@ -60,7 +60,8 @@ struct Riser {
 
 static_assert(sizeof(Riser) == sizeof(std::uint32_t));
 
-/// Copies a granule from the tier into an exact slot, by one warp, 16 bytes a thread.
+/// Copies a granule from the tier into an exact slot, by one warp, 16 bytes a thread: K and V in
+/// one loop, so that the link's latency is waited for once.
 template <class C>
 __device__ void load_granule(LaneRef<C> const& ref, std::uint32_t granule, std::uint32_t slot,
                              int lane) {
@@ -133,7 +134,7 @@ struct RankLadder {
   __device__ void decide(LaneRef<C> const& ref, WorkLane const& where,
                          CumulativeHistogram const& masses, Storage& shared) const {
     LaneState& lane = *ref.lane;
-    LaneFacts facts = lane_facts(ref, step.layer, where.head, 0, where.step);
+    LaneFacts facts = lane_facts(ref, step.layer, where.head, where.step);
     RungCuts cuts = find_cuts<C::levels>(masses, scheduler.rungs(facts));
     if (lane.mode == LaneMode::looks) {
       RungCuts counted = cuts;
@@ -381,6 +382,7 @@ struct RankLadder {
       lane.guests = risers - shared.exact;
       lane.thawed += static_cast<std::uint32_t>(risers);
       lane.moved_in += static_cast<std::uint64_t>(risers) * geometry.granule_bytes();
+      lane.touched = step_bytes(ref, true, slots + risers);
       step.attended[work] = static_cast<std::uint32_t>(slots + risers);
       step.attended[step.lanes + work] = static_cast<std::uint32_t>(slots);  // logits are known
     }

@@ -9,8 +9,7 @@ namespace kvfreeze::gpu::detail {
 
 /// What a scheduler is told of a lane. @see host::lane_facts
 template <class C>
-__device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, int pinned,
-                                std::uint32_t step) {
+__device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, std::uint32_t step) {
   auto const open = ref.open_range();
   LaneFacts facts;
   facts.layer = layer;
@@ -18,7 +17,7 @@ __device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, int 
   facts.page_tokens = C::page;
   facts.granules = ref.lane->rows;
   facts.exact = ref.lane->slots;
-  facts.protected_granules = facts.granules - (open.high - open.low) + pinned;
+  facts.protected_granules = facts.granules - (open.high - open.low);
   facts.ladder_cost = ref.lane->ladder_cost;
   facts.step = step;
   return facts;

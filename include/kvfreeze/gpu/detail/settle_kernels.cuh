@@ -19,9 +19,7 @@ struct SettleStorage {
   typename BlockPartition<Threads>::Storage partition;
   typename RowCoder<C, Threads>::Storage coder;
   int added[most_levels];
-  int frozen;
-  int thawed;
-  bool placed;
+  std::uint32_t placed;  ///< were there pages? A word, as compilers load it with its neighbours
 };
 
 /// The slot `from` of a compact level takes the place of slot `to`, which leaves: its granule's
@@ -41,97 +39,50 @@ __device__ void move_code(LaneRef<C> const& ref, int level, std::uint32_t from, 
   }
 }
 
-/// @brief Codes rows at the end of the pools, a warp each.
-///
-/// @param rows how many are looked at
-/// @param target target(i): level to which the i-th goes, or 0
-/// @param source source(i): its granule and exact rows
-template <class C, int Threads, class Target, class Source>
-__device__ void push_codes(LaneRef<C> const& ref, PagePool const& pool, std::uint32_t step,
-                           SettleStorage<C, Threads>& shared, int rows, Target const& target,
-                           Source const& source) {
-  int const thread = static_cast<int>(threadIdx.x);
-  int const lane = thread % 32;
-  if (thread < most_levels) {
-    shared.added[thread] = 0;
-  }
-  __syncthreads();
-  for (int i = thread; i < rows; i += Threads) {
-    if (int const level = target(i); level > 0) {
-      atomicAdd(&shared.added[level - 1], 1);
-    }
-  }
-  __syncthreads();
-  if (thread == 0) {
-    shared.placed = true;
-    for (int level = 0; level < C::levels; ++level) {
-      int const wanted = ref.lane->codes[level] + shared.added[level];
-      shared.placed = shared.placed && grow(ref, pool, pool_segment(level), wanted);
-      shared.added[level] = 0;
-    }
-  }
-  __syncthreads();
-  if (!shared.placed) {
-    return;  // they freeze: the tier has them
-  }
-  for (int i = thread / 32; i < rows; i += Threads / 32) {
-    int const to = target(i);
-    if (to <= 0) {
-      continue;
-    }
-    int const level = to - 1;
-    int at = 0;
-    if (lane == 0) {
-      at = atomicAdd(&shared.added[level], 1);
-    }
-    auto const slot =
-        static_cast<std::uint32_t>(ref.lane->codes[level] + __shfl_sync(0xFFFFFFFFU, at, 0));
-    auto const row = source(i);
-    RowCoder<C, Threads>::encode(shared.coder, ref, level, slot, row, lane);
-    if (lane == 0) {
-      ref.code_granule(level, slot) = row.granule;
-      ref.code_stamp(level, slot) = static_cast<std::uint16_t>(step);
-      std::uint8_t const state = ref.states[row.granule];
-      ref.states[row.granule] = host::GranuleState::with(state, Fidelity::compact);
-    }
-  }
-  __syncthreads();
-  if (thread < C::levels) {
-    ref.lane->codes[thread] += shared.added[thread];
-  }
-  __syncthreads();
-}
-
-/// @brief Carries out the plans of one step: codes leave their pools, rows are coded and leave
-/// their slots, pages go back.
-/// @param steps [max_sequences] finished steps; this one is the next
+/// @brief What the slow clock does to one lane. By one block, which calls every function together.
 template <class C, int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void settle_kernel(
-    Geometry g, CacheMemory memory, std::uint32_t const* batch, std::uint32_t const* steps) {
-  __shared__ SettleStorage<C, Threads> shared;
-  std::uint32_t const sequence = batch[blockIdx.y];
-  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
-  LaneState& lane = *ref.lane;
-  if (lane.mode == LaneMode::dense) {
-    return;
-  }
-  std::uint32_t const step = steps[sequence];
-  int const thread = static_cast<int>(threadIdx.x);
-  BlockPartition<Threads> partition{shared.partition};
-  auto const freeze = [&](std::uint32_t granule) {
-    ref.states[granule] = host::GranuleState::with(ref.states[granule], Fidelity::frozen);
-  };
-  if (thread == 0) {
-    shared.frozen = shared.thawed = 0;
-  }
-  RowCoder<C, Threads>::fill(shared.coder);
+struct SettleLane {
+  LaneRef<C> const& ref;
+  PagePool const& pool;
+  std::uint32_t step;
+  SettleStorage<C, Threads>& shared;
 
-  // --- codes that leave their pools: behind those that stay, until they are coded anew
-  // -------------
-  int held[most_levels] = {};
-  for (int level = 0; level < C::levels; ++level) {
-    int const codes = lane.codes[level];
-    held[level] = codes;
+  /// The plans of the step, carried out.
+  __device__ void run() const {
+    LaneState& lane = *ref.lane;
+    RowCoder<C, Threads>::fill(shared.coder);
+    int held[most_levels] = {};
+    for (int level = 0; level < C::levels; ++level) {
+      held[level] = lane.codes[level];
+      drop_codes(level);
+    }
+    int coded = 0;
+    // Ascending levels: nothing is written where those that left are still listed.
+    for (int level = 1; level < C::levels; ++level) {
+      coded += code_from_tier(level, held[level] - lane.codes[level]);
+    }
+    settle_exact();
+    if (thread() == 0) {
+      lane.thawed += static_cast<std::uint32_t>(coded);
+      lane.moved_in += static_cast<std::uint64_t>(coded) * ref.geometry->granule_bytes();
+      shrink(ref, pool, rows_segment, lane.slots + 1);
+      for (int level = 0; level < C::levels; ++level) {
+        shrink(ref, pool, pool_segment(level), lane.codes[level]);
+      }
+    }
+  }
+
+ private:
+  static __device__ int thread() { return static_cast<int>(threadIdx.x); }
+
+  __device__ void freeze(std::uint32_t granule) const {
+    ref.states[granule] = host::GranuleState::with(ref.states[granule], Fidelity::frozen);
+  }
+
+  /// Codes that leave their pool go behind those that stay, where code_from_tier() finds them.
+  __device__ void drop_codes(int level) const {
+    int const codes = ref.lane->codes[level];
+    BlockPartition<Threads> partition{shared.partition};
     int const kept = partition.run(
         codes,
         [&](int i) {
@@ -142,13 +93,13 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
           move_code(ref, level, from, to, warp_lane);
         });
     __syncthreads();
-    if (thread == 0) {
-      lane.codes[level] = kept;
+    if (thread() == 0) {
+      ref.lane->codes[level] = kept;
     }
-    for (int i = kept + thread; i < codes; i += Threads) {
+    for (int i = kept + thread(); i < codes; i += Threads) {
       std::uint32_t const granule = ref.code_granule(level, static_cast<std::uint32_t>(i));
       std::uint8_t const plan = ref.plans[granule];
-      // Exact rows that came from here are exact already, guests are coded below.
+      // Exact rows that came from here are exact already, guests are coded as they leave.
       if (Plan::level(plan) >= 0) {
         freeze(granule);
       }
@@ -159,10 +110,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     }
     __syncthreads();
   }
-  // From pool to coarser pool a row goes by way of the tier; ascending levels, so that nothing is
-  // written where those that left are still listed.
-  for (int level = 1; level < C::levels; ++level) {
-    int const kept = lane.codes[level];
+
+  /// From a pool to a coarser one a row goes by way of the tier.
+  /// @param left rows that left the level's pool
+  /// @return how many were coded
+  __device__ int code_from_tier(int level, int left) const {
+    int const kept = ref.lane->codes[level];
     auto const granule_at = [&](int i) {
       return ref.code_granule(level, static_cast<std::uint32_t>(kept + i));
     };
@@ -170,81 +123,154 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       std::uint8_t const plan = ref.plans[granule_at(i)];
       return (plan & Plan::guest) == 0 ? max(Plan::level(plan), 0) : 0;
     };
-    int const left = held[level] - kept;
-    int coded = 0;
-    for (int i = thread; i < left; i += Threads) {
-      coded += target(i) > 0 ? 1 : 0;
-    }
-    if (coded > 0) {
-      atomicAdd(&shared.thawed, coded);
-    }
-    push_codes(ref, memory.pool, step, shared, left, target, [&](int i) {
+    int const coded = push_codes(left, target, [&](int i) {
       std::uint32_t const granule = granule_at(i);
       auto const* const k = reinterpret_cast<typename C::Value const*>(ref.stored(granule));
-      return ExactRow<C>{granule, k, k + g.row_elements};
+      return ExactRow<C>{granule, k, k + ref.geometry->row_elements};
     });
-    for (int i = thread; i < left; i += Threads) {
+    for (int i = thread(); i < left; i += Threads) {
       if (target(i) > 0) {
         ref.plans[granule_at(i)] = 0;
       }
     }
     __syncthreads();
+    return coded;
   }
-  // --- exact rows and guests that leave their slots
-  // ---------------------------------------------------
-  int const slots = lane.slots;
-  int const all = slots + lane.guests;
-  auto const plan_at = [&](int i) {
-    return ref.plans[ref.record(static_cast<std::uint32_t>(i)).granule];
-  };
-  for (int i = thread; i < slots; i += Threads) {
-    std::uint32_t const granule = ref.record(static_cast<std::uint32_t>(i)).granule;
-    if (Plan::level(ref.plans[granule]) >= 0) {
-      freeze(granule);
-      atomicAdd(&shared.frozen, 1);
+
+  /// Exact rows and guests that leave their slots: coded, if they are to be, then packed away.
+  __device__ void settle_exact() const {
+    LaneState& lane = *ref.lane;
+    int const slots = lane.slots;
+    int const all = slots + lane.guests;
+    auto const granule_at = [&](int i) {
+      return ref.record(static_cast<std::uint32_t>(i)).granule;
+    };
+    auto const plan_at = [&](int i) { return ref.plans[granule_at(i)]; };
+    std::uint32_t frozen = 0;
+    for (int i = thread(); i < slots; i += Threads) {
+      if (Plan::level(plan_at(i)) >= 0) {
+        freeze(granule_at(i));
+        frozen += 1;
+      }
+    }
+    // Guests that were frozen before are so still; those that left a pool became so with it.
+    frozen = block_sum(frozen, shared.partition.count);
+    push_codes(
+        all, [&](int i) { return max(Plan::level(plan_at(i)), 0); },
+        [&](int i) {
+          auto const slot = static_cast<std::uint32_t>(i);
+          return ExactRow<C>{granule_at(i), ref.k(slot), ref.v(slot)};
+        });
+    BlockPartition<Threads> partition{shared.partition};
+    int const kept = partition.run(
+        all, [&](int i) { return i >= slots || Plan::level(plan_at(i)) >= 0; },
+        [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
+          move_exact(from, to, warp_lane);
+        });
+    __syncthreads();
+    for (int i = thread(); i < all; i += Threads) {
+      ref.plans[granule_at(i)] = 0;
+    }
+    __syncthreads();
+    if (thread() == 0) {
+      lane.slots = kept;
+      lane.guests = 0;
+      lane.frozen += frozen;
     }
   }
-  // Guests that were frozen before are so still; those that left a pool became so above.
-  __syncthreads();
-  push_codes(
-      ref, memory.pool, step, shared, all, [&](int i) { return max(Plan::level(plan_at(i)), 0); },
-      [&](int i) {
-        auto const slot = static_cast<std::uint32_t>(i);
-        return ExactRow<C>{ref.record(slot).granule, ref.k(slot), ref.v(slot)};
-      });
-  std::uint32_t const tail = static_cast<std::uint32_t>(ref.tail_begin());
-  int const kept = partition.run(
-      all, [&](int i) { return i >= slots || Plan::level(plan_at(i)) >= 0; },
-      [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
-        copy_bytes(reinterpret_cast<std::byte const*>(ref.k(from)),
-                   reinterpret_cast<std::byte*>(ref.k(to)), g.part_bytes, warp_lane);
-        copy_bytes(reinterpret_cast<std::byte const*>(ref.v(from)),
-                   reinterpret_cast<std::byte*>(ref.v(to)), g.part_bytes, warp_lane);
-        if (warp_lane == 0) {
-          host::SlotRecord const moved = ref.record(from);
-          ref.record(from) = ref.record(to);
-          ref.record(to) = moved;
-          if (moved.granule >= tail) {
-            lane.tail[moved.granule - tail] = to;
-          }
-        }
-      });
-  __syncthreads();
-  for (int i = thread; i < all; i += Threads) {
-    std::uint32_t const granule = ref.record(static_cast<std::uint32_t>(i)).granule;
-    ref.plans[granule] = 0;
+
+  /// The exact slot `from` takes the place of `to`, which leaves. By one warp.
+  __device__ void move_exact(std::uint32_t from, std::uint32_t to, int warp_lane) const {
+    std::uint32_t const bytes = ref.geometry->part_bytes;
+    copy_bytes(reinterpret_cast<std::byte const*>(ref.k(from)),
+               reinterpret_cast<std::byte*>(ref.k(to)), bytes, warp_lane);
+    copy_bytes(reinterpret_cast<std::byte const*>(ref.v(from)),
+               reinterpret_cast<std::byte*>(ref.v(to)), bytes, warp_lane);
+    if (warp_lane == 0) {
+      host::SlotRecord const moved = ref.record(from);
+      ref.record(from) = ref.record(to);
+      ref.record(to) = moved;
+      auto const tail = static_cast<std::uint32_t>(ref.tail_begin());
+      if (moved.granule >= tail) {
+        ref.lane->tail[moved.granule - tail] = to;
+      }
+    }
   }
-  __syncthreads();
-  if (thread == 0) {
-    lane.slots = kept;
-    lane.guests = 0;
-    lane.frozen += static_cast<std::uint32_t>(shared.frozen);
-    lane.thawed += static_cast<std::uint32_t>(shared.thawed);
-    lane.moved_in += static_cast<std::uint64_t>(shared.thawed) * g.granule_bytes();
-    shrink(ref, memory.pool, rows_segment, kept + 1);
+
+  /// @brief Codes rows at the end of the pools, a warp each. Where the pool of pages is empty they
+  /// freeze: the tier has them.
+  /// @param rows how many are looked at
+  /// @param target target(i): level to which the i-th goes, or 0
+  /// @param source source(i): its granule and exact rows
+  /// @return how many were coded
+  template <class Target, class Source>
+  __device__ int push_codes(int rows, Target const& target, Source const& source) const {
+    int const lane = thread() % 32;
+    if (thread() < most_levels) {
+      shared.added[thread()] = 0;
+    }
+    __syncthreads();
+    for (int i = thread(); i < rows; i += Threads) {
+      if (int const level = target(i); level > 0) {
+        atomicAdd(&shared.added[level - 1], 1);
+      }
+    }
+    __syncthreads();
+    if (thread() == 0) {
+      bool placed = true;
+      for (int level = 0; level < C::levels; ++level) {
+        int const wanted = ref.lane->codes[level] + shared.added[level];
+        placed = placed && grow(ref, pool, pool_segment(level), wanted);
+        shared.added[level] = 0;
+      }
+      shared.placed = placed ? 1 : 0;
+    }
+    __syncthreads();
+    if (shared.placed == 0) {
+      return 0;
+    }
+    for (int i = thread() / 32; i < rows; i += Threads / 32) {
+      int const level = target(i) - 1;
+      if (level < 0) {
+        continue;
+      }
+      int at = 0;
+      if (lane == 0) {
+        at = atomicAdd(&shared.added[level], 1);
+      }
+      auto const slot =
+          static_cast<std::uint32_t>(ref.lane->codes[level] + __shfl_sync(0xFFFFFFFFU, at, 0));
+      auto const row = source(i);
+      RowCoder<C, Threads>::encode(shared.coder, ref, level, slot, row, lane);
+      if (lane == 0) {
+        ref.code_granule(level, slot) = row.granule;
+        ref.code_stamp(level, slot) = static_cast<std::uint16_t>(step);
+        std::uint8_t const state = ref.states[row.granule];
+        ref.states[row.granule] = host::GranuleState::with(state, Fidelity::compact);
+      }
+    }
+    __syncthreads();
+    int coded = 0;
     for (int level = 0; level < C::levels; ++level) {
-      shrink(ref, memory.pool, pool_segment(level), lane.codes[level]);
+      coded += shared.added[level];
     }
+    if (thread() < C::levels) {
+      ref.lane->codes[thread()] += shared.added[thread()];
+    }
+    __syncthreads();
+    return coded;
+  }
+};
+
+/// @param steps [max_sequences] finished steps; this one is the next
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void settle_kernel(
+    Geometry g, CacheMemory memory, std::uint32_t const* batch, std::uint32_t const* steps) {
+  __shared__ SettleStorage<C, Threads> shared;
+  std::uint32_t const sequence = batch[blockIdx.y];
+  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
+  if (ref.lane->mode != LaneMode::dense) {
+    SettleLane<C, Threads>{ref, memory.pool, steps[sequence], shared}.run();
   }
 }
 

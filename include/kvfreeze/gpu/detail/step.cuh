@@ -105,12 +105,14 @@ __device__ LaneRuns lane_runs(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   return runs;
 }
 
+/// Room for the rows of a lane's digests.
+constexpr int digest_rows_of(int max_tokens) { return (max_tokens + 63) / 64 * 64; }
+
 /// Floats of a head's logits that hold a lane of so many rows: its digests, its codes, and exact
 /// rows with those that rise, which may all have been codes.
 template <class C>
 constexpr std::ptrdiff_t logits_stride(int max_tokens) {
-  std::ptrdiff_t const rows = (static_cast<std::ptrdiff_t>(max_tokens) + 63) / 64 * 64;
-  return 3 * rows + 16 * (1 + C::levels);
+  return 3 * static_cast<std::ptrdiff_t>(digest_rows_of(max_tokens)) + 16 * (1 + C::levels);
 }
 
 /// @brief The lanes of a layer's step, for softmax_masses_async().

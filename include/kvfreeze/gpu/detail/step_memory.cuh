@@ -66,7 +66,7 @@ class StepMemory {
     s.highest = highest_.data();
     s.absent = absent_.data();
     s.stride = stride_;
-    s.digest_rows = (geometry_.max_tokens + 63) / 64 * 64;
+    s.digest_rows = digest_rows_of(geometry_.max_tokens);
     s.scans = scans_.data();
     s.refinements = refinements_.data();
     s.attention = attention_.data();
