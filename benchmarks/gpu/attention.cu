@@ -7,20 +7,20 @@
 #include <kvfreeze/gpu/decode_attention.cuh>
 #include <kvfreeze/gpu/exact_logits.cuh>
 
+#include "harness.cuh"
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
-#include <exception>
 #include <numeric>
 #include <random>
-#include <string>
 #include <vector>
 
 namespace {
 
 using namespace kvfreeze;
 using namespace kvfreeze::gpu;
+using namespace kvfreeze::gpu::bench;
 
 constexpr int query_heads = 32;
 constexpr int kv_heads = 8;
@@ -29,10 +29,7 @@ constexpr int head_dim = 128;
 constexpr int page_tokens = 16;
 constexpr std::size_t row_bytes = 2 * head_dim * sizeof(Half);  // K and V of a KV head
 
-struct Settings {
-  bool small = false;
-  std::string out;
-
+struct Settings : Options {
   [[nodiscard]] int rounds() const { return small ? 2 : 21; }
 
   /// Rows that are read before the same ones are read again: several times the L2.
@@ -53,71 +50,22 @@ __global__ void fill_kernel(Span<std::uint32_t> words, std::uint32_t seed) {
   }
 }
 
-template <class T>
-DeviceArray<T> uploaded(std::vector<T> const& values) {
-  DeviceArray<T> array(values.size());
-  check(cudaMemcpy(array.data(), values.data(), array.size_bytes(), cudaMemcpyHostToDevice),
-        "cudaMemcpy");
-  return array;
-}
-
-class Stream {
- public:
-  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream"); }
-
-  Stream(Stream const&) = delete;
-  Stream& operator=(Stream const&) = delete;
-
-  ~Stream() { static_cast<void>(cudaStreamDestroy(stream_)); }
-
-  [[nodiscard]] cudaStream_t get() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
-/// Times between two points of a stream.
-class Timer {
- public:
-  Timer() {
-    check(cudaEventCreate(&begin_), "cudaEventCreate");
-    check(cudaEventCreate(&end_), "cudaEventCreate");
-  }
-
-  Timer(Timer const&) = delete;
-  Timer& operator=(Timer const&) = delete;
-
-  ~Timer() {
-    static_cast<void>(cudaEventDestroy(begin_));
-    static_cast<void>(cudaEventDestroy(end_));
-  }
-
-  /// Median microseconds of one of `launches` calls of f(i), which are enqueued together.
-  template <class F>
-  double measure(Stream const& stream, int rounds, int launches, F const& f) {
-    std::vector<double> times;
-    for (int round = 0; round <= rounds; ++round) {  // the first warms up
-      check(cudaEventRecord(begin_, stream.get()), "cudaEventRecord");
+/// Median microseconds of one of `launches` calls of f(i), which are enqueued together.
+template <class F>
+double measure(Timer& timer, int rounds, int launches, F const& f) {
+  std::vector<double> times;
+  for (int round = 0; round <= rounds; ++round) {
+    double const us = timer.once([&] {
       for (int i = 0; i < launches; ++i) {
         f(i);
       }
-      check(cudaEventRecord(end_, stream.get()), "cudaEventRecord");
-      check(cudaEventSynchronize(end_), "cudaEventSynchronize");
-      float milliseconds = 0.0F;
-      check(cudaEventElapsedTime(&milliseconds, begin_, end_), "cudaEventElapsedTime");
-      if (round > 0) {
-        times.push_back(1000.0 * static_cast<double>(milliseconds) / launches);
-      }
+    });
+    if (round > 0) {  // the first warms up
+      times.push_back(us / launches);
     }
-    auto const middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-    std::nth_element(times.begin(), middle, times.end());
-    return *middle;
   }
-
- private:
-  cudaEvent_t begin_ = nullptr;
-  cudaEvent_t end_ = nullptr;
-};
+  return median(times);
+}
 
 /// How rows lie: pages of 16 in any order, single rows in any order, or one behind another.
 enum class Listing { pages, slots, none };
@@ -165,7 +113,7 @@ struct Batch {
     std::iota(numbers.begin(), numbers.end(), 0U);
     std::mt19937 random(2);
     std::shuffle(numbers.begin(), numbers.end(), random);
-    list = uploaded(numbers);
+    list = upload(numbers);
     std::size_t const copy_elements = bytes() / sizeof(Half);
     logits = DeviceArray<float>(lanes * group * rows);
     for (std::size_t copy = 0; copy < copies; ++copy) {
@@ -180,25 +128,25 @@ struct Batch {
         all[lane].rows = part.rows(0, listing == Listing::slots ? at : nullptr,
                                    listing == Listing::pages ? at : nullptr);
       }
-      attended.push_back(uploaded(all));
+      attended.push_back(upload(all));
       for (std::size_t lane = 0; lane < lanes; ++lane) {
         all[lane].logits = logits.data() + lane * group * rows;
         all[lane].stride = rows;
       }
-      ranked.push_back(uploaded(all));
+      ranked.push_back(upload(all));
     }
     shape.group = group;
     shape.head_dim = head_dim;
     shape.octaves = 0.1275F;
     shape.longest = rows;
-    counts = uploaded(std::vector<std::uint32_t>(lanes, static_cast<std::uint32_t>(rows)));
+    counts = upload(std::vector<std::uint32_t>(lanes, static_cast<std::uint32_t>(rows)));
     std::vector<float> queries(lanes * group * head_dim);
     std::normal_distribution<float> normal;
     std::generate(queries.begin(), queries.end(), [&] { return normal(random); });
-    q = uploaded(queries);
+    q = upload(queries);
     out = DeviceArray<float>(queries.size());
     lse = DeviceArray<float>(lanes * group);
-    tickets = uploaded(std::vector<std::uint32_t>(decode_attention_tickets(shape, lanes)));
+    tickets = upload(std::vector<std::uint32_t>(decode_attention_tickets(shape, lanes)));
     workspace = Workspace(decode_attention_workspace_bytes<Lanes>(shape, lanes));
     check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   }
@@ -236,7 +184,7 @@ double copy_gb_per_s(Settings const& settings, Stream const& stream, Timer& time
   DeviceArray<std::byte> const from(bytes);
   DeviceArray<std::byte> const to(bytes);
   check(cudaMemset(from.data(), 1, bytes), "cudaMemset");
-  double const us = timer.measure(stream, settings.rounds(), 1, [&](int) {
+  double const us = measure(timer, settings.rounds(), 1, [&](int) {
     check(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, stream.get()),
           "cudaMemcpyAsync");
   });
@@ -244,35 +192,28 @@ double copy_gb_per_s(Settings const& settings, Stream const& stream, Timer& time
 }
 
 void write(Settings const& settings, double copy, std::vector<Result> const& results) {
-  std::FILE* const file = std::fopen(settings.out.c_str(), "w");
-  if (file == nullptr) {
-    throw Error("cannot write " + settings.out);
-  }
-  cudaDeviceProp properties{};
-  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
-  std::fprintf(file,
-               "{\n  \"device\": \"%s\",\n  \"small\": %s,\n  \"rounds\": %d,\n"
-               "  \"copy_gb_per_s\": %.1f,\n  \"results\": [",
-               properties.name, settings.small ? "true" : "false", settings.rounds(), copy);
-  char const* separator = "\n";
-  for (Result const& r : results) {
-    double const gb = r.bytes / (1000.0 * r.us);
+  write_results(settings, [&](std::FILE* file) {
     std::fprintf(file,
-                 "%s    {\"kernel\": \"%s\", \"rows\": \"%s\", \"batch\": %d, \"context\": %zu, "
-                 "\"us\": %.3f, \"bytes\": %.0f, \"gb_per_s\": %.1f, \"of_copy\": %.4f}",
-                 separator, r.kernel, r.listing, r.sequences, r.context, r.us, r.bytes, gb,
-                 gb / copy);
-    separator = ",\n";
-  }
-  std::fprintf(file, "\n  ]\n}\n");
-  if (std::fclose(file) != 0) {
-    throw Error("cannot write " + settings.out);
-  }
+                 "{\n  \"device\": \"%s\",\n  \"small\": %s,\n  \"rounds\": %d,\n"
+                 "  \"copy_gb_per_s\": %.1f,\n  \"results\": [",
+                 device_name().c_str(), settings.small ? "true" : "false", settings.rounds(), copy);
+    char const* separator = "\n";
+    for (Result const& r : results) {
+      double const gb = r.bytes / (1000.0 * r.us);
+      std::fprintf(file,
+                   "%s    {\"kernel\": \"%s\", \"rows\": \"%s\", \"batch\": %d, \"context\": %zu, "
+                   "\"us\": %.3f, \"bytes\": %.0f, \"gb_per_s\": %.1f, \"of_copy\": %.4f}",
+                   separator, r.kernel, r.listing, r.sequences, r.context, r.us, r.bytes, gb,
+                   gb / copy);
+      separator = ",\n";
+    }
+    std::fprintf(file, "\n  ]\n}\n");
+  });
 }
 
-void run(Settings const& settings) {
+int run(Settings const& settings) {
   Stream const stream;
-  Timer timer;
+  Timer timer(stream);
   double const copy = copy_gb_per_s(settings, stream, timer);
   std::printf("%sdevice copy: %.0f GB/s\n\n%-10s %-6s %6s %8s %10s %9s %8s\n",
               settings.small ? "--small: the times say nothing\n" : "", copy, "kernel", "rows",
@@ -297,45 +238,21 @@ void run(Settings const& settings) {
         auto const bytes = static_cast<double>(batch.bytes());
         int const launches = settings.small ? 2 : bytes < 1e9 ? 32 : 4;
         note({"attention", name_of(listing), sequences, context,
-              timer.measure(stream, settings.rounds(), launches,
-                            [&](int i) { batch.attend(i, stream); }),
+              measure(timer, settings.rounds(), launches, [&](int i) { batch.attend(i, stream); }),
               bytes});
         note({"logits", name_of(listing), sequences, context,
-              timer.measure(stream, settings.rounds(), launches,
-                            [&](int i) { batch.rank(i, stream); }),
+              measure(timer, settings.rounds(), launches, [&](int i) { batch.rank(i, stream); }),
               bytes / 2 + static_cast<double>(batch.logits.size_bytes())});
       }
     }
   }
-  if (!settings.out.empty()) {
-    write(settings, copy, results);
-  }
+  write(settings, copy, results);
+  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  Settings settings;
-  for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--small") == 0) {
-      settings.small = true;
-    } else if (std::strcmp(argv[i], "--out") == 0 && i + 1 < argc) {
-      settings.out = argv[++i];
-    } else {
-      std::fprintf(stderr, "usage: attention [--small] [--out FILE]\n");
-      return 2;
-    }
-  }
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::printf("skipped: no CUDA device\n");
-    return 77;
-  }
-  try {
-    run(settings);
-  } catch (std::exception const& error) {
-    std::fprintf(stderr, "attention: %s\n", error.what());
-    return 1;
-  }
-  return 0;
+  return run_benchmark("attention", argc, argv,
+                       [](Options const& options) { return run(Settings{options}); });
 }

@@ -8,6 +8,8 @@
 #include <kvfreeze/gpu/copy_batch.cuh>
 #include <kvfreeze/gpu/movers.cuh>
 
+#include "harness.cuh"
+
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -15,18 +17,15 @@
 #include <cstring>
 #include <numeric>
 #include <random>
-#include <string>
 #include <vector>
 
 namespace {
 
 using namespace kvfreeze;
 using namespace kvfreeze::gpu;
+using namespace kvfreeze::gpu::bench;
 
-struct Settings {
-  bool small = false;
-  std::string out;
-
+struct Settings : Options {
   [[nodiscard]] int rounds() const { return small ? 2 : 31; }
 
   /// Of the host's slab: more than any cache on the way.
@@ -41,65 +40,21 @@ struct Settings {
   }
 };
 
-class Stream {
- public:
-  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream"); }
-
-  Stream(Stream const&) = delete;
-  Stream& operator=(Stream const&) = delete;
-
-  ~Stream() { static_cast<void>(cudaStreamDestroy(stream_)); }
-
-  [[nodiscard]] cudaStream_t get() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
+struct Times {
+  double device_us = 0.0;
+  double host_us = 0.0;  ///< until the calls came back
 };
 
-class Timer {
- public:
-  explicit Timer(Stream const& stream) : stream_(stream) {
-    check(cudaEventCreate(&begin_), "cudaEventCreate");
-    check(cudaEventCreate(&end_), "cudaEventCreate");
-  }
-
-  Timer(Timer const&) = delete;
-  Timer& operator=(Timer const&) = delete;
-
-  ~Timer() {
-    static_cast<void>(cudaEventDestroy(begin_));
-    static_cast<void>(cudaEventDestroy(end_));
-  }
-
-  struct Times {
-    double device_us = 0.0;
-    double host_us = 0.0;  ///< until the calls came back
-  };
-
-  template <class F>
-  Times once(F const& enqueue) {
-    check(cudaEventRecord(begin_, stream_.get()), "cudaEventRecord");
+template <class F>
+Times times_of(Timer& timer, F const& enqueue) {
+  Times times;
+  times.device_us = timer.once([&] {
     auto const start = std::chrono::steady_clock::now();
     enqueue();
     auto const end = std::chrono::steady_clock::now();
-    check(cudaEventRecord(end_, stream_.get()), "cudaEventRecord");
-    check(cudaEventSynchronize(end_), "cudaEventSynchronize");
-    float milliseconds = 0.0F;
-    check(cudaEventElapsedTime(&milliseconds, begin_, end_), "cudaEventElapsedTime");
-    return {1000.0 * static_cast<double>(milliseconds),
-            std::chrono::duration<double, std::micro>(end - start).count()};
-  }
-
- private:
-  Stream const& stream_;
-  cudaEvent_t begin_ = nullptr;
-  cudaEvent_t end_ = nullptr;
-};
-
-double median(std::vector<double> values) {
-  auto const middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+    times.host_us = std::chrono::duration<double, std::micro>(end - start).count();
+  });
+  return times;
 }
 
 /// Rows of one size, a list of them scattered over both sides.
@@ -237,19 +192,19 @@ class Report {
       std::vector<double> line;
       for (int round = 0; round < settings_.rounds() + 1; ++round) {
         auto const moved =
-            timer_.once([&] { in ? scattered.thaw(stream_) : scattered.freeze(stream_); });
+            times_of(timer_, [&] { in ? scattered.thaw(stream_) : scattered.freeze(stream_); });
         right = right && scattered.same(stream_);
-        auto const copied = timer_.once([&] {
+        auto const copied = times_of(timer_, [&] {
           check(in ? cudaMemcpyAsync(pool_.data(), slab_.data(), bytes, cudaMemcpyHostToDevice,
                                      stream_.get())
                    : cudaMemcpyAsync(slab_.data(), pool_.data(), bytes, cudaMemcpyDeviceToHost,
                                      stream_.get()),
                 "cudaMemcpyAsync");
         });
-        Timer::Times batched;
+        Times batched;
         if (batches) {
-          batched =
-              timer_.once([&] { in ? scattered.batch_in(stream_) : scattered.batch_out(stream_); });
+          batched = times_of(
+              timer_, [&] { in ? scattered.batch_in(stream_) : scattered.batch_out(stream_); });
         }
         if (round > 0) {  // the first one warms up
           kernel.push_back(moved.device_us);
@@ -275,31 +230,23 @@ class Report {
   }
 
   void write() const {
-    if (settings_.out.empty()) {
-      return;
-    }
-    std::FILE* const file = std::fopen(settings_.out.c_str(), "w");
-    if (file == nullptr) {
-      throw InvalidArgument("cannot write " + settings_.out);
-    }
-    cudaDeviceProp device{};
-    check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
-    std::fprintf(file, "{\"benchmark\": \"movers\", \"device\": \"%s\", \"rounds\": %d,\n",
-                 device.name, settings_.rounds());
-    std::fprintf(file, " \"results\": [");
-    for (std::size_t i = 0; i < results_.size(); ++i) {
-      Result const& r = results_[i];
-      std::fprintf(file,
-                   "%s\n  {\"direction\": \"%s\", \"row_bytes\": %zu, \"rows\": %zu, "
-                   "\"kernel_us\": %.3f, \"kernel_gb_per_s\": %.3f, \"batch_us\": %.3f, "
-                   "\"batch_host_us\": %.3f, \"line_us\": %.3f, \"line_gb_per_s\": %.3f, "
-                   "\"share_of_line\": %.4f}",
-                   i > 0 ? "," : "", r.direction, r.row_bytes, r.rows, r.kernel_us,
-                   r.gb_per_s(r.kernel_us), r.batch_us, r.batch_host_us, r.line_us,
-                   r.gb_per_s(r.line_us), r.line_us / r.kernel_us);
-    }
-    std::fprintf(file, "\n ]}\n");
-    std::fclose(file);
+    write_results(settings_, [&](std::FILE* file) {
+      std::fprintf(file, "{\"benchmark\": \"movers\", \"device\": \"%s\", \"rounds\": %d,\n",
+                   device_name().c_str(), settings_.rounds());
+      std::fprintf(file, " \"results\": [");
+      for (std::size_t i = 0; i < results_.size(); ++i) {
+        Result const& r = results_[i];
+        std::fprintf(file,
+                     "%s\n  {\"direction\": \"%s\", \"row_bytes\": %zu, \"rows\": %zu, "
+                     "\"kernel_us\": %.3f, \"kernel_gb_per_s\": %.3f, \"batch_us\": %.3f, "
+                     "\"batch_host_us\": %.3f, \"line_us\": %.3f, \"line_gb_per_s\": %.3f, "
+                     "\"share_of_line\": %.4f}",
+                     i > 0 ? "," : "", r.direction, r.row_bytes, r.rows, r.kernel_us,
+                     r.gb_per_s(r.kernel_us), r.batch_us, r.batch_host_us, r.line_us,
+                     r.gb_per_s(r.line_us), r.line_us / r.kernel_us);
+      }
+      std::fprintf(file, "\n ]}\n");
+    });
   }
 
  private:
@@ -311,35 +258,24 @@ class Report {
   std::vector<Result> results_;
 };
 
+int run(Settings const& settings) {
+  Report report(settings);
+  bool right = true;
+  for (std::size_t const row_bytes : {128U, 256U, 512U, 4096U, 16384U}) {
+    for (std::size_t const rows : settings.counts(row_bytes)) {
+      right = report.measure(row_bytes, rows) && right;
+    }
+  }
+  report.write();
+  if (!right) {
+    std::fprintf(stderr, "rows came out wrong\n");
+  }
+  return right ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  Settings settings;
-  for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--small") == 0) {
-      settings.small = true;
-    } else if (std::strcmp(argv[i], "--out") == 0 && i + 1 < argc) {
-      settings.out = argv[++i];
-    } else {
-      std::fprintf(stderr, "usage: %s [--small] [--out FILE]\n", argv[0]);
-      return 2;
-    }
-  }
-  try {
-    Report report(settings);
-    bool right = true;
-    for (std::size_t const row_bytes : {128U, 256U, 512U, 4096U, 16384U}) {
-      for (std::size_t const rows : settings.counts(row_bytes)) {
-        right = report.measure(row_bytes, rows) && right;
-      }
-    }
-    report.write();
-    if (!right) {
-      std::fprintf(stderr, "rows came out wrong\n");
-    }
-    return right ? 0 : 1;
-  } catch (Error const& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return run_benchmark("movers", argc, argv,
+                       [](Options const& options) { return run(Settings{options}); });
 }

@@ -9,6 +9,8 @@
 #include <kvfreeze/gpu/top_k.cuh>
 #include <kvfreeze/gpu/top_p.cuh>
 
+#include "harness.cuh"
+
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_reduce.cuh>
 #include <cub/device/device_select.cuh>
@@ -27,29 +29,12 @@ namespace {
 
 using namespace kvfreeze;
 using namespace kvfreeze::gpu;
+using namespace kvfreeze::gpu::bench;
 
-struct Settings {
-  bool small = false;
-  std::string out;
-
+struct Settings : Options {
   [[nodiscard]] int rounds() const { return small ? 2 : 51; }
 
   [[nodiscard]] std::size_t scaled(std::size_t n) const { return small ? n / 64 + 3 : n; }
-};
-
-class Stream {
- public:
-  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream"); }
-
-  Stream(Stream const&) = delete;
-  Stream& operator=(Stream const&) = delete;
-
-  ~Stream() { static_cast<void>(cudaStreamDestroy(stream_)); }
-
-  [[nodiscard]] cudaStream_t get() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
 };
 
 /// Work that is launched again and again.
@@ -76,46 +61,24 @@ class Graph {
   cudaGraphExec_t run_ = nullptr;
 };
 
-class Timer {
+/// Times of graphs with a cold L2.
+class GraphTimer {
  public:
-  Timer(Settings const& settings, Stream const& stream)
-      : stream_(stream), flush_(settings.small ? 4096 : std::size_t{256} << 20) {
-    check(cudaEventCreate(&begin_), "cudaEventCreate");
-    check(cudaEventCreate(&end_), "cudaEventCreate");
-  }
-
-  Timer(Timer const&) = delete;
-  Timer& operator=(Timer const&) = delete;
-
-  ~Timer() {
-    static_cast<void>(cudaEventDestroy(begin_));
-    static_cast<void>(cudaEventDestroy(end_));
-  }
+  GraphTimer(Settings const& settings, Stream const& stream)
+      : stream_(stream), timer_(stream), flush_(settings.small ? 4096 : std::size_t{256} << 20) {}
 
   /// Microseconds of one launch; what was in L2 is not any more.
   double launch(Graph const& graph) {
     check(cudaMemsetAsync(flush_.data(), 1, flush_.size(), stream_.get()), "cudaMemsetAsync");
-    check(cudaEventRecord(begin_, stream_.get()), "cudaEventRecord");
-    check(cudaGraphLaunch(graph.get(), stream_.get()), "cudaGraphLaunch");
-    check(cudaEventRecord(end_, stream_.get()), "cudaEventRecord");
-    check(cudaEventSynchronize(end_), "cudaEventSynchronize");
-    float milliseconds = 0.0F;
-    check(cudaEventElapsedTime(&milliseconds, begin_, end_), "cudaEventElapsedTime");
-    return 1000.0 * static_cast<double>(milliseconds);
+    return timer_.once(
+        [&] { check(cudaGraphLaunch(graph.get(), stream_.get()), "cudaGraphLaunch"); });
   }
 
  private:
   Stream const& stream_;
+  Timer timer_;
   DeviceArray<std::byte> flush_;
-  cudaEvent_t begin_ = nullptr;
-  cudaEvent_t end_ = nullptr;
 };
-
-double median(std::vector<double> values) {
-  auto const middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 struct Result {
   std::string name;
@@ -176,47 +139,32 @@ class Report {
   }
 
   void write() const {
-    if (settings_.out.empty()) {
-      return;
-    }
-    std::FILE* const file = std::fopen(settings_.out.c_str(), "w");
-    if (file == nullptr) {
-      throw Error("cannot write " + settings_.out);
-    }
-    cudaDeviceProp properties{};
-    check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
-    std::fprintf(file,
-                 "{\n  \"device\": \"%s\",\n  \"small\": %s,\n  \"rounds\": %d,\n"
-                 "  \"copy_gb_per_s\": %.1f,\n  \"results\": [",
-                 properties.name, settings_.small ? "true" : "false", settings_.rounds(), copy_gb_);
-    char const* separator = "\n";
-    for (Result const& r : results_) {
+    write_results(settings_, [&](std::FILE* file) {
       std::fprintf(file,
-                   "%s    {\"name\": \"%s\", \"us\": %.3f, \"reference\": \"%s\", "
-                   "\"reference_us\": %.3f, \"bytes\": %.0f}",
-                   separator, r.name.c_str(), r.ours_us, r.reference.c_str(), r.reference_us,
-                   r.bytes);
-      separator = ",\n";
-    }
-    std::fprintf(file, "\n  ]\n}\n");
-    std::fclose(file);
+                   "{\n  \"device\": \"%s\",\n  \"small\": %s,\n  \"rounds\": %d,\n"
+                   "  \"copy_gb_per_s\": %.1f,\n  \"results\": [",
+                   device_name().c_str(), settings_.small ? "true" : "false", settings_.rounds(),
+                   copy_gb_);
+      char const* separator = "\n";
+      for (Result const& r : results_) {
+        std::fprintf(file,
+                     "%s    {\"name\": \"%s\", \"us\": %.3f, \"reference\": \"%s\", "
+                     "\"reference_us\": %.3f, \"bytes\": %.0f}",
+                     separator, r.name.c_str(), r.ours_us, r.reference.c_str(), r.reference_us,
+                     r.bytes);
+        separator = ",\n";
+      }
+      std::fprintf(file, "\n  ]\n}\n");
+    });
   }
 
  private:
   Settings const& settings_;
   Stream const& stream_;
-  Timer timer_;
+  GraphTimer timer_;
   double copy_gb_ = 0.0;
   std::vector<Result> results_;
 };
-
-template <class T>
-DeviceArray<T> upload(std::vector<T> const& values) {
-  DeviceArray<T> array(values.size());
-  check(cudaMemcpy(array.data(), values.data(), array.size_bytes(), cudaMemcpyHostToDevice),
-        "cudaMemcpy");
-  return array;
-}
 
 template <class T>
 std::vector<T> download(DeviceArray<T> const& array) {
@@ -446,21 +394,6 @@ int run(Settings const& settings) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Settings settings;
-  for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--small") == 0) {
-      settings.small = true;
-    } else if (std::strcmp(argv[i], "--out") == 0 && i + 1 < argc) {
-      settings.out = argv[++i];
-    } else {
-      std::fprintf(stderr, "usage: %s [--small] [--out FILE]\n", argv[0]);
-      return 2;
-    }
-  }
-  try {
-    return run(settings);
-  } catch (std::exception const& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return run_benchmark("primitives", argc, argv,
+                       [](Options const& options) { return run(Settings{options}); });
 }
