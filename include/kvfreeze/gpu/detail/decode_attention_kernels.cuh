@@ -14,6 +14,7 @@
 #include <kvfreeze/gpu/detail/attention_runs.cuh>
 #include <kvfreeze/gpu/detail/attention_sums.cuh>
 #include <kvfreeze/gpu/detail/exp2.cuh>
+#include <kvfreeze/gpu/detail/row_codes.cuh>
 #include <kvfreeze/gpu/detail/tile_walk.cuh>
 #include <kvfreeze/host/kernels/masses.hpp>
 
@@ -66,43 +67,6 @@ template <class Lane, int Dim>
 std::size_t decode_shared_bytes(int heads, int dim) {
   return sizeof(DecodeStorage<Lane, AttentionRuns<Lane, Dim>>) +
          static_cast<std::size_t>(heads) * static_cast<std::size_t>(dim) * sizeof(float);
-}
-
-/// @brief Rotates up to 64 channels, of which thread t of each half of a warp has t, t + 16 and so
-/// on: the operations of host::rotate. By whole warps, with the same number of channels.
-__device__ inline void rotate_channels(float (&x)[4], unsigned channels) {
-  unsigned const vectors = channels >= 64 ? 4 : channels / 16;  // a last eight stay as they are
-#pragma unroll
-  for (unsigned v = 0; v < 4; ++v) {
-#pragma unroll
-    for (unsigned distance = 1; distance < 16; distance *= 2) {
-      float const other = __shfl_xor_sync(0xFFFFFFFFU, x[v], static_cast<int>(distance));
-      float const turned =
-          (warp_thread() & distance) != 0 ? __fsub_rn(other, x[v]) : __fadd_rn(other, x[v]);
-      x[v] = v < vectors ? turned : x[v];
-    }
-  }
-  auto const combine = [](float& a, float& b) {
-    float const first = a;
-    a = __fadd_rn(first, b);
-    b = __fsub_rn(first, b);
-  };
-  if (vectors >= 2) {
-    combine(x[0], x[1]);
-  }
-  if (vectors == 4) {
-    combine(x[2], x[3]);
-    combine(x[0], x[2]);
-    combine(x[1], x[3]);
-  }
-#pragma unroll
-  for (unsigned v = 0; v < 4; ++v) {
-    // A block of 64, or one of 32 and one of 16 behind it.
-    float const scale = vectors == 4            ? 0.125F
-                        : v < 2 && vectors >= 2 ? 0.17677669529663687F
-                                                : 0.25F;
-    x[v] = v < vectors ? __fmul_rn(x[v], scale) : x[v];
-  }
 }
 
 /// @brief A block at work on its tiles.
@@ -413,7 +377,7 @@ class DecodeBlock {
         unsigned const channel = begin + 16 * v + t;
         x[v] = head < heads && channel < dim ? team_sum(parts, head, channel) : 0.0F;
       }
-      rotate_channels(x, dim - begin);
+      rotate_64(x, static_cast<int>(dim - begin), static_cast<int>(t));
 #pragma unroll
       for (unsigned v = 0; v < 4; ++v) {
         unsigned const channel = begin + 16 * v + t;

@@ -71,7 +71,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   }
   __syncthreads();
   for (std::uint32_t i = threadIdx.x; i < order.total; i += list_chunk_threads) {
-    in_global(own.list)[earlier + i] = staged[i];
+    global(own.list)[earlier + i] = staged[i];
   }
   bool const last = begin + ListChunk::entries >= rows;
   if (last && threadIdx.x == 0) {

@@ -127,7 +127,7 @@ struct RowQuad {
       for (int j = 0; j < 4; ++j) {
         if (j < granules) {
           auto const position = static_cast<int>(positions[j]);
-          std::uint32_t const state = asks ? in_global(run.states)[position] : 0U;
+          std::uint32_t const state = asks ? global(run.states)[position] : 0U;
           states |= state << (8 * j);
           counted |= position >= run.low && position < run.high ? 1U << j : 0U;
         }
@@ -146,7 +146,7 @@ struct RowQuad {
   /// @brief Logits of up to four heads from `head` on; minus infinity for rows that do not take
   /// part, whatever theirs are. So nobody branches over them.
   __device__ void load(LogitRun const& run, int head, int heads, float (&x)[rank_heads][4]) const {
-    float const* p = in_global(run.logits) + head * run.stride + first;
+    float const* p = global(run.logits) + head * run.stride + first;
     bool const aligned = is_aligned<16>(p) && run.stride % 4 == 0;
     if (rows == 4 && aligned) {
 #pragma unroll

@@ -57,8 +57,8 @@ struct RetainSearch {
   /// Calls f(score) for each candidate.
   template <class F>
   __device__ void for_each_candidate(F const& f) const {
-    float const* const scores = in_global(lane.scores);
-    std::uint8_t const* const states = in_global(lane.states);
+    float const* const scores = global(lane.scores);
+    std::uint8_t const* const states = global(lane.states);
     for (int i = lane.low + static_cast<int>(threadIdx.x); i < lane.high; i += retain_threads) {
       if (is_candidate(states[i])) {
         f(scores[i]);
@@ -245,7 +245,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
         }
         asked |= flag;
         if (recent) {
-          auto const age = static_cast<std::uint16_t>(now - in_global(lane.stamps)[granule]);
+          auto const age = static_cast<std::uint16_t>(now - global(lane.stamps)[granule]);
           wanted |= age < steps ? flag : 0U;
           continue;
         }
@@ -285,7 +285,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
                   ((wanted >> bit) & 1U) * RetainLane::wanted)
                  << (8 * j);
         if (((lows >> bit) & 1U) != 0) {
-          in_global(lane.low_list)[low + places.rank(lows, s, j)] =
+          global(lane.low_list)[low + places.rank(lows, s, j)] =
               static_cast<std::uint32_t>(first + j);
         }
       }

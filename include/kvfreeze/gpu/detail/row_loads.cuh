@@ -4,45 +4,26 @@
 /// @brief Four neighbours at a time: one access where they are aligned and all there, else one
 /// each.
 
+#include <kvfreeze/gpu/detail/global_memory.cuh>
+
+#include <cuda/std/type_traits>
+
 #include <cstdint>
 
 namespace kvfreeze::gpu::detail {
-
-/// The same address, known to the compiler to be none of shared memory: where addresses come from
-/// memory themselves, accesses are generic otherwise.
-template <class T>
-__device__ T* in_global(T* p) {
-  __builtin_assume(__isGlobal(p));
-  return p;
-}
 
 template <unsigned Bytes>
 __device__ bool is_aligned(void const* p) {
   return (reinterpret_cast<std::uintptr_t>(p) & (Bytes - 1)) == 0;
 }
 
-/// p[0], ..., p[n - 1], n <= 4, `fill` behind them.
-__device__ inline void load_four(float const* p, int n, float fill, float (&out)[4]) {
-  p = in_global(p);
+/// p[0], ..., p[n - 1], n <= 4, `fill` behind them. T is float or std::uint32_t.
+template <class T>
+__device__ void load_four(T const* p, int n, T fill, T (&out)[4]) {
+  using Vector = ::cuda::std::conditional_t<::cuda::std::is_same_v<T, float>, float4, uint4>;
+  p = global(p);
   if (n == 4 && is_aligned<16>(p)) {
-    float4 const x = *reinterpret_cast<float4 const*>(p);
-    out[0] = x.x;
-    out[1] = x.y;
-    out[2] = x.z;
-    out[3] = x.w;
-    return;
-  }
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    out[j] = j < n ? p[j] : fill;
-  }
-}
-
-__device__ inline void load_four(std::uint32_t const* p, int n, std::uint32_t fill,
-                                 std::uint32_t (&out)[4]) {
-  p = in_global(p);
-  if (n == 4 && is_aligned<16>(p)) {
-    uint4 const x = *reinterpret_cast<uint4 const*>(p);
+    Vector const x = *reinterpret_cast<Vector const*>(p);
     out[0] = x.x;
     out[1] = x.y;
     out[2] = x.z;
@@ -57,7 +38,7 @@ __device__ inline void load_four(std::uint32_t const* p, int n, std::uint32_t fi
 
 /// n <= 4 bytes from p on, the first in the lowest bits, 0 behind them.
 __device__ inline std::uint32_t load_four(std::uint8_t const* p, int n) {
-  p = in_global(p);
+  p = global(p);
   if (n == 4 && is_aligned<4>(p)) {
     return *reinterpret_cast<std::uint32_t const*>(p);
   }
@@ -70,7 +51,7 @@ __device__ inline std::uint32_t load_four(std::uint8_t const* p, int n) {
 }
 
 __device__ inline void store_four(std::uint32_t* p, std::uint32_t const (&x)[4], int n) {
-  p = in_global(p);
+  p = global(p);
   if (n == 4 && is_aligned<16>(p)) {
     *reinterpret_cast<uint4*>(p) = make_uint4(x[0], x[1], x[2], x[3]);
     return;
@@ -85,7 +66,7 @@ __device__ inline void store_four(std::uint32_t* p, std::uint32_t const (&x)[4],
 
 /// Stores the n <= 4 lowest bytes of a word.
 __device__ inline void store_four(std::uint8_t* p, std::uint32_t word, int n) {
-  p = in_global(p);
+  p = global(p);
   if (n == 4 && is_aligned<4>(p)) {
     *reinterpret_cast<std::uint32_t*>(p) = word;
     return;

@@ -414,7 +414,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   }
   std::uint32_t const before = count_before(thaw_counts, order.total);
   for (std::uint32_t i = threadIdx.x; i < order.total; i += recall_threads) {
-    in_global(lane.thaws)[before + i] = staged[i];
+    global(lane.thaws)[before + i] = staged[i];
   }
 
   int const active = max((granules + RecallChunk::entries - 1) / RecallChunk::entries, 1);
