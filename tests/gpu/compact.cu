@@ -255,12 +255,9 @@ TEST_CASE("compact in a graph, replayed with other flags and offsets", "[compact
   auto const counts = test::filled<std::uint32_t>(2, 0);
   Workspace const workspace(compact_workspace_bytes(size));
 
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t run = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "begin");
-  compact_async<std::uint32_t>(flags, device_values, offsets, out, counts, workspace, stream);
-  check(cudaStreamEndCapture(stream.get(), &graph), "end");
-  check(cudaGraphInstantiate(&run, graph, 0), "cudaGraphInstantiate");
+  test::Graph const graph(stream, [&] {
+    compact_async<std::uint32_t>(flags, device_values, offsets, out, counts, workspace, stream);
+  });
   for (unsigned replay = 0; replay < 3; ++replay) {
     auto const now = flags_of(size, 20 + 30 * replay, replay);
     std::vector<std::uint32_t> const where{replay, 1000 + 25000 * replay, 60000};
@@ -269,7 +266,7 @@ TEST_CASE("compact in a graph, replayed with other flags and offsets", "[compact
     check(cudaMemcpyAsync(offsets.data(), where.data(), offsets.size_bytes(),
                           cudaMemcpyHostToDevice, stream.get()),
           "copy");
-    check(cudaGraphLaunch(run, stream.get()), "cudaGraphLaunch");
+    graph.launch(stream);
     auto const got = test::download(out, stream);
     auto const got_counts = test::download(counts, stream);
     for (std::size_t s = 0; s < 2; ++s) {
@@ -282,8 +279,6 @@ TEST_CASE("compact in a graph, replayed with other flags and offsets", "[compact
                        got.begin() + where[s]));
     }
   }
-  check(cudaGraphExecDestroy(run), "cudaGraphExecDestroy");
-  check(cudaGraphDestroy(graph), "cudaGraphDestroy");
 }
 
 TEST_CASE("What compact asks of the device", "[compact]") {

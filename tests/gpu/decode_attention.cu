@@ -218,12 +218,7 @@ TEST_CASE("A captured launch serves rows that grow", "[attention]") {
   std::vector<int> const final_counts{2000, 1, 300, 64};
   RandomLanes<Half> lanes(final_counts, 4, 128, 16, PageOrder::nhd, 9);
   Attention<Half> attention(lanes, 0);
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "capture");
-  attention.launch(lanes, stream);
-  check(cudaStreamEndCapture(stream.get(), &graph), "capture");
-  check(cudaGraphInstantiate(&executable, graph, 0), "instantiate");
+  test::Graph const graph(stream, [&] { attention.launch(lanes, stream); });
   for (int const part : {0, 1, 7, 10}) {
     for (std::size_t i = 0; i < final_counts.size(); ++i) {
       lanes.lanes[i].rows = final_counts[i] * part / 10;
@@ -236,15 +231,13 @@ TEST_CASE("A captured launch serves rows that grow", "[attention]") {
     check(cudaMemcpyAsync(lanes.logits.data(), clean.data(), lanes.logits.size_bytes(),
                           cudaMemcpyHostToDevice, stream.get()),
           "logits");
-    check(cudaGraphLaunch(executable, stream.get()), "graph");
+    graph.launch(stream);
     stream.wait();
     Errors const errors = errors_of(lanes, attention, stream);
     CHECK(errors.worst <= 1.0);
     CHECK(errors.logits == 0);
     CHECK(errors.tickets == 0);
   }
-  check(cudaGraphExecDestroy(executable), "graph");
-  check(cudaGraphDestroy(graph), "graph");
 }
 
 TEST_CASE("What attention asks of the device", "[attention]") {

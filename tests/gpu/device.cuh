@@ -54,7 +54,8 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
-/// Work on a stream that is captured once and launched again and again.
+/// Work on a stream that is captured once and launched again and again. While it is captured no
+/// thread may call anything that waits or allocates.
 class Graph {
  public:
   Graph() = default;
@@ -78,7 +79,7 @@ class Graph {
   template <class F>
   void capture(Stream const& stream, F const& enqueue) {
     cudaGraph_t graph = nullptr;
-    check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal),
+    check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeGlobal),
           "cudaStreamBeginCapture");
     enqueue();
     check(cudaStreamEndCapture(stream.get(), &graph), "cudaStreamEndCapture");

@@ -75,22 +75,16 @@ TEST_CASE("A captured scan is replayed with other lanes and queries", "[digest_s
     stream.wait();
   };
   fill(0);
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "begin");
-  digest_scan_async<Digest>(descriptors.span(), 4, 128, 8, stream);
-  check(cudaStreamEndCapture(stream.get(), &graph), "end");
-  check(cudaGraphInstantiate(&executable, graph, 0), "instantiate");
+  test::Graph const graph(
+      stream, [&] { digest_scan_async<Digest>(descriptors.span(), 4, 128, 8, stream); });
   for (std::size_t const first : {0U, 2U}) {
     fill(first);
-    check(cudaGraphLaunch(executable, stream.get()), "launch");
+    graph.launch(stream);
     for (std::size_t i = first; i < first + 2; ++i) {
       CHECK(test::count_different(test::download(lanes[i].device_logits, stream),
                                   lanes[i].expected()) == 0);
     }
   }
-  check(cudaGraphExecDestroy(executable), "destroy");
-  check(cudaGraphDestroy(graph), "destroy");
 }
 
 TEST_CASE("A scan of key codes is one launch, and moves what it must", "[digest_scan]") {

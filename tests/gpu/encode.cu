@@ -201,19 +201,12 @@ TEST_CASE("Captured encoding is replayed with other jobs", "[encode]") {
     stream.wait();
   };
   fill(first);
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "begin");
-  encode_async<Digest, Half>(jobs.span(), 128, stream);
-  check(cudaStreamEndCapture(stream.get(), &graph), "end");
-  check(cudaGraphInstantiate(&executable, graph, 0), "instantiate");
+  test::Graph const graph(stream, [&] { encode_async<Digest, Half>(jobs.span(), 128, stream); });
   for (auto const* job : {&first, &second}) {
     fill(*job);
-    check(cudaGraphLaunch(executable, stream.get()), "launch");
+    graph.launch(stream);
     CHECK(test::download(job->device_group, stream) == job->expected_group());
   }
-  check(cudaGraphExecDestroy(executable), "destroy");
-  check(cudaGraphDestroy(graph), "destroy");
 }
 
 TEST_CASE("Encoding is one launch, and moves what it must", "[encode]") {

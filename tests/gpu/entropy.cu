@@ -211,22 +211,16 @@ TEST_CASE("entropy in a graph, and what it asks of the device", "[entropy]") {
   auto const mean = test::filled<float>(1, 2.0F);
   auto const result = test::filled<gpu::Entropy>(1, {});
   Workspace const workspace(entropy_workspace_bytes(1, n));
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t run = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "begin");
-  entropy_async<Half>(input, n, mean, result, workspace, stream);
-  check(cudaStreamEndCapture(stream.get(), &graph), "end");
-  check(cudaGraphInstantiate(&run, graph, 0), "cudaGraphInstantiate");
+  test::Graph const graph(stream,
+                          [&] { entropy_async<Half>(input, n, mean, result, workspace, stream); });
   for (unsigned replay = 0; replay < 2; ++replay) {
     auto const logits = narrowed<Half>(noise(n, 4.0F, replay));
     check(cudaMemcpyAsync(input.data(), logits.data(), input.size_bytes(), cudaMemcpyHostToDevice,
                           stream.get()),
           "copy");
-    check(cudaGraphLaunch(run, stream.get()), "cudaGraphLaunch");
+    graph.launch(stream);
     check_against(test::download(result, stream).front(), host::entropy<Half>(logits));
   }
-  check(cudaGraphExecDestroy(run), "cudaGraphExecDestroy");
-  check(cudaGraphDestroy(graph), "cudaGraphDestroy");
 
   auto const asked =
       test::count(stream, [&] { entropy_async<Half>(input, n, mean, result, workspace, stream); });

@@ -147,12 +147,7 @@ TEST_CASE("Lanes without a place for logits are left out, rows may grow in a gra
   auto descriptors = lanes.descriptors<AttentionLane<Half>>();
   descriptors[1].logits = nullptr;
   call.descriptors = test::upload(descriptors);
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "capture");
-  call.launch(lanes, stream);
-  check(cudaStreamEndCapture(stream.get(), &graph), "capture");
-  check(cudaGraphInstantiate(&executable, graph, 0), "instantiate");
+  test::Graph const graph(stream, [&] { call.launch(lanes, stream); });
   lanes.lanes[1].rows = 0;  // what is expected
   for (int const rows : {8, 300}) {
     lanes.lanes[0].rows = rows;
@@ -160,12 +155,10 @@ TEST_CASE("Lanes without a place for logits are left out, rows may grow in a gra
     check(cudaMemcpyAsync(call.counts.data(), counts.data(), call.counts.size_bytes(),
                           cudaMemcpyHostToDevice, stream.get()),
           "counts");
-    check(cudaGraphLaunch(executable, stream.get()), "graph");
+    graph.launch(stream);
     stream.wait();
     CHECK(wrong_logits(lanes, stream, 1.0F) == 0);
   }
-  check(cudaGraphExecDestroy(executable), "graph");
-  check(cudaGraphDestroy(graph), "graph");
 }
 
 TEST_CASE("What logits ask of the device", "[logits]") {

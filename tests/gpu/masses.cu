@@ -204,21 +204,16 @@ TEST_CASE("A captured graph makes masses of lanes that changed", "[masses]") {
   test::Stream const stream;
   RankedLanes lanes(mixed_lanes(), 4, 1, 21);
   Results const results(lanes.batch());
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t exec = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "capture");
-  softmax_masses_async(lanes.described(), lanes.batch(), results.asked(), results.workspace, stream,
-                       CountOnly{});
-  check(cudaStreamEndCapture(stream.get(), &graph), "capture");
-  check(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
+  test::Graph const graph(stream, [&] {
+    softmax_masses_async(lanes.described(), lanes.batch(), results.asked(), results.workspace,
+                         stream, CountOnly{});
+  });
   for (double const share : {1.0, 0.7, 0.01}) {
     CAPTURE(share);
     lanes.change(static_cast<unsigned>(100 * share), share, stream);
-    check(cudaGraphLaunch(exec, stream.get()), "cudaGraphLaunch");
+    graph.launch(stream);
     compare(lanes, results, stream);
   }
-  check(cudaGraphExecDestroy(exec), "cudaGraphExecDestroy");
-  check(cudaGraphDestroy(graph), "cudaGraphDestroy");
 }
 
 TEST_CASE("Masses refuse what does not fit", "[masses]") {

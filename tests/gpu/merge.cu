@@ -141,12 +141,7 @@ TEST_CASE("Merging is one launch that can be captured", "[merge]") {
     CHECK(stats->global_store_bytes == 64 * 128 * 4 + 64 * 4);
     CHECK(stats->global_load_sectors <= 2 * 64 * 128 * 4 / 32 + 2 * 64);
   }
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "capture");
-  call();
-  check(cudaStreamEndCapture(stream.get(), &graph), "capture");
-  check(cudaGraphInstantiate(&executable, graph, 0), "instantiate");
+  test::Graph const graph(stream, [&] { call(); });
   Sides const others(64, 128, 6);
   check(cudaMemcpy(out_a.data(), others.out_a.data(), out_a.size_bytes(), cudaMemcpyHostToDevice),
         "data");
@@ -156,10 +151,8 @@ TEST_CASE("Merging is one launch that can be captured", "[merge]") {
         "data");
   check(cudaMemcpy(lse_b.data(), others.lse_b.data(), lse_b.size_bytes(), cudaMemcpyHostToDevice),
         "data");
-  check(cudaGraphLaunch(executable, stream.get()), "graph");
+  graph.launch(stream);
   check_close(others, test::download(out, stream), test::download(lse, stream));
-  check(cudaGraphExecDestroy(executable), "graph");
-  check(cudaGraphDestroy(graph), "graph");
 }
 
 TEST_CASE("Merging says which sizes do not fit", "[merge]") {

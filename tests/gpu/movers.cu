@@ -216,12 +216,7 @@ TEST_CASE("A captured move is replayed with other jobs", "[movers]") {
   Bench bench(shape, {.sequences = 2, .lanes = 2, .granules = 32, .part_bytes = 384});
   DeviceArray<MoveJob> const list(64);
   DeviceArray<std::uint32_t> const count(1);
-  cudaGraph_t graph = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeGlobal), "begin");
-  bench.thaw(list, count, stream);
-  check(cudaStreamEndCapture(stream.get(), &graph), "end");
-  cudaGraphExec_t replay = nullptr;
-  check(cudaGraphInstantiate(&replay, graph, 0), "instantiate");
+  test::Graph const graph(stream, [&] { bench.thaw(list, count, stream); });
   for (std::uint32_t const jobs_now : {3U, 0U, 60U}) {
     auto const jobs = test::random_jobs(shape, bench.geometry, jobs_now, false, jobs_now);
     stream.wait();
@@ -229,12 +224,10 @@ TEST_CASE("A captured move is replayed with other jobs", "[movers]") {
         cudaMemcpy(list.data(), jobs.data(), jobs.size() * sizeof(MoveJob), cudaMemcpyHostToDevice),
         "jobs");
     check(cudaMemcpy(count.data(), &jobs_now, sizeof jobs_now, cudaMemcpyHostToDevice), "count");
-    check(cudaGraphLaunch(replay, stream.get()), "launch");
+    graph.launch(stream);
     bench.expect(jobs, true);
     bench.check(stream);
   }
-  check(cudaGraphExecDestroy(replay), "destroy");
-  check(cudaGraphDestroy(graph), "destroy");
 }
 
 TEST_CASE("Moves that cannot be are refused before anything runs", "[movers]") {
@@ -331,17 +324,10 @@ TEST_CASE("A batch of copies is one call, or many where that is not supported", 
 
     // In a graph, and on the legacy stream: block by block whatever the driver has.
     std::fill(back.begin(), back.end(), std::byte{0});
-    cudaGraph_t graph = nullptr;
-    check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeGlobal), "begin");
-    copy_batch_async(home, from_there, sizes, stream);
-    check(cudaStreamEndCapture(stream.get(), &graph), "end");
-    cudaGraphExec_t replay = nullptr;
-    check(cudaGraphInstantiate(&replay, graph, 0), "instantiate");
-    check(cudaGraphLaunch(replay, stream.get()), "launch");
+    test::Graph const graph(stream, [&] { copy_batch_async(home, from_there, sizes, stream); });
+    graph.launch(stream);
     stream.wait();
     CHECK(std::equal(back.begin(), back.end(), expected.begin()));
-    check(cudaGraphExecDestroy(replay), "destroy");
-    check(cudaGraphDestroy(graph), "destroy");
   }
   batch_status = cudaErrorInvalidValue;
   std::array<void*, 1> const to{back.data()};

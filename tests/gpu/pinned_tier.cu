@@ -296,13 +296,10 @@ TEST_CASE("A captured thaw is replayed with other jobs, pinned or not", "[pinned
     }
     DeviceArray<MoveJob> const list(50);  // three rounds of the buffer
     DeviceArray<std::uint32_t> const count(1);
-    cudaGraph_t graph = nullptr;
-    check(cudaStreamBeginCapture(bench.stream.get(), cudaStreamCaptureModeGlobal), "begin");
-    bench.thaw(list, count);
-    bench.freeze(list, count);
-    check(cudaStreamEndCapture(bench.stream.get(), &graph), "end");
-    cudaGraphExec_t replay = nullptr;
-    check(cudaGraphInstantiate(&replay, graph, 0), "instantiate");
+    test::Graph const graph(bench.stream, [&] {
+      bench.thaw(list, count);
+      bench.freeze(list, count);
+    });
     for (std::uint64_t seed = 20; seed < 24; ++seed) {
       auto jobs = bench.jobs(50 * (seed % 3), true, seed);
       jobs.resize(std::min<std::size_t>(jobs.size(), 50));
@@ -310,13 +307,11 @@ TEST_CASE("A captured thaw is replayed with other jobs, pinned or not", "[pinned
       check(cudaMemcpy(list.data(), jobs.data(), n * sizeof(MoveJob), cudaMemcpyHostToDevice),
             "jobs");
       check(cudaMemcpy(count.data(), &n, sizeof n, cudaMemcpyHostToDevice), "count");
-      check(cudaGraphLaunch(replay, bench.stream.get()), "launch");
+      graph.launch(bench.stream);
       bench.expect(jobs, true);
       bench.expect(jobs, false);
       bench.check();
     }
-    check(cudaGraphExecDestroy(replay), "destroy");
-    check(cudaGraphDestroy(graph), "destroy");
   }
 }
 

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <gpu/device.cuh>
+#include <span>
 #include <vector>
 
 namespace kvfreeze::gpu::test {
@@ -36,6 +37,32 @@ template <class T>
 std::ptrdiff_t difference(std::vector<T> const& a, std::vector<T> const& b) {
   auto const found = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
   return found.first == a.end() && found.second == b.end() ? -1 : found.first - a.begin();
+}
+
+/// What the host marks.
+struct Marked {
+  std::vector<std::uint8_t> selected;
+  std::vector<std::uint32_t> counts;
+  std::uint32_t total = 0;
+};
+
+/// @brief The host's marks, segment by segment; what is outside of them stays 9.
+/// @param mark mark(values, offsets, s, selected): marks one whole segment, the s-th; returns how
+///   many it marked
+template <class T, class Mark>
+Marked marked_on_host(std::vector<T> const& values, std::vector<std::uint32_t> const& offsets,
+                      Mark const& mark) {
+  Marked answer;
+  answer.selected.assign(values.size(), 9);
+  for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+    std::size_t const size = offsets[s + 1] - offsets[s];
+    std::vector<std::uint32_t> const whole{0, static_cast<std::uint32_t>(size)};
+    auto const count = mark(std::span<T const>(values).subspan(offsets[s], size), whole, s,
+                            std::span(answer.selected).subspan(offsets[s], size));
+    answer.counts.push_back(static_cast<std::uint32_t>(count));
+    answer.total += answer.counts.back();
+  }
+  return answer;
 }
 
 /// Bytes that a primitive has to touch of those that 32-byte sectors moved.

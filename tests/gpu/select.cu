@@ -281,15 +281,12 @@ TEST_CASE("A captured graph recalls from other scores", "[select]") {
   DeviceArray<RecallResult> const results(2);
   DeviceArray<host::LogHistogram> const histograms(2);
   Workspace const workspace(recall_workspace_bytes(batch));
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t exec = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "capture");
-  log_histograms_async(recalls, batch.max_granules, histograms, stream);
-  finish_histograms_async(histograms,
-                          decide_recall(scheduler, recalls, batch, {results}, workspace), stream);
-  recall_async(recalls, batch, {results}, workspace, stream);
-  check(cudaStreamEndCapture(stream.get(), &graph), "capture");
-  check(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
+  test::Graph const graph(stream, [&] {
+    log_histograms_async(recalls, batch.max_granules, histograms, stream);
+    finish_histograms_async(histograms,
+                            decide_recall(scheduler, recalls, batch, {results}, workspace), stream);
+    recall_async(recalls, batch, {results}, workspace, stream);
+  });
   for (auto const* now : {&lanes, &others, &lanes}) {
     for (std::size_t i = 0; i < 2; ++i) {
       replace(device.scores[i].data(), (*now)[i].scores.data(), device.scores[i].size_bytes());
@@ -297,7 +294,7 @@ TEST_CASE("A captured graph recalls from other scores", "[select]") {
     }
     describe(*now);
     replace(described.data(), device.described.data(), described.size_bytes());
-    check(cudaGraphLaunch(exec, stream.get()), "cudaGraphLaunch");
+    graph.launch(stream);
     auto const found = test::download(results, stream);
     for (std::size_t i = 0; i < 2; ++i) {
       Answer const expected = host.run((*now)[i]);
@@ -307,8 +304,6 @@ TEST_CASE("A captured graph recalls from other scores", "[select]") {
       CHECK((answer.thaws == expected.thaws));
     }
   }
-  check(cudaGraphExecDestroy(exec), "cudaGraphExecDestroy");
-  check(cudaGraphDestroy(graph), "cudaGraphDestroy");
 }
 
 TEST_CASE("A recall refuses what does not fit", "[select]") {

@@ -422,15 +422,12 @@ TEST_CASE("The device's part of a step is replayed as a graph", "[spilling]") {
   Step captured;
   captured.wants = DeviceArray<MoveJob>(most_jobs);
   captured.want_count = DeviceArray<std::uint32_t>(1);
-  cudaGraph_t graph = nullptr;
-  check(cudaStreamBeginCapture(bench.stream.get(), cudaStreamCaptureModeGlobal), "begin");
-  bench.tier.resolve_async(captured.wants, captured.want_count, {captured.kept, captured.totals},
-                           test::CountCarried{captured.carried, 3, 90}, bench.stream);
-  bench.tier.thaw_async(captured.kept, Span<std::uint32_t const>(captured.totals.data(), 1),
-                        bench.pool(captured), {}, bench.stream);
-  check(cudaStreamEndCapture(bench.stream.get(), &graph), "end");
-  cudaGraphExec_t replay = nullptr;
-  check(cudaGraphInstantiate(&replay, graph, 0), "instantiate");
+  test::Graph const graph(bench.stream, [&] {
+    bench.tier.resolve_async(captured.wants, captured.want_count, {captured.kept, captured.totals},
+                             test::CountCarried{captured.carried, 3, 90}, bench.stream);
+    bench.tier.thaw_async(captured.kept, Span<std::uint32_t const>(captured.totals.data(), 1),
+                          bench.pool(captured), {}, bench.stream);
+  });
   laws::Random random(4);
   std::uint32_t kept = 0;
   std::vector<MoveJob> line;
@@ -449,7 +446,7 @@ TEST_CASE("The device's part of a step is replayed as a graph", "[spilling]") {
         cudaMemcpy(captured.wants.data(), line.data(), n * sizeof(MoveJob), cudaMemcpyHostToDevice),
         "jobs");
     check(cudaMemcpy(captured.want_count.data(), &n, sizeof n, cudaMemcpyHostToDevice), "count");
-    check(cudaGraphLaunch(replay, bench.stream.get()), "launch");
+    graph.launch(bench.stream);
     auto const totals = test::download(captured.totals, bench.stream);
     REQUIRE(totals[0] + totals[1] == n);
     std::vector<MoveJob> list(totals[0]);
@@ -467,8 +464,6 @@ TEST_CASE("The device's part of a step is replayed as a graph", "[spilling]") {
   }
   CHECK(2 * kept > asked);
   CHECK(kept < asked);
-  check(cudaGraphExecDestroy(replay), "destroy");
-  check(cudaGraphDestroy(graph), "destroy");
 }
 
 TEST_CASE("A spilling tier that cannot be is refused", "[spilling]") {

@@ -49,26 +49,12 @@ std::vector<float> scores_of(Kind kind, std::size_t n, unsigned seed) {
   return scores;
 }
 
-struct Answer {
-  std::vector<std::uint8_t> selected;
-  std::vector<std::uint32_t> counts;
-  std::uint32_t total = 0;
-};
-
-/// host::top_k, segment by segment; what is outside of them stays 9.
-Answer on_host(std::vector<float> const& scores, std::vector<std::uint32_t> const& offsets,
-               std::vector<std::uint32_t> const& k) {
-  Answer answer;
-  answer.selected.assign(scores.size(), 9);
-  for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
-    std::size_t const size = offsets[s + 1] - offsets[s];
-    std::vector<std::uint32_t> const whole{0, static_cast<std::uint32_t>(size)};
-    auto const count = host::top_k(std::span(scores).subspan(offsets[s], size), whole, k[s],
-                                   std::span(answer.selected).subspan(offsets[s], size));
-    answer.counts.push_back(static_cast<std::uint32_t>(count));
-    answer.total += answer.counts.back();
-  }
-  return answer;
+test::Marked on_host(std::vector<float> const& scores, std::vector<std::uint32_t> const& offsets,
+                     std::vector<std::uint32_t> const& k) {
+  return test::marked_on_host(scores, offsets,
+                              [&](auto values, auto const& whole, std::size_t s, auto selected) {
+                                return host::top_k(values, whole, k[s], selected);
+                              });
 }
 
 }  // namespace
@@ -248,12 +234,9 @@ TEST_CASE("top_k in a graph, replayed with other scores, offsets and k", "[top_k
   auto const report = test::filled<MarksReport>(1, {});
   Workspace const workspace(top_k_workspace_bytes(size));
 
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t run = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "begin");
-  top_k_async(input, offsets, k.span(), {selected, counts, report}, workspace, stream);
-  check(cudaStreamEndCapture(stream.get(), &graph), "end");
-  check(cudaGraphInstantiate(&run, graph, 0), "cudaGraphInstantiate");
+  test::Graph const graph(stream, [&] {
+    top_k_async(input, offsets, k.span(), {selected, counts, report}, workspace, stream);
+  });
   for (unsigned replay = 0; replay < 3; ++replay) {
     auto const scores = scores_of(replay == 1 ? Kind::few_values : Kind::noise, size, replay);
     std::vector<std::uint32_t> const where =
@@ -270,14 +253,12 @@ TEST_CASE("top_k in a graph, replayed with other scores, offsets and k", "[top_k
                           stream.get()),
           "copy");
     check(cudaMemsetAsync(selected.data(), 9, size, stream.get()), "fill");
-    check(cudaGraphLaunch(run, stream.get()), "cudaGraphLaunch");
+    graph.launch(stream);
     auto const expected = on_host(scores, where, each);
     CHECK(test::difference(test::download(selected, stream), expected.selected) == -1);
     CHECK(test::download(counts, stream) == expected.counts);
     CHECK(test::download(report, stream).front().selected == expected.total);
   }
-  check(cudaGraphExecDestroy(run), "cudaGraphExecDestroy");
-  check(cudaGraphDestroy(graph), "cudaGraphDestroy");
 }
 
 TEST_CASE("What top_k asks of the device", "[top_k]") {

@@ -48,26 +48,12 @@ std::vector<std::uint32_t> masses_of(Kind kind, std::size_t n, unsigned seed) {
   return masses;
 }
 
-struct Answer {
-  std::vector<std::uint8_t> selected;
-  std::vector<std::uint32_t> counts;
-  std::uint32_t total = 0;
-};
-
-/// host::top_p, segment by segment; what is outside of them stays 9.
-Answer on_host(std::vector<std::uint32_t> const& masses, std::vector<std::uint32_t> const& offsets,
-               std::vector<float> const& p) {
-  Answer answer;
-  answer.selected.assign(masses.size(), 9);
-  for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
-    std::size_t const size = offsets[s + 1] - offsets[s];
-    std::vector<std::uint32_t> const whole{0, static_cast<std::uint32_t>(size)};
-    auto const count = host::top_p(std::span(masses).subspan(offsets[s], size), whole, p[s],
-                                   std::span(answer.selected).subspan(offsets[s], size));
-    answer.counts.push_back(static_cast<std::uint32_t>(count));
-    answer.total += answer.counts.back();
-  }
-  return answer;
+test::Marked on_host(std::vector<std::uint32_t> const& masses,
+                     std::vector<std::uint32_t> const& offsets, std::vector<float> const& p) {
+  return test::marked_on_host(masses, offsets,
+                              [&](auto values, auto const& whole, std::size_t s, auto selected) {
+                                return host::top_p(values, whole, p[s], selected);
+                              });
 }
 
 }  // namespace
@@ -158,12 +144,9 @@ TEST_CASE("top_p in a graph, replayed with other masses and p", "[top_p]") {
   auto const counts = test::filled<std::uint32_t>(3, 0);
   Workspace const workspace(top_p_workspace_bytes(size));
 
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t run = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "begin");
-  top_p_async(input, offsets, p.span(), {selected, counts}, workspace, stream);
-  check(cudaStreamEndCapture(stream.get(), &graph), "end");
-  check(cudaGraphInstantiate(&run, graph, 0), "cudaGraphInstantiate");
+  test::Graph const graph(stream, [&] {
+    top_p_async(input, offsets, p.span(), {selected, counts}, workspace, stream);
+  });
   for (unsigned replay = 0; replay < 3; ++replay) {
     auto const masses = masses_of(replay == 1 ? Kind::few_values : Kind::softmax, size, replay);
     std::vector<float> const each{0.3F * static_cast<float>(replay + 1), 0.5F, 0.99F};
@@ -173,13 +156,11 @@ TEST_CASE("top_p in a graph, replayed with other masses and p", "[top_p]") {
     check(cudaMemcpyAsync(p.data(), each.data(), p.size_bytes(), cudaMemcpyHostToDevice,
                           stream.get()),
           "copy");
-    check(cudaGraphLaunch(run, stream.get()), "cudaGraphLaunch");
+    graph.launch(stream);
     auto const expected = on_host(masses, where, each);
     CHECK(test::difference(test::download(selected, stream), expected.selected) == -1);
     CHECK(test::download(counts, stream) == expected.counts);
   }
-  check(cudaGraphExecDestroy(run), "cudaGraphExecDestroy");
-  check(cudaGraphDestroy(graph), "cudaGraphDestroy");
 }
 
 TEST_CASE("What top_p asks of the device", "[top_p]") {

@@ -181,23 +181,18 @@ TEST_CASE("A budget is spent step by step in a graph", "[budget]") {
   DeviceArray<MoveJob> const kept(10);
   DeviceArray<std::uint32_t> const totals(2);
   Workspace const workspace(keep_affordable_workspace_bytes(1));
-  cudaGraph_t graph = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeGlobal), "begin");
-  keep_affordable_async({list, begin, count}, {left, deferred, granule_bytes}, {kept, totals},
-                        CarryNothing{}, workspace, stream);
-  check(cudaStreamEndCapture(stream.get(), &graph), "end");
-  cudaGraphExec_t replay = nullptr;
-  check(cudaGraphInstantiate(&replay, graph, 0), "instantiate");
+  test::Graph const graph(stream, [&] {
+    keep_affordable_async({list, begin, count}, {left, deferred, granule_bytes}, {kept, totals},
+                          CarryNothing{}, workspace, stream);
+  });
   std::vector<std::uint32_t> seen;
   for (int step = 0; step < 4; ++step) {
-    check(cudaGraphLaunch(replay, stream.get()), "launch");
+    graph.launch(stream);
     seen.push_back(test::download(totals, stream)[0]);
   }
   CHECK(seen == std::vector<std::uint32_t>{4, 4, 2, 0});
   CHECK(test::download(deferred, stream)[0] == 6);
   CHECK(test::download(left, stream)[0] == 0);
-  check(cudaGraphExecDestroy(replay), "destroy");
-  check(cudaGraphDestroy(graph), "destroy");
 }
 
 TEST_CASE("A sequence's budget is dealt as the host deals it", "[budget]") {
