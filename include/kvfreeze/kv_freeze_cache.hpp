@@ -158,7 +158,7 @@ class KvFreezeCache {
   /// @throws InvalidArgument if the ranges are not sorted, overlap, are empty or out of range
   void pin(Sequence handle, std::span<TokenRange const> ranges) {
     auto& sequence = record(handle);
-    host::check_pins(context_.geometry(), ranges);
+    host::check_pins(context_.geometry().limits, ranges);
     sequence.pins.assign(ranges.begin(), ranges.end());
     auto const lanes = static_cast<std::uint32_t>(context_.geometry().lanes);
     for (std::uint32_t lane = 0; lane < lanes; ++lane) {

@@ -67,6 +67,7 @@ struct Geometry {
   int max_granules = 0;
   int max_groups = 0;
   int max_sequences = 0;
+  int pin_words = 0;  ///< of a sequence: its number of pinned ranges, then a bit a token
   int sinks = 0;
   int window = 0;
   float octaves = 0.0F;                  ///< scale * log2(e): q.k times this is a logit in octaves
@@ -133,6 +134,7 @@ Geometry make_geometry(Shape const& shape, Limits const& limits) {
   g.max_tokens = limits.max_tokens;
   g.max_granules = limits.max_tokens;
   g.max_sequences = limits.max_sequences;
+  g.pin_words = 1 + host::ceil_div(limits.max_tokens, 32);
   g.sinks = limits.sinks;
   g.window = limits.window;
   g.octaves = host::octaves_of(shape);

@@ -4,6 +4,7 @@
 #include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/gpu/detail/cache_memory.cuh>
 #include <kvfreeze/gpu/detail/end_step_kernels.cuh>
+#include <kvfreeze/gpu/detail/launch_prefill.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
 #include <kvfreeze/gpu/entropy.cuh>
 #include <kvfreeze/host/arguments.hpp>
@@ -29,16 +30,17 @@ namespace kvfreeze::gpu {
 /// the host. The same policies, and the same decisions to the row.
 ///
 /// A step of a batch of sequences: `begin_async()`; for each layer `attend_async()`; then
-/// `advance_async()`. Everything is enqueued on one stream and nothing is waited for; what a step
-/// did is read from `report()` once the stream has come past it. All calls but `begin_async()`,
-/// `open()` and `close()` may be captured in a graph, which serves later steps of the same number
-/// of sequences.
+/// `advance_async()`. A chunk of a prompt: `begin_prefill_async()`; for each layer an attention of
+/// your own over `gather_async()`, and `prefill_async()`; then `advance_async()`. Everything is
+/// enqueued on one stream and nothing is waited for; what a step did is read from `report()` once
+/// the stream has come past it. `attend_async()` and `advance_async()` may be captured in a graph,
+/// which serves later steps of the same number of sequences.
 ///
 /// Rows are written through to the tier when they are appended: what freezes later moves nothing.
 ///
 /// So far there are compact levels only: a LadderScheduler that does not sleep, single rows, a lane
 /// for each KV head, no byte cap and no transfer budget (`Limits::resident_bytes`,
-/// `Limits::transfer_bytes`), one token a sequence and step. Device memory is reserved up front.
+/// `Limits::transfer_bytes`). Device memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
@@ -131,6 +133,75 @@ class KvFreezeCache {
     check_status();
     memory_.set_batch(batch, stream);
     batch_.assign(batch.begin(), batch.end());
+    tokens_ = 1;
+    chunk_ = false;
+  }
+
+  /// @brief Says that the next step is a chunk of one sequence's prompt.
+  /// @param tokens of the chunk, at least 1
+  /// @throws UnknownSequence, InvalidArgument for `tokens`, or if a step before had K, V or Q that
+  ///   were not finite; CapacityError past `max_tokens`. Nothing was enqueued then
+  void begin_prefill_async(Sequence handle, int tokens, ::cuda::stream_ref stream) {
+    Record const& sequence = record(handle);
+    if (tokens < 1) {
+      throw InvalidArgument("begin_prefill_async(): a chunk of " + std::to_string(tokens) +
+                            " tokens, expected at least 1");
+    }
+    if (tokens > limits_.max_tokens - sequence.length) {
+      throw CapacityError(
+          "begin_prefill_async(): " + std::to_string(sequence.length) + " + " +
+              std::to_string(tokens) +
+              " tokens exceed Limits::max_tokens = " + std::to_string(limits_.max_tokens),
+          static_cast<std::size_t>(sequence.length) + static_cast<std::size_t>(tokens),
+          static_cast<std::size_t>(limits_.max_tokens));
+    }
+    check_status();
+    memory_.set_batch({&handle, 1}, stream);
+    batch_.assign(1, handle);
+    tokens_ = tokens;
+    chunk_ = true;
+  }
+
+  /// @brief A chunk's K and V of one layer come in; its last four queries say which rows stay
+  /// exact, the others sink when the step ends.
+  ///
+  /// Attention of the chunk is your kernel's, over the chunk and what gather_async() gives. All
+  /// rows are exact until advance_async().
+  /// @param q [tokens][query_heads][head_dim]
+  /// @param k, v [tokens][kv_heads][head_dim], finite: what is not is reported by the next step
+  /// @tparam Input element type of q, k and v
+  /// @throws InvalidArgument for a layer or sizes that do not fit, or without
+  ///   begin_prefill_async(); CudaError
+  /// @complexity O(tokens) copies and digests; five rankings of the lanes' rows
+  /// @stream_semantics never waits, never allocates; what is handed in must live until it has run
+  template <Element Input>
+  void prefill_async(int layer, Span<Input const> q, Span<Input const> k, Span<Input const> v,
+                     ::cuda::stream_ref stream) {
+    check_step("prefill_async", layer, true, q.size(), k.size(), v.size());
+    detail::launch_prefill<C>(memory_, scheduler_, layer,
+                              detail::ChunkRows<Input>{{q.data(), k.data(), v.data()}, tokens_},
+                              stream);
+  }
+
+  /// @brief A dense copy of a layer's rows in position order, frozen ones from the tier.
+  /// @param k, v [rows][kv_heads][head_dim]; rows are `length()` and those of a step that has begun
+  /// @throws UnknownSequence, InvalidArgument for a layer or spans that do not hold `length()`
+  /// rows,
+  ///   CudaError
+  /// @stream_semantics never waits, never allocates
+  void gather_async(Sequence handle, int layer, Span<element_type> k, Span<element_type> v,
+                    ::cuda::stream_ref stream) const {
+    Record const& sequence = record(handle);
+    check_layer("gather_async", layer);
+    std::size_t const row =
+        static_cast<std::size_t>(shape_.kv_heads) * static_cast<std::size_t>(shape_.head_dim);
+    std::size_t const least = static_cast<std::size_t>(sequence.length) * row;
+    if (k.size() < least || v.size() != k.size() || k.size() % row != 0) {
+      throw InvalidArgument("gather_async(): k has " + std::to_string(k.size()) + " and v " +
+                            std::to_string(v.size()) + " elements, expected at least " +
+                            std::to_string(sequence.length) + " rows of " + std::to_string(row));
+    }
+    memory_.gather(handle.index, layer, k.data(), v.data(), stream);
   }
 
   /// @brief Append, recall, attention and evidence of one layer, for the batch.
@@ -144,34 +215,10 @@ class KvFreezeCache {
   template <Element Input>
   void attend_async(int layer, Span<Input const> q, Span<Input const> k, Span<Input const> v,
                     Span<float> out, ::cuda::stream_ref stream) {
-    auto const fail = [&](char const* name, std::size_t size, int heads) {
-      throw InvalidArgument(std::string("attend_async(): ") + name + " has " +
-                            std::to_string(size) + " elements, expected " +
-                            std::to_string(batch_.size()) + " * " + std::to_string(heads) + " * " +
-                            std::to_string(shape_.head_dim));
-    };
-    auto const expected = [&](int heads) {
-      return batch_.size() * static_cast<std::size_t>(heads) *
-             static_cast<std::size_t>(shape_.head_dim);
-    };
-    if (layer < 0 || layer >= shape_.layers) {
-      throw InvalidArgument("attend_async(): layer is " + std::to_string(layer) +
-                            ", must be in [0, " + std::to_string(shape_.layers) + ")");
-    }
-    if (q.size() != expected(shape_.query_heads)) {
-      fail("q", q.size(), shape_.query_heads);
-    }
-    if (out.size() != expected(shape_.query_heads)) {
-      fail("out", out.size(), shape_.query_heads);
-    }
-    if (k.size() != expected(shape_.kv_heads)) {
-      fail("k", k.size(), shape_.kv_heads);
-    }
-    if (v.size() != expected(shape_.kv_heads)) {
-      fail("v", v.size(), shape_.kv_heads);
-    }
-    if (batch_.empty()) {
-      throw InvalidArgument("attend_async(): no batch: begin_async() comes first");
+    check_step("attend_async", layer, false, q.size(), k.size(), v.size());
+    if (out.size() != q.size()) {
+      throw InvalidArgument("attend_async(): out has " + std::to_string(out.size()) +
+                            " elements, q has " + std::to_string(q.size()));
     }
     detail::launch_layer_step<C>(memory_, scheduler_, layer, static_cast<int>(batch_.size()),
                                  detail::NewRows<Input>{q.data(), k.data(), v.data()}, out, stream);
@@ -189,10 +236,9 @@ class KvFreezeCache {
                             " logits for a batch of " + std::to_string(batch_.size()) +
                             " sequences");
     }
-    detail::launch_advance<C>(memory_, scheduler_, static_cast<int>(batch_.size()), logits, stream);
-    for (Sequence const handle : batch_) {
-      open_[handle.index].length += 1;
-    }
+    detail::launch_advance<C>(memory_, scheduler_, static_cast<int>(batch_.size()), tokens_, logits,
+                              stream);
+    count_replay();
   }
 
   /// @brief The same without logits.
@@ -201,8 +247,43 @@ class KvFreezeCache {
   /// @brief Counts a replayed graph that held a step of the batch: the host's own lengths.
   void count_replay() noexcept {
     for (Sequence const handle : batch_) {
-      open_[handle.index].length += 1;
+      open_[handle.index].length += tokens_;
     }
+  }
+
+  /// @brief Forgets the tokens from `length` on: of a draft that was not accepted, or of a step
+  /// that failed half-way. Rows that are protected now come back.
+  /// @throws UnknownSequence, InvalidArgument for a length outside of [0, length()], CudaError
+  /// @stream_semantics never waits, never allocates
+  void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream) {
+    Record& sequence = record(handle);
+    if (length < 0 || length > sequence.length) {
+      throw InvalidArgument("truncate_async(): length " + std::to_string(length) +
+                            " is outside [0, " + std::to_string(sequence.length) + "]");
+    }
+    memory_.truncate(handle.index, length, stream);
+    sequence.length = length;
+  }
+
+  /// @brief Keeps ranges of tokens exact from now on; replaces earlier pins. Ranges may lie in the
+  /// future. Frozen rows in them come back with the next step.
+  /// @throws UnknownSequence, InvalidArgument if the ranges are not sorted, overlap, are empty or
+  ///   out of range; CudaError
+  /// @stream_semantics never waits, never allocates
+  void pin_async(Sequence handle, std::span<TokenRange const> ranges, ::cuda::stream_ref stream) {
+    static_cast<void>(record(handle));
+    host::check_pins(limits_, ranges);
+    memory_.pin(ranges, handle.index, stream);
+    memory_.pin_rows(handle.index, stream);
+  }
+
+  /// @brief Full Reset, now: every row is exact, and rows lie in the order of their positions.
+  /// @throws UnknownSequence, CudaError
+  /// @stream_semantics never waits, never allocates
+  /// @complexity O(rows): all of them come from the tier
+  void thaw_async(Sequence handle, ::cuda::stream_ref stream) {
+    static_cast<void>(record(handle));
+    memory_.thaw(handle.index, stream);
   }
 
   /// Tokens of the sequence, enqueued steps included.
@@ -279,6 +360,35 @@ class KvFreezeCache {
     return const_cast<Record&>(std::as_const(*this).record(handle));
   }
 
+  void check_layer(char const* call, int layer) const {
+    if (layer < 0 || layer >= shape_.layers) {
+      throw InvalidArgument(std::string(call) + "(): layer is " + std::to_string(layer) +
+                            ", must be in [0, " + std::to_string(shape_.layers) + ")");
+    }
+  }
+
+  /// Do a layer's rows fit the step that has begun?
+  void check_step(char const* call, int layer, bool chunk, std::size_t q, std::size_t k,
+                  std::size_t v) const {
+    if (batch_.empty() || chunk != chunk_) {
+      throw InvalidArgument(std::string(call) + "(): " +
+                            (chunk ? "begin_prefill_async()" : "begin_async()") + " comes first");
+    }
+    check_layer(call, layer);
+    std::size_t const rows = batch_.size() * static_cast<std::size_t>(tokens_);
+    auto const check = [&](char const* name, std::size_t size, int heads) {
+      if (size !=
+          rows * static_cast<std::size_t>(heads) * static_cast<std::size_t>(shape_.head_dim)) {
+        throw InvalidArgument(std::string(call) + "(): " + name + " has " + std::to_string(size) +
+                              " elements, expected " + std::to_string(rows) + " * " +
+                              std::to_string(heads) + " * " + std::to_string(shape_.head_dim));
+      }
+    };
+    check("q", q, shape_.query_heads);
+    check("k", k, shape_.kv_heads);
+    check("v", v, shape_.kv_heads);
+  }
+
   void check_status() {
     std::uint32_t const status = memory_.take_status();
     if ((status & detail::Status::not_finite) != 0) {
@@ -306,6 +416,8 @@ class KvFreezeCache {
   std::vector<Record> open_;
   std::vector<bool> taken_;  ///< by the batch that is checked
   std::vector<Sequence> batch_;
+  int tokens_ = 1;      ///< of the step that has begun, for each sequence
+  bool chunk_ = false;  ///< it is a chunk of a prompt
 };
 
 }  // namespace kvfreeze::gpu

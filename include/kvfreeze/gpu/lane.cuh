@@ -28,6 +28,7 @@ struct LaneState {
   std::int32_t slots = 0;                ///< exact granules, dense
   std::int32_t guests = 0;               ///< behind them: loaded for this step's attention only
   std::int32_t groups = 0;               ///< digest groups encoded
+  std::int32_t chunk = 0;                ///< rows of a chunk that are on their way in
   std::int32_t codes[most_levels] = {};  ///< compact granules by level, dense
   std::uint32_t pages[segments] = {};    ///< pages held, by segment
   std::uint32_t thawed = 0;              ///< granules, in this step
@@ -45,8 +46,8 @@ struct LaneState {
   std::uint32_t tail[64] = {};  ///< slots of the rows that no digest holds yet
 };
 
-/// @brief The pool of pages. The fast clock takes pages, the slow clock gives them back; the two
-/// never run at the same time, so that a counter is all that guards the list.
+/// @brief The pool of pages. A launch takes pages or gives pages back, never both, so that a
+/// counter is all that guards the list.
 struct PagePool {
   std::byte* base = nullptr;
   std::uint32_t* free_list = nullptr;
@@ -62,6 +63,7 @@ struct CacheMemory {
   std::uint8_t* plans = nullptr;     ///< [sequence][lane][max_granules]: moves of the slow clock
   float* importance = nullptr;       ///< [sequence][lane][row_elements], sums of q² by channel
   float* means = nullptr;            ///< [sequence][lane][row_elements], of the first values
+  std::uint32_t* pins = nullptr;     ///< [sequence][pin_words]
   std::byte* const* tier = nullptr;  ///< [sequence]: [lane][granule][K, V] in pinned memory
 };
 
@@ -78,7 +80,8 @@ struct LaneRef {
   std::uint8_t* plans = nullptr;
   float* importance = nullptr;
   float* means = nullptr;
-  std::byte* tier = nullptr;  ///< the lane's granules
+  std::uint32_t const* pins = nullptr;  ///< of the sequence
+  std::byte* tier = nullptr;            ///< the lane's granules
 
   __device__ LaneRef(Geometry const& g, CacheMemory const& memory, std::uint32_t sequence,
                      std::uint32_t index)
@@ -92,6 +95,7 @@ struct LaneRef {
     plans = memory.plans + number * static_cast<std::size_t>(g.max_granules);
     importance = memory.importance + number * static_cast<std::size_t>(g.row_elements);
     means = memory.means + number * static_cast<std::size_t>(g.row_elements);
+    pins = memory.pins + static_cast<std::size_t>(sequence) * static_cast<std::size_t>(g.pin_words);
     tier = memory.tier[sequence] + static_cast<std::size_t>(index) *
                                        static_cast<std::size_t>(g.max_granules) * g.granule_bytes();
   }
@@ -170,6 +174,31 @@ struct LaneRef {
     return {min(geometry->sinks, high), high};
   }
 
+  /// Has the caller pinned the row at a position, now or for the time when it comes?
+  [[nodiscard]] __device__ bool is_pinned(std::uint32_t position) const {
+    return (pins[1 + position / 32] >> (position % 32) & 1U) != 0;
+  }
+
+  /// Pinned rows at positions [low, high). By one thread; O(1) where nothing is pinned.
+  [[nodiscard]] __device__ int pinned_between(int low, int high) const {
+    int count = 0;
+    for (int word = low / 32; pins[0] != 0 && word * 32 < high; ++word) {
+      std::uint32_t bits = pins[1 + word];
+      bits &= word * 32 < low ? ~0U << (low % 32) : ~0U;
+      bits &= word * 32 + 32 > high ? (1U << (high % 32)) - 1U : ~0U;
+      count += __popc(bits);
+    }
+    return count;
+  }
+
+  /// State of a row that is appended.
+  [[nodiscard]] __device__ std::uint8_t newborn(std::uint32_t position) const {
+    constexpr auto state = static_cast<std::uint8_t>(static_cast<std::uint8_t>(Fidelity::exact) |
+                                                     host::GranuleState::clean);
+    return is_pinned(position) ? static_cast<std::uint8_t>(state | host::GranuleState::pinned)
+                               : state;
+  }
+
   /// Compact granules of all levels.
   [[nodiscard]] __device__ int compact() const {
     int sum = 0;
@@ -211,12 +240,12 @@ __device__ bool grow(LaneRef<C> const& ref, PagePool const& pool, int segment, i
   return true;
 }
 
-/// @brief Gives back the pages that `entries` entries do not need. By one thread of the lane's
-/// block, on the slow clock.
+/// @brief Gives back a segment's pages but for the first `wanted`. By one thread, in a launch that
+/// takes none.
 template <class C>
-__device__ void shrink(LaneRef<C> const& ref, PagePool const& pool, int segment, int entries) {
+__device__ void give_back(LaneRef<C> const& ref, PagePool const& pool, int segment,
+                          std::uint32_t wanted) {
   SegmentGeometry const& s = ref.geometry->segment[segment];
-  std::uint32_t const wanted = s.pages_of(static_cast<std::uint32_t>(entries));
   std::uint32_t const held = ref.lane->pages[segment];
   if (wanted >= held) {
     return;
@@ -226,6 +255,13 @@ __device__ void shrink(LaneRef<C> const& ref, PagePool const& pool, int segment,
     pool.free_list[at + static_cast<std::int32_t>(i - wanted)] = ref.table[s.first_page + i];
   }
   ref.lane->pages[segment] = wanted;
+}
+
+/// Gives back the pages that `entries` entries do not need. As give_back().
+template <class C>
+__device__ void shrink(LaneRef<C> const& ref, PagePool const& pool, int segment, int entries) {
+  give_back(ref, pool, segment,
+            ref.geometry->segment[segment].pages_of(static_cast<std::uint32_t>(entries)));
 }
 
 }  // namespace detail

@@ -137,9 +137,9 @@ inline void check_partial(Geometry const& g, std::span<float const> q, std::span
 }
 
 /// @throws InvalidArgument for ranges that are empty, unsorted, overlapping or out of range
-inline void check_pins(Geometry const& g, std::span<TokenRange const> ranges) {
+inline void check_pins(Limits const& limits, std::span<TokenRange const> ranges) {
   int last = 0;
-  int const most = g.limits.max_tokens;
+  int const most = limits.max_tokens;
   for (TokenRange const& range : ranges) {
     if (range.begin < last || range.end <= range.begin || range.end > most) {
       throw InvalidArgument("pin(): range [" + std::to_string(range.begin) + ", " +

@@ -44,6 +44,28 @@ struct TailKeys {
   }
 };
 
+/// What a lane counts in a step, from the beginning. By one thread.
+__device__ inline void begin_lane_step(LaneState& lane) {
+  lane.thawed = lane.frozen = lane.deferred = 0;
+  lane.touched = lane.moved_in = lane.moved_out = 0;
+  lane.missed = 0.0F;
+  lane.mode = LaneMode::dense;
+  lane.guests = 0;
+}
+
+/// @brief A lane's queries in octaves. By the whole block.
+/// @return are those that the thread has seen finite?
+template <class Input, int Threads>
+__device__ bool load_queries(Geometry const& g, Input const* q, float* octaves) {
+  bool finite = true;
+  for (int i = static_cast<int>(threadIdx.x); i < g.lane_queries * g.head_dim; i += Threads) {
+    float const x = to_float(q[i]);
+    finite = finite && kvfreeze::detail::is_finite(x);
+    octaves[i] = __fmul_rn(x, g.octaves);
+  }
+  return finite;
+}
+
 /// @brief Begins the step of each lane of a layer: the new row, its digest group when it is full,
 /// the queries in octaves, and how the step will go. One block a lane.
 template <class C, class Input, int Threads>
@@ -62,11 +84,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   __shared__ bool ready;
   __shared__ typename Encoder<typename C::Digest>::Storage encoder;
   if (thread == 0) {
-    lane.thawed = lane.frozen = lane.deferred = 0;
-    lane.touched = lane.moved_in = lane.moved_out = 0;
-    lane.missed = 0.0F;
-    lane.mode = LaneMode::dense;
-    lane.guests = 0;
+    begin_lane_step(lane);
     ready = lane.rows < g.max_tokens;
     if (!ready) {
       atomicOr(status, Status::too_long);
@@ -87,12 +105,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     }
   }
   float* const octaves = s.queries + in_batch * g.lane_queries * g.head_dim;
-  bool finite = true;
-  for (int i = thread; i < g.lane_queries * g.head_dim; i += Threads) {
-    float const x = to_float(q[i]);
-    finite = finite && kvfreeze::detail::is_finite(x);
-    octaves[i] = __fmul_rn(x, g.octaves);
-  }
+  bool finite = load_queries<Input, Threads>(g, q, octaves);
   Value* const row_k = ref.k(slot);
   Value* const row_v = ref.v(slot);
   auto* const stored = reinterpret_cast<Value*>(ref.stored(granule));
@@ -109,7 +122,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   __syncthreads();  // all have asked where the row goes
   if (thread == 0) {
     ref.record(slot) = {granule, static_cast<std::uint16_t>(work.step), 0};
-    ref.states[granule] = static_cast<std::uint8_t>(Fidelity::exact) | host::GranuleState::clean;
+    ref.states[granule] = ref.newborn(granule);
     ref.plans[granule] = 0;
     if constexpr (C::has_digest) {
       lane.tail[granule - static_cast<std::uint32_t>(ref.tail_begin())] = slot;

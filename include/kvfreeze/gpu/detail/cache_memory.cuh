@@ -5,8 +5,11 @@
 
 #include <kvfreeze/error.hpp>
 #include <kvfreeze/gpu/detail/end_step_kernels.cuh>
+#include <kvfreeze/gpu/detail/pin_kernels.cuh>
 #include <kvfreeze/gpu/detail/sequence_kernels.cuh>
 #include <kvfreeze/gpu/detail/step_memory.cuh>
+#include <kvfreeze/gpu/detail/thaw_kernels.cuh>
+#include <kvfreeze/gpu/detail/truncate_kernels.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 #include <kvfreeze/gpu/memory.cuh>
 #include <kvfreeze/gpu/pinned_tier.cuh>
@@ -15,6 +18,7 @@
 
 #include <cuda/stream_ref>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -49,6 +53,8 @@ class CacheStorage {
         plans_(states_.size()),
         importance_(array_bytes(lane_count(), static_cast<std::size_t>(g.row_elements))),
         means_(importance_.size()),
+        pins_(array_bytes(static_cast<std::size_t>(g.max_sequences),
+                          static_cast<std::size_t>(g.pin_words))),
         batch_(static_cast<std::size_t>(g.max_sequences)),
         steps_(batch_.size()),
         sequences_(batch_.size()),
@@ -67,6 +73,7 @@ class CacheStorage {
     check_launch("fill_pool_kernel");
     check(cudaMemset(steps_.data(), 0, steps_.size_bytes()), "cudaMemset");
     check(cudaMemset(plans_.data(), 0, plans_.size_bytes()), "cudaMemset");
+    check(cudaMemset(pins_.data(), 0, pins_.size_bytes()), "cudaMemset");
     check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");  // streams do not wait for these
   }
 
@@ -82,6 +89,7 @@ class CacheStorage {
     memory.plans = plans_.data();
     memory.importance = importance_.data();
     memory.means = means_.data();
+    memory.pins = pins_.data();
     memory.tier = tier_.slots().slabs.data();
     return memory;
   }
@@ -95,10 +103,71 @@ class CacheStorage {
       throw OutOfMemory("open(): kernels must reach the tier: " + warning, tier_.slab_bytes());
     }
     reports_[2 * index] = reports_[2 * index + 1] = DeviceReport{};
+    pin({}, index, stream);
     constexpr int threads = 128;
     open_kernel<C, threads><<<static_cast<unsigned>(geometry_.lanes), threads, 0, stream.get()>>>(
         geometry_, view(), index, steps_.data(), sequences_.data(), trigger);
     check_launch("open_kernel");
+  }
+
+  /// Rows in these ranges are exact from now on, others no longer for that reason.
+  void pin(std::span<TokenRange const> ranges, std::uint32_t index, ::cuda::stream_ref stream) {
+    std::uint32_t* const pins = pins_.data() + static_cast<std::size_t>(index) *
+                                                   static_cast<std::size_t>(geometry_.pin_words);
+    constexpr int threads = 128;
+    std::size_t first = 0;
+    do {
+      PinPart part;
+      part.count = static_cast<int>(std::min(ranges.size() - first, std::size_t{PinPart::most}));
+      std::copy_n(ranges.begin() + static_cast<std::ptrdiff_t>(first), part.count, part.range);
+      set_pins_kernel<threads>
+          <<<blocks_for(static_cast<std::size_t>(geometry_.pin_words), threads), threads, 0,
+             stream.get()>>>(pins, geometry_.pin_words, first == 0, part);
+      check_launch("set_pins_kernel");
+      first += PinPart::most;
+    } while (first < ranges.size());
+  }
+
+  /// Flags the rows that are there as the sequence's pins say.
+  void pin_rows(std::uint32_t index, ::cuda::stream_ref stream) {
+    constexpr int threads = 128;
+    pin_rows_kernel<C, threads>
+        <<<static_cast<unsigned>(geometry_.lanes), threads, 0, stream.get()>>>(geometry_, view(),
+                                                                               index);
+    check_launch("pin_rows_kernel");
+  }
+
+  /// Forgets the rows from `length` on.
+  void truncate(std::uint32_t index, int length, ::cuda::stream_ref stream) {
+    constexpr int threads = 128;
+    auto const lanes = static_cast<unsigned>(geometry_.lanes);
+    cut_kernel<C, threads>
+        <<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index, length, sequences_.data());
+    check_launch("cut_kernel");
+    settle_owed_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(
+        geometry_, view(), index, steps_.data(), status_.device());
+    check_launch("settle_owed_kernel");
+  }
+
+  /// Every row exact, in position order.
+  void thaw(std::uint32_t index, ::cuda::stream_ref stream) {
+    constexpr int threads = 128;
+    auto const lanes = static_cast<unsigned>(geometry_.lanes);
+    thaw_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index,
+                                                                 steps_.data(), status_.device());
+    check_launch("thaw_kernel");
+    load_rows_kernel<C, threads>
+        <<<dim3(copy_blocks, lanes), threads, 0, stream.get()>>>(geometry_, view(), index);
+    check_launch("load_rows_kernel");
+  }
+
+  /// A dense copy of a layer's rows. @see gather_kernel
+  void gather(std::uint32_t index, int layer, typename C::Value* k, typename C::Value* v,
+              ::cuda::stream_ref stream) const {
+    constexpr int threads = 128;
+    gather_kernel<C, threads><<<dim3(copy_blocks, static_cast<unsigned>(geometry_.lanes_per_layer)),
+                                threads, 0, stream.get()>>>(geometry_, view(), index, layer, k, v);
+    check_launch("gather_kernel");
   }
 
   void close(std::uint32_t index, ::cuda::stream_ref stream) {
@@ -205,6 +274,8 @@ class CacheStorage {
   }
 
  private:
+  static constexpr unsigned copy_blocks = 16;  ///< of a lane, where its rows are copied
+
   static unsigned blocks_for(std::size_t count, int threads) {
     return static_cast<unsigned>((count + static_cast<std::size_t>(threads) - 1) /
                                  static_cast<std::size_t>(threads));
@@ -222,7 +293,7 @@ class CacheStorage {
   [[nodiscard]] std::size_t metadata_bytes() const noexcept {
     return free_list_.size_bytes() + lanes_.size_bytes() + tables_.size_bytes() +
            states_.size_bytes() + plans_.size_bytes() + importance_.size_bytes() +
-           means_.size_bytes() + batch_.size_bytes() + steps_.size_bytes() +
+           means_.size_bytes() + pins_.size_bytes() + batch_.size_bytes() + steps_.size_bytes() +
            sequences_.size_bytes() + tier_.device_bytes();
   }
 
@@ -253,6 +324,7 @@ class CacheStorage {
   DeviceArray<std::uint8_t> plans_;
   DeviceArray<float> importance_;
   DeviceArray<float> means_;
+  DeviceArray<std::uint32_t> pins_;
   DeviceArray<std::uint32_t> batch_;
   DeviceArray<std::uint32_t> steps_;
   DeviceArray<SequenceState<C>> sequences_;

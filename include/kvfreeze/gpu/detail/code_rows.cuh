@@ -19,16 +19,6 @@ struct ExactRow {
   typename C::Value const* v;
 };
 
-/// Copies bytes that are a multiple of 16, by one warp.
-__device__ inline void copy_bytes(std::byte const* from, std::byte* to, std::uint32_t bytes,
-                                  int lane) {
-  auto const* const in = reinterpret_cast<uint4 const*>(from);
-  auto* const out = reinterpret_cast<uint4*>(to);
-  for (std::uint32_t i = static_cast<std::uint32_t>(lane); i < bytes / 16; i += 32) {
-    out[i] = in[i];
-  }
-}
-
 /// @brief Codes rows one at a time. Its shared memory holds the levels' tables and, for each half
 /// of a warp, the code that is being put together.
 template <class C, int Threads>

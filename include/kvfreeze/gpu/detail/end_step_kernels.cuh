@@ -54,6 +54,15 @@ struct DeviceReport {
   std::uint32_t step = 0;
 };
 
+/// Pages that a lane keeps of a segment when a step is over. A row to come has its slot.
+template <class C>
+__device__ std::uint32_t pages_kept(Geometry const& g, LaneState const& lane, int segment) {
+  int const things = segment == rows_segment      ? lane.slots + 1
+                     : segment == digests_segment ? lane.groups
+                                                  : lane.codes[segment - pool_segment(0)];
+  return min(lane.pages[segment], g.segment[segment].pages_of(static_cast<std::uint32_t>(things)));
+}
+
 /// Sums of a block's threads, by atomics on shared memory.
 struct StepSums {
   unsigned long long exact, compact, absent;
@@ -64,11 +73,12 @@ struct StepSums {
 /// @brief Ends the step of each sequence of the batch. One block a sequence.
 /// @param entropies [sequences of the batch], or null: the step has no logits
 /// @param reports [max_sequences][2], in memory of the host; written by turns
+/// @param tokens of the step, for each sequence
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void end_step_kernel(
     Geometry g, CacheMemory memory, typename C::Scheduler scheduler, std::uint32_t const* batch,
     std::uint32_t* steps, SequenceState<C>* sequences, Entropy const* entropies,
-    std::uint32_t const* status, DeviceReport* reports) {
+    std::uint32_t const* status, DeviceReport* reports, int tokens) {
   __shared__ StepSums sums;
   __shared__ float missed[Threads];
   std::uint32_t const index = batch[blockIdx.x];
@@ -98,8 +108,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       add(sums.exact, static_cast<std::uint64_t>(lane.slots));
       add(sums.compact, static_cast<std::uint64_t>(compact));
       add(sums.absent, static_cast<std::uint64_t>(lane.rows - lane.slots - compact));
-      for (int s = 0; s < segments; ++s) {
-        add(sums.pages[s], lane.pages[s]);
+      for (int s = 0; s < pool_segment(C::levels); ++s) {
+        add(sums.pages[s], pages_kept<C>(g, lane, s));
       }
       add(sums.touched, lane.touched);
       add(sums.moved_in, lane.moved_in);
@@ -123,7 +133,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   }
   std::uint32_t const step = steps[index] + 1;
   DeviceReport report;
-  report.length = sequence.length + 1;
+  report.length = sequence.length + tokens;
   report.rows = {sums.exact, sums.compact, sums.absent, 0, 0};
   for (int s = 0; s < segments; ++s) {
     report.pages[s] = sums.pages[s];
@@ -178,16 +188,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   *written = step;
 }
 
-/// @brief Where a trigger asked for it, codes go and frozen rows are first in line to come back.
-/// One block a lane. @see host::recover
+/// @brief Codes go and frozen rows are first in line to come back. By one block. @see host::recover
 template <class C, int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void recover_kernel(
-    Geometry g, CacheMemory memory, std::uint32_t const* batch, SequenceState<C> const* sequences) {
-  std::uint32_t const sequence = batch[blockIdx.y];
-  if (sequences[sequence].recovery == Recovery::none) {
-    return;
-  }
-  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
+__device__ void recover(LaneRef<C> const& ref) {
   int const thread = static_cast<int>(threadIdx.x);
   int forced = 0;
   for (int i = thread; i < ref.lane->rows; i += Threads) {
@@ -204,7 +207,23 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   }
   if (thread < C::levels) {
     ref.lane->codes[thread] = 0;
-    shrink(ref, memory.pool, pool_segment(thread), 0);
+  }
+  __syncthreads();
+}
+
+/// @brief Begins the recoveries that triggers asked for; pages that lanes do not need go back to
+/// the pool. One block a lane.
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void release_kernel(
+    Geometry g, CacheMemory memory, std::uint32_t const* batch, SequenceState<C> const* sequences) {
+  std::uint32_t const sequence = batch[blockIdx.y];
+  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
+  if (sequences[sequence].recovery != Recovery::none) {
+    recover<C, Threads>(ref);
+  }
+  int const segment = static_cast<int>(threadIdx.x);
+  if (segment < pool_segment(C::levels)) {
+    give_back(ref, memory.pool, segment, pages_kept<C>(g, *ref.lane, segment));
   }
 }
 

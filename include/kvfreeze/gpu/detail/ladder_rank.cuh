@@ -8,6 +8,7 @@
 #include <kvfreeze/gpu/cumulative_histogram.cuh>
 #include <kvfreeze/gpu/detail/describe_lane.cuh>
 #include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/gpu/detail/lane_moves.cuh>
 #include <kvfreeze/gpu/detail/softmax_weight.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/rung_cuts.cuh>
@@ -60,20 +61,6 @@ struct Riser {
 
 static_assert(sizeof(Riser) == sizeof(std::uint32_t));
 
-/// Copies a granule from the tier into an exact slot, by one warp, 16 bytes a thread: K and V in
-/// one loop, so that the link's latency is waited for once.
-template <class C>
-__device__ void load_granule(LaneRef<C> const& ref, std::uint32_t granule, std::uint32_t slot,
-                             int lane) {
-  std::uint32_t const quads = ref.geometry->part_bytes / 16U;
-  auto const* const from = reinterpret_cast<uint4 const*>(ref.stored(granule));
-  auto* const k = reinterpret_cast<uint4*>(ref.k(slot));
-  auto* const v = reinterpret_cast<uint4*>(ref.v(slot));
-  for (std::uint32_t i = static_cast<std::uint32_t>(lane); i < 2 * quads; i += 32) {
-    (i < quads ? k : v - quads)[i] = from[i];
-  }
-}
-
 /// @brief Decides one lane's step on the ladder and fetches what rises: for softmax_masses_async().
 ///
 /// Afterwards the lane's slots are the exact rows that attention reads, guests behind them; logits
@@ -116,14 +103,25 @@ struct RankLadder {
     if (ref.lane->mode == LaneMode::dense) {
       return;
     }
+    if (step.pass == Pass::look) {
+      forget_stamps(ref, where.step);
+      return;
+    }
     stamp_needed(ref, runs, shared.cuts, where.step);
+    if (step.pass != Pass::decode) {
+      if (step.pass == Pass::last_vote) {
+        __syncthreads();
+        plan_sinking(ref, runs, where.step, 1, shared);
+      }
+      return;
+    }
     int const asked = list_risers(ref, runs, shared);
     int const risers = place_risers(ref, runs, where, work, asked, shared);
     note_missed(ref, runs, shared);
     hide_risen_codes(ref, runs);
     __syncthreads();
     if (ref.lane->sinks && !shared.everything) {
-      plan_sinking(ref, runs, where.step, shared);
+      plan_sinking(ref, runs, where.step, scheduler.retain(shared.facts).count, shared);
     }
     __syncthreads();
     finish(ref, work, risers, shared);
@@ -150,7 +148,8 @@ struct RankLadder {
       facts.ladder_cost = lane.ladder_cost;
     }
     shared.everything = scheduler.recall(facts).kind == Selection::Kind::all;
-    lane.mode = shared.everything && lane.slots == lane.rows ? LaneMode::dense : LaneMode::ranked;
+    bool const rests = shared.everything && (lane.slots == lane.rows || step.pass == Pass::look);
+    lane.mode = rests ? LaneMode::dense : LaneMode::ranked;
     if (shared.everything) {
       for (int level = 0; level <= C::levels; ++level) {
         cuts.least[level] = 0;
@@ -160,6 +159,13 @@ struct RankLadder {
     shared.facts = facts;
     shared.missed = 0;
     shared.exact = 0;
+  }
+
+  /// Before a chunk's queries vote, no exact row counts as needed.
+  __device__ void forget_stamps(LaneRef<C> const& ref, std::uint32_t now) const {
+    for (int i = static_cast<int>(threadIdx.x); i < ref.lane->slots; i += threads) {
+      ref.record(static_cast<std::uint32_t>(i)).stamp = static_cast<std::uint16_t>(now - 1U);
+    }
   }
 
   /// Notes on each slot that this step needs it at its level. @see host::stamp_needed
@@ -332,9 +338,9 @@ struct RankLadder {
   /// What was not needed at its level for so many steps will sink to the level of its mass.
   /// @see host::sink
   __device__ void plan_sinking(LaneRef<C> const& ref, LaneRuns const& runs, std::uint32_t now,
-                               Storage& shared) const {
+                               int stay, Storage& shared) const {
     RungCuts const cuts = shared.cuts;
-    auto const limit = static_cast<std::uint16_t>(max(scheduler.retain(shared.facts).count, 1));
+    auto const limit = static_cast<std::uint16_t>(max(stay, 1));
     auto const is_old = [&](std::uint16_t stamp) {
       return static_cast<std::uint16_t>(now - stamp) >= limit;
     };

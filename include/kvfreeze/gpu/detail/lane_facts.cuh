@@ -17,7 +17,8 @@ __device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, std:
   facts.page_tokens = C::page;
   facts.granules = ref.lane->rows;
   facts.exact = ref.lane->slots;
-  facts.protected_granules = facts.granules - (open.high - open.low);
+  facts.protected_granules =
+      facts.granules - (open.high - open.low) + ref.pinned_between(open.low, open.high);
   facts.ladder_cost = ref.lane->ladder_cost;
   facts.step = step;
   return facts;

@@ -57,6 +57,24 @@ void launch_refinements(StepMemory<C> const& step, Geometry const& g, std::size_
   }
 }
 
+/// @brief Estimates the rows of all lanes of the step and lets the ladder decide. Lanes are
+/// described.
+template <class C>
+void launch_ranking(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
+                    LayerStep<C> const& s, ::cuda::stream_ref stream) {
+  Geometry const& g = memory.geometry();
+  StepMemory<C>& step = memory.step();
+  auto const lanes = static_cast<std::size_t>(s.lanes);
+  CacheMemory const view = memory.view();
+  digest_scan_async<typename C::Digest>(step.scans(lanes), g.lane_queries, g.head_dim,
+                                        static_cast<std::size_t>(g.max_groups), stream);
+  launch_refinements<C>(step, g, lanes, stream);
+  exact_logits_async(step.ranked(lanes), step.decode_shape(), step.queries(lanes), stream);
+  softmax_masses_async(LadderLanes<C>{g, view, s}, step.mass_batch(s.lanes),
+                       step.mass_results(lanes), step.workspace(), stream,
+                       RankLadder<C>{g, view, s, scheduler});
+}
+
 /// @brief One layer's step: append, scan, rank and recall, attention.
 template <class C, class Input>
 void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
@@ -71,21 +89,16 @@ void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& sch
   append_kernel<C, Input, threads><<<static_cast<unsigned>(lanes), threads, 0, stream.get()>>>(
       g, view, s, scheduler, rows, memory.status());
   check_launch("append_kernel");
-  digest_scan_async<typename C::Digest>(step.scans(lanes), g.lane_queries, g.head_dim,
-                                        static_cast<std::size_t>(g.max_groups), stream);
-  launch_refinements<C>(step, g, lanes, stream);
-  exact_logits_async(step.ranked(lanes), step.decode_shape(), step.queries(lanes), stream);
-  softmax_masses_async(LadderLanes<C>{g, view, s}, step.mass_batch(s.lanes),
-                       step.mass_results(lanes), step.workspace(), stream,
-                       RankLadder<C>{g, view, s, scheduler});
+  launch_ranking(memory, scheduler, s, stream);
   decode_attention_async(step.attended(lanes), step.decode_shape(), step.queries(lanes), out,
                          Span<float>{}, step.tickets(), step.workspace(), stream);
 }
 
 /// @brief The slow clock: plans are carried out, reports written, recoveries begun.
+/// @param tokens of the step, for each sequence
 template <class C, class Input>
 void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int sequences,
-                    Span<Input const> logits, ::cuda::stream_ref stream) {
+                    int tokens, Span<Input const> logits, ::cuda::stream_ref stream) {
   Geometry const& g = memory.geometry();
   StepMemory<C>& step = memory.step();
   CacheMemory const view = memory.view();
@@ -105,11 +118,11 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   check_launch("settle_kernel");
   end_step_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
       g, view, scheduler, memory.batch(), memory.steps(), memory.sequences(), entropies,
-      memory.status(), memory.reports());
+      memory.status(), memory.reports(), tokens);
   check_launch("end_step_kernel");
-  recover_kernel<C, threads>
+  release_kernel<C, threads>
       <<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(), memory.sequences());
-  check_launch("recover_kernel");
+  check_launch("release_kernel");
 }
 
 }  // namespace kvfreeze::gpu::detail

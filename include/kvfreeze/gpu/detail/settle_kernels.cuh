@@ -6,6 +6,7 @@
 
 #include <kvfreeze/gpu/detail/block_partition.cuh>
 #include <kvfreeze/gpu/detail/code_rows.cuh>
+#include <kvfreeze/gpu/detail/lane_moves.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 
@@ -22,24 +23,8 @@ struct SettleStorage {
   std::uint32_t placed;  ///< were there pages? A word, as compilers load it with its neighbours
 };
 
-/// The slot `from` of a compact level takes the place of slot `to`, which leaves: its granule's
-/// number changes places with it, so that those that left can be found behind. By one warp.
-template <class C>
-__device__ void move_code(LaneRef<C> const& ref, int level, std::uint32_t from, std::uint32_t to,
-                          int lane) {
-  PoolPage const& p = ref.geometry->pool[level];
-  copy_bytes(ref.residual(level, from), ref.residual(level, to), p.residual_bytes, lane);
-  copy_bytes(ref.values(level, from), ref.values(level, to), p.value_bytes, lane);
-  if (lane == 0) {
-    ref.scale(level, to) = ref.scale(level, from);
-    ref.code_stamp(level, to) = ref.code_stamp(level, from);
-    std::uint32_t const left = ref.code_granule(level, to);
-    ref.code_granule(level, to) = ref.code_granule(level, from);
-    ref.code_granule(level, from) = left;
-  }
-}
-
 /// @brief What the slow clock does to one lane. By one block, which calls every function together.
+/// Pages are only taken here: release_kernel() gives them back when all lanes are done.
 template <class C, int Threads>
 struct SettleLane {
   LaneRef<C> const& ref;
@@ -65,10 +50,6 @@ struct SettleLane {
     if (thread() == 0) {
       lane.thawed += static_cast<std::uint32_t>(coded);
       lane.moved_in += static_cast<std::uint64_t>(coded) * ref.geometry->granule_bytes();
-      shrink(ref, pool, rows_segment, lane.slots + 1);
-      for (int level = 0; level < C::levels; ++level) {
-        shrink(ref, pool, pool_segment(level), lane.codes[level]);
-      }
     }
   }
 
@@ -165,7 +146,7 @@ struct SettleLane {
     int const kept = partition.run(
         all, [&](int i) { return i >= slots || Plan::level(plan_at(i)) >= 0; },
         [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
-          move_exact(from, to, warp_lane);
+          move_exact(ref, from, to, warp_lane);
         });
     __syncthreads();
     for (int i = thread(); i < all; i += Threads) {
@@ -176,24 +157,6 @@ struct SettleLane {
       lane.slots = kept;
       lane.guests = 0;
       lane.frozen += frozen;
-    }
-  }
-
-  /// The exact slot `from` takes the place of `to`, which leaves. By one warp.
-  __device__ void move_exact(std::uint32_t from, std::uint32_t to, int warp_lane) const {
-    std::uint32_t const bytes = ref.geometry->part_bytes;
-    copy_bytes(reinterpret_cast<std::byte const*>(ref.k(from)),
-               reinterpret_cast<std::byte*>(ref.k(to)), bytes, warp_lane);
-    copy_bytes(reinterpret_cast<std::byte const*>(ref.v(from)),
-               reinterpret_cast<std::byte*>(ref.v(to)), bytes, warp_lane);
-    if (warp_lane == 0) {
-      host::SlotRecord const moved = ref.record(from);
-      ref.record(from) = ref.record(to);
-      ref.record(to) = moved;
-      auto const tail = static_cast<std::uint32_t>(ref.tail_begin());
-      if (moved.granule >= tail) {
-        ref.lane->tail[moved.granule - tail] = to;
-      }
     }
   }
 

@@ -41,6 +41,14 @@ struct AttentionOf<C, std::index_sequence<Level...>> {
   using Lanes = AttentionLanes<typename C::Value, C::CompactRows::value_bits[Level]...>;
 };
 
+/// What a ranking of a layer's rows is for.
+enum class Pass : std::uint8_t {
+  decode,     ///< one token: what its query needs rises, what was not needed sinks
+  look,       ///< a chunk's last query: does the ladder pay for the lane?
+  vote,       ///< one of a chunk's last queries says what it needs
+  last_vote,  ///< and what none of them needed sinks
+};
+
 /// @brief One layer's step, as kernels are told of it. Lanes of the batch are numbered sequence by
 /// sequence: work lane w is head w % lanes_per_layer of the batch's sequence w / lanes_per_layer.
 template <class C>
@@ -50,6 +58,7 @@ struct LayerStep {
   std::uint32_t const* batch = nullptr;  ///< [sequences] that take part
   std::uint32_t const* steps = nullptr;  ///< [max_sequences] finished steps
   int layer = 0;
+  Pass pass = Pass::decode;
   int lanes = 0;                         ///< work lanes
   float* queries = nullptr;              ///< [work lane][lane_queries][head_dim], octaves
   float* logits = nullptr;               ///< [work lane][lane_queries][stride]
