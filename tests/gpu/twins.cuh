@@ -1,0 +1,278 @@
+#pragma once
+
+/// @file
+/// @brief A cache of the host and one of the device that live the same history, and what compares
+/// them after each step.
+
+#include <kvfreeze/report.hpp>
+#include <kvfreeze/types.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <gpu/device.cuh>
+#include <gpu/host_twin.hpp>
+#include <memory>
+#include <optional>
+#include <random>
+#include <utility>
+#include <vector>
+
+namespace kvfreeze::gpu::test {
+
+/// Queries that look for keys of the past, so that few rows have most of the mass.
+class Model {
+ public:
+  Model(Shape const& shape, unsigned seed) : shape_(shape), random_(seed) {}
+
+  /// The next token of a layer.
+  void step(std::vector<float>& q, std::vector<float>& k, std::vector<float>& v) {
+    std::normal_distribution<float> normal;
+    auto const dim = static_cast<std::size_t>(shape_.head_dim);
+    k.resize(static_cast<std::size_t>(shape_.kv_heads) * dim);
+    v.resize(k.size());
+    q.resize(static_cast<std::size_t>(shape_.query_heads) * dim);
+    for (std::size_t i = 0; i < k.size(); ++i) {
+      k[i] = normal(random_) + (i % 7 == 0 ? 2.0F : 0.0F);
+      v[i] = normal(random_) + 0.25F;
+    }
+    past_.push_back(k);
+    auto const group = static_cast<std::size_t>(shape_.query_heads / shape_.kv_heads);
+    std::uniform_int_distribution<std::size_t> pick(0, past_.size() - 1);
+    for (std::size_t h = 0; h < static_cast<std::size_t>(shape_.query_heads); ++h) {
+      std::vector<float> const& first = past_[pick(random_)];
+      std::vector<float> const& second = past_[pick(random_)];
+      for (std::size_t d = 0; d < dim; ++d) {
+        std::size_t const at = h / group * dim + d;
+        q[h * dim + d] = 0.5F * first[at] + 0.3F * second[at] + 0.5F * normal(random_);
+      }
+    }
+  }
+
+ private:
+  Shape shape_;
+  std::mt19937 random_;
+  std::vector<std::vector<float>> past_;
+};
+
+/// The same history on the host and on the device.
+template <class Device>
+class Twins {
+ public:
+  template <class... Policies>
+  Twins(std::unique_ptr<HostTwin> host, Shape const& shape, Limits const& limits,
+        Policies const&... policies)
+      : shape_(shape), host_(std::move(host)), device_(shape, limits, policies...) {}
+
+  /// Opens a sequence on both sides.
+  std::size_t open(unsigned seed) {
+    sequences_.push_back({host_->open(), device_.open(stream_), {}, {}});
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+      sequences_.back().models.emplace_back(shape_, seed + static_cast<unsigned>(layer));
+    }
+    return sequences_.size() - 1;
+  }
+
+  void close(std::size_t i) {
+    host_->close(sequences_[i].host);
+    device_.close(sequences_[i].device, stream_);
+  }
+
+  /// One step of some sequences; compares outputs, reports and the fidelity of every row.
+  /// @return whether a trigger asked for recovery
+  bool step(std::vector<std::size_t> const& batch) {
+    device_.begin_async(handles(batch), stream_);
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+      Rows const rows = next_rows(batch, layer);
+      auto const q = upload(rows.q);
+      auto const k = upload(rows.k);
+      auto const v = upload(rows.v);
+      DeviceArray<float> const out(rows.expected.size());
+      device_.template attend_async<float>(layer, q, k, v, out, stream_);
+      compare_outputs(layer, rows, out);
+    }
+    device_.advance_async(stream_);
+    return compare_steps(batch);
+  }
+
+  /// What the sequence's last step read.
+  [[nodiscard]] std::size_t touched_bytes(std::size_t i) const {
+    return device_.report(sequences_[i].device).touched_bytes;
+  }
+
+  /// The same by a graph, captured at the first call, of which later ones replay the whole step.
+  void replay(std::vector<std::size_t> const& batch) {
+    device_.begin_async(handles(batch), stream_);
+    std::vector<Rows> rows;
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+      rows.push_back(next_rows(batch, layer));
+    }
+    bool const captures = graph_.q.empty();
+    if (captures) {
+      for (Rows const& of_layer : rows) {
+        graph_.q.emplace_back(of_layer.q.size());
+        graph_.k.emplace_back(of_layer.k.size());
+        graph_.v.emplace_back(of_layer.v.size());
+        graph_.out.emplace_back(of_layer.q.size());
+      }
+      graph_.step.capture(stream_, [&] {
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+          device_.template attend_async<float>(static_cast<int>(i), graph_.q[i], graph_.k[i],
+                                               graph_.v[i], graph_.out[i], stream_);
+        }
+        device_.advance_async(stream_);
+      });
+    }
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      copy_to(graph_.q[i], rows[i].q);
+      copy_to(graph_.k[i], rows[i].k);
+      copy_to(graph_.v[i], rows[i].v);
+    }
+    graph_.step.launch(stream_);
+    if (!captures) {
+      device_.count_replay();
+    }
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      compare_outputs(static_cast<int>(i), rows[i], graph_.out[i]);
+    }
+    compare_steps(batch);
+  }
+
+  /// What the device is asked for by a step, of which the host knows nothing.
+  std::optional<cudasimStats> count(std::vector<std::size_t> const& batch) {
+    auto const counted = handles(batch);
+    std::size_t const rows = batch.size() * static_cast<std::size_t>(shape_.head_dim);
+    auto const q = filled(rows * static_cast<std::size_t>(shape_.query_heads), 0.5F);
+    auto const k = filled(rows * static_cast<std::size_t>(shape_.kv_heads), 0.25F);
+    DeviceArray<float> const out(q.size());
+    return test::count(stream_, [&] {
+      device_.begin_async(counted, stream_);
+      for (int layer = 0; layer < shape_.layers; ++layer) {
+        device_.template attend_async<float>(layer, q, k, k, out, stream_);
+      }
+      device_.advance_async(stream_);
+    });
+  }
+
+  /// What became of a sequence's rows.
+  [[nodiscard]] RowCounts rows(std::size_t i) const {
+    return device_.report(sequences_[i].device).rows;
+  }
+
+ private:
+  /// A captured step and the arrays that it reads and writes, by layer.
+  struct Captured {
+    Graph step;
+    std::vector<DeviceArray<float>> q;
+    std::vector<DeviceArray<float>> k;
+    std::vector<DeviceArray<float>> v;
+    std::vector<DeviceArray<float>> out;
+  };
+
+  /// A batch's new rows of one layer, and the host's attention.
+  struct Rows {
+    std::vector<float> q;
+    std::vector<float> k;
+    std::vector<float> v;
+    std::vector<float> expected;
+  };
+
+  struct Pair {
+    Sequence host;
+    Sequence device;
+    std::vector<Model> models;
+    int length;
+  };
+
+  [[nodiscard]] std::vector<Sequence> handles(std::vector<std::size_t> const& batch) const {
+    std::vector<Sequence> found;
+    for (std::size_t const i : batch) {
+      found.push_back(sequences_[i].device);
+    }
+    return found;
+  }
+
+  Rows next_rows(std::vector<std::size_t> const& batch, int layer) {
+    Rows rows;
+    auto const append = [](std::vector<float>& all, std::vector<float> const& one) {
+      all.insert(all.end(), one.begin(), one.end());
+    };
+    for (std::size_t const i : batch) {
+      Rows one;
+      sequences_[i].models[static_cast<std::size_t>(layer)].step(one.q, one.k, one.v);
+      one.expected.resize(one.q.size());
+      host_->attend(sequences_[i].host, layer, one.q, one.k, one.v, one.expected);
+      append(rows.q, one.q);
+      append(rows.k, one.k);
+      append(rows.v, one.v);
+      append(rows.expected, one.expected);
+    }
+    return rows;
+  }
+
+  void compare_outputs(int layer, Rows const& rows, DeviceArray<float> const& out) const {
+    auto const found = download(out, stream_);
+    float worst = 0.0F;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      worst = std::max(worst, std::fabs(found[i] - rows.expected[i]));
+    }
+    INFO("layer " << layer);
+    REQUIRE(worst < 2e-5F);
+  }
+
+  /// @return whether a trigger asked for recovery
+  bool compare_steps(std::vector<std::size_t> const& batch) {
+    stream_.wait();
+    bool recovered = false;
+    for (std::size_t const i : batch) {
+      StepReport const expected = host_->advance(sequences_[i].host, {});
+      compare(i, expected);
+      recovered = recovered || expected.recovery != Recovery::none;
+    }
+    return recovered;
+  }
+
+  void compare(std::size_t i, StepReport const& expected) {
+    StepReport const found = device_.report(sequences_[i].device);
+    INFO("sequence " << i << ", step " << expected.step);
+    REQUIRE(found.step == expected.step);
+    REQUIRE(found.length == expected.length);
+    int const length = expected.length;
+    std::vector<Fidelity> host_rows(static_cast<std::size_t>(length));
+    std::vector<Fidelity> device_rows(host_rows.size());
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+      for (int lane = 0; lane < shape_.kv_heads; ++lane) {
+        host_->fidelities(sequences_[i].host, layer, lane, host_rows);
+        device_.fidelities(sequences_[i].device, layer, lane, device_rows, stream_);
+        INFO("layer " << layer << ", lane " << lane);
+        auto const different =
+            std::mismatch(host_rows.begin(), host_rows.end(), device_rows.begin());
+        if (different.first != host_rows.end()) {
+          INFO("row " << different.first - host_rows.begin() << ": host "
+                      << static_cast<int>(*different.first) << ", device "
+                      << static_cast<int>(*different.second));
+          REQUIRE(host_rows == device_rows);
+        }
+      }
+    }
+    REQUIRE(found.rows == expected.rows);
+    REQUIRE(found.missed_mass == expected.missed_mass);
+    REQUIRE(found.missed_mass_max == expected.missed_mass_max);
+    REQUIRE(found.thawed_rows == expected.thawed_rows);
+    REQUIRE(found.frozen_rows == expected.frozen_rows);
+    REQUIRE(found.moved_in_bytes == expected.moved_in_bytes);
+    REQUIRE(found.recovery == expected.recovery);
+    REQUIRE(found.touched_bytes > 0);
+  }
+
+  Shape shape_;
+  Stream stream_;
+  std::unique_ptr<HostTwin> host_;
+  Device device_;
+  std::vector<Pair> sequences_;
+  Captured graph_;
+};
+
+}  // namespace kvfreeze::gpu::test
