@@ -1,0 +1,78 @@
+#pragma once
+
+#include <kvfreeze/detail/ladder_cost.hpp>
+#include <kvfreeze/gpu/detail/ladder_lane.cuh>
+#include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/policy_traits.hpp>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// @brief The cuts, and whether everything is wanted exact. By one thread. @see host::step_ladder
+template <class C>
+__device__ void decide(LadderLane<C> const& l, CumulativeHistogram const& masses) {
+  LaneState& lane = l.state();
+  LadderStorage& shared = l.shared;
+  LaneFacts facts = lane_facts(l.ref, l.step.layer, l.where.head, l.where.step);
+  RungCuts cuts = find_cuts<C::levels>(masses, l.scheduler.rungs(facts));
+  if (lane.mode == LaneMode::looks) {
+    RungCuts counted = cuts;
+    counted.least[0] = max(counted.least[0], 1U);  // rows that do not take part have no mass
+    RungCounts const counts = count_rungs<C::levels>(masses, counted);
+    int compact = 0;
+    for (int level = 0; level < C::levels; ++level) {
+      compact += counts.compact[level];
+    }
+    lane.ladder_cost = kvfreeze::detail::ladder_cost(
+        facts.granules, facts.protected_granules + counts.exact, compact, C::page);
+    lane.next_look = kvfreeze::detail::next_look(lane.rows, C::Digest::group_rows);
+    facts.ladder_cost = lane.ladder_cost;
+  }
+  shared.everything = l.scheduler.recall(facts).kind == Selection::Kind::all;
+  bool const rests = shared.everything && (lane.slots == lane.rows || l.step.pass == Pass::look);
+  lane.mode = rests ? LaneMode::dense : LaneMode::ranked;
+  if (shared.everything) {
+    for (int level = 0; level <= C::levels; ++level) {
+      cuts.least[level] = 0;
+    }
+  }
+  shared.cuts = cuts;
+  shared.facts = facts;
+  shared.missed = 0;
+  shared.exact = 0;
+}
+
+/// @brief Before a chunk's queries vote, no exact row counts as needed. @see host::settle_chunk
+template <class C>
+__device__ void forget_stamps(LadderLane<C> const& l) {
+  auto const stamp = static_cast<std::uint16_t>(l.where.step - 1U);
+  for (int i = static_cast<int>(threadIdx.x); i < l.state().slots; i += l.threads) {
+    l.ref.record(static_cast<std::uint32_t>(i)).stamp = stamp;
+  }
+}
+
+/// @brief Notes on each slot that this step needs it at its level. @see host::stamp_needed
+template <class C>
+__device__ void stamp_needed(LadderLane<C> const& l) {
+  LaneRuns const& runs = l.runs();
+  float const hold = kvfreeze::detail::hysteresis(l.scheduler);
+  auto const stamp = static_cast<std::uint16_t>(l.where.step);
+  for (int run = LaneRuns::exact; run < 2 + C::levels; ++run) {
+    int const level = run == LaneRuns::exact ? l.exact_level : run - 1;
+    std::uint32_t const least = l.shared.cuts.needed(level, hold);
+    for (int i = static_cast<int>(threadIdx.x); i < runs.rows[run]; i += l.threads) {
+      if (l.mass(run, i) < least) {
+        continue;
+      }
+      auto const slot = static_cast<std::uint32_t>(i);
+      if (run == LaneRuns::exact) {
+        l.ref.record(slot).stamp = stamp;
+      } else {
+        l.ref.code_stamp(level - 1, slot) = stamp;
+      }
+    }
+  }
+}
+
+}  // namespace kvfreeze::gpu::detail

@@ -1,0 +1,83 @@
+#pragma once
+
+/// @file
+/// @brief A lane whose step the ladder decides: what the functions of one block share.
+
+#include <kvfreeze/gpu/cumulative_histogram.cuh>
+#include <kvfreeze/gpu/detail/ranked_list.cuh>
+#include <kvfreeze/gpu/detail/step.cuh>
+#include <kvfreeze/gpu/rung_cuts.cuh>
+#include <kvfreeze/host/lane.hpp>
+#include <kvfreeze/scheduler/lane_facts.hpp>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// A granule that rises, in one word: there are fewer than 2^24 of them.
+struct Riser {
+  std::uint32_t granule : 24;
+  std::uint32_t level : 4;  ///< that it rises to
+  std::uint32_t from_pool : 1;
+};
+
+static_assert(sizeof(Riser) == sizeof(std::uint32_t));
+
+/// @brief The block's shared memory.
+struct LadderStorage {
+  static constexpr int most_heads = 64;
+
+  typename RankedList<CumulativeHistogram::threads>::Storage list;
+  LaneRuns runs;
+  RungCuts cuts;
+  LaneFacts facts;
+  unsigned long long missed;
+  unsigned long long weights[most_heads];  ///< of frozen rows that rise, by query head
+  int exact;                               ///< risers to exact slots
+  bool everything;                         ///< all rows are wanted exact
+  bool placed;                             ///< there are pages for those that rise
+};
+
+/// @brief One lane and what its block is told, by address.
+template <class C>
+struct LadderLane {
+  using Scheduler = typename C::Scheduler;
+
+  static constexpr int threads = CumulativeHistogram::threads;
+  static constexpr int exact_level = C::levels + 1;
+
+  LaneRef<C> const& ref;
+  LayerStep<C> const& step;
+  Scheduler const& scheduler;
+  PagePool const& pool;
+  WorkLane const& where;
+  int work;
+  LadderStorage& shared;
+
+  [[nodiscard]] __device__ LaneState& state() const { return *ref.lane; }
+
+  [[nodiscard]] __device__ LaneRuns const& runs() const { return shared.runs; }
+
+  [[nodiscard]] __device__ int heads() const { return ref.geometry->lane_queries; }
+
+  /// Other blocks wrote most of them.
+  [[nodiscard]] __device__ Mass mass(int run, int i) const {
+    return __ldcg(runs().masses + runs().begin[run] + i);
+  }
+
+  /// Granule of a row of a pool.
+  [[nodiscard]] __device__ std::uint32_t coded(int level, int i) const {
+    return runs().granules[runs().begin[LaneRuns::pool(level)] + i];
+  }
+
+  /// The list of risers lies where digests would have granules, which they do not need.
+  [[nodiscard]] __device__ Riser& riser(int i) const {
+    return reinterpret_cast<Riser*>(runs().granules)[i];
+  }
+};
+
+__device__ inline bool is_frozen(std::uint8_t state) {
+  return (state & host::GranuleState::fidelity_mask) == static_cast<std::uint8_t>(Fidelity::frozen);
+}
+
+}  // namespace kvfreeze::gpu::detail

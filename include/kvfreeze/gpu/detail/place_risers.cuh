@@ -1,0 +1,111 @@
+#pragma once
+
+#include <kvfreeze/gpu/detail/ladder_lane.cuh>
+#include <kvfreeze/gpu/detail/lane_moves.cuh>
+#include <kvfreeze/gpu/detail/softmax_weight.cuh>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// A riser gets its slot; its state is that of an exact row, or its plan says what becomes of it.
+template <class C>
+__device__ void take(LadderLane<C> const& l, Riser const& r, std::uint32_t slot) {
+  LaneRef<C> const& ref = l.ref;
+  bool const stays = static_cast<int>(r.level) == l.exact_level;
+  ref.record(slot) = {r.granule, static_cast<std::uint16_t>(l.where.step), 0};
+  std::uint8_t const leaves = r.from_pool != 0 ? Plan::leaves_pool : 0;
+  std::uint8_t const goes =
+      stays ? 0 : static_cast<std::uint8_t>(Plan::guest | Plan::to(static_cast<int>(r.level)));
+  ref.plans[r.granule] = static_cast<std::uint8_t>(leaves | goes);
+  std::uint8_t const state = ref.states[r.granule];
+  if ((state & host::GranuleState::forced) != 0) {
+    atomicSub(&ref.lane->forced, 1U);
+  }
+  constexpr std::uint8_t settled = host::GranuleState::forced | host::GranuleState::carried;
+  ref.states[r.granule] = static_cast<std::uint8_t>(
+      (stays ? host::GranuleState::with(state, Fidelity::exact) : state) & ~settled);
+}
+
+/// Rows that rise are attended as they are: the weights that digests gave them do not count.
+template <class C>
+__device__ void sum_risers(LadderLane<C> const& l, int risers) {
+  LaneRuns const& runs = l.runs();
+  int const heads = l.heads();
+  for (int i = static_cast<int>(threadIdx.x); i < risers * heads; i += l.threads) {
+    Riser const r = l.riser(i / heads);
+    int const h = i % heads;
+    if (r.from_pool == 0) {
+      float const logit = __ldcg(runs.logits + h * runs.stride + r.granule);
+      float const highest = __ldcg(l.step.highest + l.work * heads + h);
+      float const weight = softmax_weight(logit, minus_reference(highest));
+      atomicAdd(&l.shared.weights[h], static_cast<unsigned long long>(weight));
+    }
+  }
+  __syncthreads();
+}
+
+/// @brief Gives risers their slots, exact ones first and guests behind them, and loads their rows.
+/// Where the pool has no pages for them they wait, first in line at the next step.
+/// @param asked risers that are listed
+/// @return how many rose
+template <class C>
+__device__ int place_risers(LadderLane<C> const& l, int asked) {
+  using List = RankedList<LadderLane<C>::threads>;
+  LaneState& lane = l.state();
+  LadderStorage& shared = l.shared;
+  int const thread = static_cast<int>(threadIdx.x);
+  int const slots = lane.slots;
+  if (thread == 0) {
+    shared.placed = grow(l.ref, l.pool, rows_segment, slots + asked);
+  }
+  if (thread < l.heads()) {
+    shared.weights[thread] = 0;
+  }
+  __syncthreads();
+  if (!shared.placed) {
+    for (int i = thread; i < asked; i += l.threads) {
+      l.ref.states[l.riser(i).granule] |= host::GranuleState::carried;
+    }
+    if (thread == 0) {
+      lane.deferred += static_cast<std::uint32_t>(asked);
+    }
+    __syncthreads();
+    return 0;
+  }
+  int placed = 0;
+  for (bool const to_exact : {true, false}) {
+    placed = List::for_each(
+        asked, placed, shared.list,
+        [&](int i) { return (static_cast<int>(l.riser(i).level) == l.exact_level) == to_exact; },
+        [&](int i, int rank) { take(l, l.riser(i), static_cast<std::uint32_t>(slots + rank)); });
+    if (to_exact && thread == 0) {
+      shared.exact = placed;
+    }
+  }
+  __syncthreads();
+  for (int i = thread / 32; i < asked; i += l.threads / 32) {
+    auto const slot = static_cast<std::uint32_t>(slots + i);
+    load_granule(l.ref, l.ref.record(slot).granule, slot, thread % 32);
+  }
+  sum_risers(l, asked);
+  return asked;
+}
+
+/// @brief Codes of rows that rose are not attended beside the rows themselves.
+template <class C>
+__device__ void hide_risen_codes(LadderLane<C> const& l) {
+  LaneRuns const& runs = l.runs();
+  for (int level = 0; level < C::levels; ++level) {
+    int const run = LaneRuns::pool(level);
+    for (int i = static_cast<int>(threadIdx.x); i < runs.rows[run]; i += l.threads) {
+      if ((l.ref.plans[l.coded(level, i)] & Plan::leaves_pool) != 0) {
+        for (int h = 0; h < l.heads(); ++h) {
+          runs.logits[h * runs.stride + runs.begin[run] + i] = minus_infinity();
+        }
+      }
+    }
+  }
+}
+
+}  // namespace kvfreeze::gpu::detail
