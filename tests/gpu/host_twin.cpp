@@ -28,6 +28,14 @@ class Twin final : public HostTwin {
     return cache_.advance(handle, logits);
   }
 
+  void truncate(Sequence handle, int length) override { cache_.truncate(handle, length); }
+
+  void pin(Sequence handle, std::span<TokenRange const> ranges) override {
+    cache_.pin(handle, ranges);
+  }
+
+  void thaw(Sequence handle) override { cache_.thaw(handle); }
+
   void fidelities(Sequence handle, int layer, int lane, std::span<Fidelity> out) override {
     cache_.fidelities(handle, layer, lane, out);
   }

@@ -27,6 +27,9 @@ class HostTwin {
   virtual void attend(Sequence, int layer, std::span<float const> q, std::span<float const> k,
                       std::span<float const> v, std::span<float> out) = 0;
   virtual StepReport advance(Sequence, std::span<float const> logits) = 0;
+  virtual void truncate(Sequence, int length) = 0;
+  virtual void pin(Sequence, std::span<TokenRange const>) = 0;
+  virtual void thaw(Sequence) = 0;
   virtual void fidelities(Sequence, int layer, int lane, std::span<Fidelity> out) = 0;
 };
 

@@ -68,7 +68,10 @@ class Twins {
 
   /// Opens a sequence on both sides.
   std::size_t open(unsigned seed) {
-    sequences_.push_back({host_->open(), device_.open(stream_), {}, {}});
+    auto const layers = static_cast<std::size_t>(shape_.layers);
+    sequences_.push_back({host_->open(), device_.open(stream_), {}, {}, {}});
+    sequences_.back().k.resize(layers);
+    sequences_.back().v.resize(layers);
     for (int layer = 0; layer < shape_.layers; ++layer) {
       sequences_.back().models.emplace_back(shape_, seed + static_cast<unsigned>(layer));
     }
@@ -96,6 +99,79 @@ class Twins {
     device_.advance_async(stream_);
     return compare_steps(batch);
   }
+
+  /// A chunk of a sequence's prompt. The host reads frozen rows for its attention, which is the
+  /// caller's on the device: what it moves is not compared.
+  void prefill(std::size_t i, int tokens) {
+    device_.begin_prefill_async(sequences_[i].device, tokens, stream_);
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+      Rows rows;
+      for (int token = 0; token < tokens; ++token) {
+        next_token(i, layer, rows);
+      }
+      rows.expected.resize(rows.q.size());
+      host_->attend(sequences_[i].host, layer, rows.q, rows.k, rows.v, rows.expected);
+      auto const q = upload(rows.q);
+      auto const k = upload(rows.k);
+      auto const v = upload(rows.v);
+      device_.template prefill_async<float>(layer, q, k, v, stream_);
+      compare_rows(i, layer);
+    }
+    device_.advance_async(stream_);
+    stream_.wait();
+    compare(i, host_->advance(sequences_[i].host, {}), false);
+  }
+
+  /// Both forget the tokens from `length` on.
+  void truncate(std::size_t i, int length) {
+    Pair& sequence = sequences_[i];
+    host_->truncate(sequence.host, length);
+    device_.truncate_async(sequence.device, length, stream_);
+    auto const width = static_cast<std::size_t>(length) *
+                       static_cast<std::size_t>(shape_.kv_heads * shape_.head_dim);
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+      sequence.k[static_cast<std::size_t>(layer)].resize(width);
+      sequence.v[static_cast<std::size_t>(layer)].resize(width);
+    }
+    REQUIRE(device_.length(sequence.device) == length);
+    compare_fidelities(i, length);
+    compare_rows(i);
+  }
+
+  void pin(std::size_t i, std::vector<TokenRange> const& ranges) {
+    host_->pin(sequences_[i].host, ranges);
+    device_.pin_async(sequences_[i].device, ranges, stream_);
+  }
+
+  /// All rows of both are exact.
+  void thaw(std::size_t i) {
+    host_->thaw(sequences_[i].host);
+    device_.thaw_async(sequences_[i].device, stream_);
+    compare_fidelities(i, device_.length(sequences_[i].device));
+    compare_rows(i);
+  }
+
+  /// Are the rows that the device gives back those that it was given, bit for bit?
+  void compare_rows(std::size_t i) {
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+      compare_rows(i, layer);
+    }
+  }
+
+  /// K of the sequence's tokens, by layer: [tokens][kv_heads][head_dim].
+  [[nodiscard]] std::vector<std::vector<float>> const& keys(std::size_t i) const {
+    return sequences_[i].k;
+  }
+
+  [[nodiscard]] std::vector<std::vector<float>> const& values(std::size_t i) const {
+    return sequences_[i].v;
+  }
+
+  [[nodiscard]] Device& device() noexcept { return device_; }
+
+  [[nodiscard]] Stream const& stream() const noexcept { return stream_; }
+
+  [[nodiscard]] Sequence handle(std::size_t i) const { return sequences_[i].device; }
 
   /// What the sequence's last step read.
   [[nodiscard]] std::size_t touched_bytes(std::size_t i) const {
@@ -183,7 +259,8 @@ class Twins {
     Sequence host;
     Sequence device;
     std::vector<Model> models;
-    int length;
+    std::vector<std::vector<float>> k;  ///< of the tokens that it has, by layer
+    std::vector<std::vector<float>> v;
   };
 
   [[nodiscard]] std::vector<Sequence> handles(std::vector<std::size_t> const& batch) const {
@@ -196,12 +273,9 @@ class Twins {
 
   Rows next_rows(std::vector<std::size_t> const& batch, int layer) {
     Rows rows;
-    auto const append = [](std::vector<float>& all, std::vector<float> const& one) {
-      all.insert(all.end(), one.begin(), one.end());
-    };
     for (std::size_t const i : batch) {
       Rows one;
-      sequences_[i].models[static_cast<std::size_t>(layer)].step(one.q, one.k, one.v);
+      next_token(i, layer, one);
       one.expected.resize(one.q.size());
       host_->attend(sequences_[i].host, layer, one.q, one.k, one.v, one.expected);
       append(rows.q, one.q);
@@ -210,6 +284,40 @@ class Twins {
       append(rows.expected, one.expected);
     }
     return rows;
+  }
+
+  static void append(std::vector<float>& all, std::vector<float> const& more) {
+    all.insert(all.end(), more.begin(), more.end());
+  }
+
+  /// Adds a sequence's next token to the rows of a step.
+  void next_token(std::size_t i, int layer, Rows& rows) {
+    auto const at = static_cast<std::size_t>(layer);
+    Rows one;
+    sequences_[i].models[at].step(one.q, one.k, one.v);
+    append(rows.q, one.q);
+    append(rows.k, one.k);
+    append(rows.v, one.v);
+    append(sequences_[i].k[at], one.k);
+    append(sequences_[i].v[at], one.v);
+  }
+
+  void compare_rows(std::size_t i, int layer) {
+    using Value = typename Device::element_type;
+    auto const at = static_cast<std::size_t>(layer);
+    std::vector<float> const& k = sequences_[i].k[at];
+    std::vector<float> const& v = sequences_[i].v[at];
+    DeviceArray<Value> const found_k(k.size());
+    DeviceArray<Value> const found_v(v.size());
+    device_.gather_async(sequences_[i].device, layer, found_k.span(), found_v.span(), stream_);
+    auto const equal = [&](DeviceArray<Value> const& found, std::vector<float> const& given) {
+      auto const values = download(found, stream_);
+      return std::equal(values.begin(), values.end(), given.begin(), [](Value a, float b) {
+        return to_float(a) == to_float(from_float<Value>(b));
+      });
+    };
+    REQUIRE(equal(found_k, k));
+    REQUIRE(equal(found_v, v));
   }
 
   void compare_outputs(int layer, Rows const& rows, DeviceArray<float> const& out) const {
@@ -234,12 +342,23 @@ class Twins {
     return recovered;
   }
 
-  void compare(std::size_t i, StepReport const& expected) {
+  void compare(std::size_t i, StepReport const& expected, bool moves = true) {
     StepReport const found = device_.report(sequences_[i].device);
     INFO("sequence " << i << ", step " << expected.step);
     REQUIRE(found.step == expected.step);
     REQUIRE(found.length == expected.length);
-    int const length = expected.length;
+    compare_fidelities(i, expected.length);
+    REQUIRE(found.rows == expected.rows);
+    REQUIRE(found.missed_mass == expected.missed_mass);
+    REQUIRE(found.missed_mass_max == expected.missed_mass_max);
+    REQUIRE(found.thawed_rows == expected.thawed_rows);
+    REQUIRE(found.frozen_rows == expected.frozen_rows);
+    REQUIRE((!moves || found.moved_in_bytes == expected.moved_in_bytes));
+    REQUIRE(found.recovery == expected.recovery);
+    REQUIRE(found.touched_bytes > 0);
+  }
+
+  void compare_fidelities(std::size_t i, int length) {
     std::vector<Fidelity> host_rows(static_cast<std::size_t>(length));
     std::vector<Fidelity> device_rows(host_rows.size());
     for (int layer = 0; layer < shape_.layers; ++layer) {
@@ -257,14 +376,6 @@ class Twins {
         }
       }
     }
-    REQUIRE(found.rows == expected.rows);
-    REQUIRE(found.missed_mass == expected.missed_mass);
-    REQUIRE(found.missed_mass_max == expected.missed_mass_max);
-    REQUIRE(found.thawed_rows == expected.thawed_rows);
-    REQUIRE(found.frozen_rows == expected.frozen_rows);
-    REQUIRE(found.moved_in_bytes == expected.moved_in_bytes);
-    REQUIRE(found.recovery == expected.recovery);
-    REQUIRE(found.touched_bytes > 0);
   }
 
   Shape shape_;

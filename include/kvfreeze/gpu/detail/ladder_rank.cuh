@@ -84,7 +84,12 @@ struct RankLadder {
       lane.moved_in += static_cast<std::uint64_t>(risers) * geometry.granule_bytes();
       lane.touched = step_bytes(l.ref, true, slots + risers);
       step.attended[l.work] = static_cast<std::uint32_t>(slots + risers);
-      step.attended[step.lanes + l.work] = static_cast<std::uint32_t>(slots);  // logits are known
+      // A lane that is whole attends bit for bit as one that no ladder manages.
+      bool const whole = slots + risers == lane.rows;
+      step.attended[step.lanes + l.work] = whole ? 0U : static_cast<std::uint32_t>(slots);
+      if (whole) {
+        step.attention[l.work].absent = nullptr;
+      }
     }
   }
 };

@@ -66,13 +66,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if (!ready) {
     return;
   }
-  auto const stamp = static_cast<std::uint16_t>(steps[sequence]);
   for (int i = static_cast<int>(threadIdx.x); i < lane.rows; i += Threads) {
     auto const granule = static_cast<std::uint32_t>(i);
     constexpr std::uint8_t settled = host::GranuleState::forced | host::GranuleState::carried;
     ref.states[i] = static_cast<std::uint8_t>(
         host::GranuleState::with(ref.states[i], Fidelity::exact) & ~settled);
-    ref.record(granule) = {granule, stamp, 0};
+    ref.record(granule) = {granule, static_cast<std::uint16_t>(steps[sequence]), 0};
   }
   __syncthreads();
   if (threadIdx.x == 0) {
