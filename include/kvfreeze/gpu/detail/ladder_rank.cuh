@@ -43,7 +43,6 @@ struct RankLadder {
     }
     stamp_needed(lane);
     int const risers = place_risers(lane, list_risers(lane));
-    note_missed(lane);
     hide_risen_codes(lane);
     __syncthreads();
     if (ref.lane->sinks && !shared.everything) {
