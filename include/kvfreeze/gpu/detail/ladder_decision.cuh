@@ -61,17 +61,22 @@ __device__ void stamp_needed(LadderLane<C> const& l) {
   for (int run = LaneRuns::exact; run < 2 + C::levels; ++run) {
     int const level = run == LaneRuns::exact ? l.exact_level : run - 1;
     std::uint32_t const least = l.shared.cuts.needed(level, hold);
-    for (int i = static_cast<int>(threadIdx.x); i < runs.rows[run]; i += l.threads) {
-      if (l.mass(run, i) < least) {
-        continue;
+    l.for_each_four(runs.rows[run], [&](int first, int n) {
+      Mass masses[4];
+      l.masses(run, first, n, masses);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        auto const slot = static_cast<std::uint32_t>(first + j);
+        if (j >= n || masses[j] < least) {
+          continue;
+        }
+        if (run == LaneRuns::exact) {
+          l.ref.record(slot).stamp = stamp;
+        } else {
+          l.ref.code_stamp(level - 1, slot) = stamp;
+        }
       }
-      auto const slot = static_cast<std::uint32_t>(i);
-      if (run == LaneRuns::exact) {
-        l.ref.record(slot).stamp = stamp;
-      } else {
-        l.ref.code_stamp(level - 1, slot) = stamp;
-      }
-    }
+    });
   }
 }
 

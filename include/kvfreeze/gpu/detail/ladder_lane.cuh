@@ -5,6 +5,7 @@
 
 #include <kvfreeze/gpu/cumulative_histogram.cuh>
 #include <kvfreeze/gpu/detail/ranked_list.cuh>
+#include <kvfreeze/gpu/detail/row_loads.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/rung_cuts.cuh>
 #include <kvfreeze/host/lane.hpp>
@@ -31,7 +32,7 @@ struct LadderStorage {
   LaneRuns runs;
   RungCuts cuts;
   LaneFacts facts;
-  unsigned long long missed;
+  unsigned long long missed;               ///< mass of frozen rows that stay so
   unsigned long long weights[most_heads];  ///< of frozen rows that rise, by query head
   int exact;                               ///< risers to exact slots
   bool everything;                         ///< all rows are wanted exact
@@ -60,14 +61,33 @@ struct LadderLane {
 
   [[nodiscard]] __device__ int heads() const { return ref.geometry->lane_queries; }
 
-  /// Other blocks wrote most of them.
+  /// Masses of n <= 4 rows of a run, i a multiple of 4. Other blocks wrote most of them, and have
+  /// said so before this block began.
+  __device__ void masses(int run, int i, int n, Mass (&out)[4]) const {
+    load_four(runs().masses + runs().begin[run] + i, n, Mass{0}, out);
+  }
+
   [[nodiscard]] __device__ Mass mass(int run, int i) const {
-    return __ldcg(runs().masses + runs().begin[run] + i);
+    return runs().masses[runs().begin[run] + i];
+  }
+
+  /// Granules of n <= 4 rows of a pool, i a multiple of 4; 0 behind them.
+  __device__ void coded(int level, int i, int n, std::uint32_t (&out)[4]) const {
+    load_four(runs().granules + runs().begin[LaneRuns::pool(level)] + i, n, 0U, out);
   }
 
   /// Granule of a row of a pool.
   [[nodiscard]] __device__ std::uint32_t coded(int level, int i) const {
     return runs().granules[runs().begin[LaneRuns::pool(level)] + i];
+  }
+
+  /// Calls f(i, n) for the rows of [0, rows), n <= 4 from i on, of which the thread has every
+  /// `threads`th four.
+  template <class F>
+  __device__ void for_each_four(int rows, F const& f) const {
+    for (int i = 4 * static_cast<int>(threadIdx.x); i < rows; i += 4 * threads) {
+      f(i, min(rows - i, 4));
+    }
   }
 
   /// The list of risers lies where digests would have granules, which they do not need.

@@ -54,7 +54,6 @@ struct RankLadder {
       return;
     }
     int const risers = place_risers(lane, list_risers(lane));
-    note_missed(lane);
     hide_risen_codes(lane);
     __syncthreads();
     if (ref.lane->sinks && !shared.everything) {

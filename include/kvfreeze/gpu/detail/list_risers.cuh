@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/gpu/detail/ladder_lane.cuh>
+#include <kvfreeze/gpu/detail/softmax_weight.cuh>
 
 #include <cstdint>
 
@@ -17,8 +18,9 @@ __device__ int riser_level(RungCuts const& cuts, std::uint8_t state, Mass mass, 
   return level > here ? level : 0;
 }
 
-/// @brief Lists the granules that rise, frozen ones first, each with the level that it rises to.
-/// @return how many
+/// @brief Lists the granules that rise, frozen ones first, each with the level that it rises to;
+/// and sums the masses of all frozen ones.
+/// @return how many rise
 template <class C>
 __device__ int list_risers(LadderLane<C> const& l) {
   using List = RankedList<LadderLane<C>::threads>;
@@ -26,23 +28,55 @@ __device__ int list_risers(LadderLane<C> const& l) {
   auto const push = [&](std::uint32_t granule, int level, bool from_pool, int rank) {
     l.riser(rank) = {granule, static_cast<std::uint32_t>(level), from_pool ? 1U : 0U};
   };
-  auto const frozen_level = [&](int granule) {
-    std::uint8_t const state = l.ref.states[granule];
-    return is_frozen(state) ? riser_level<C>(cuts, state, l.mass(LaneRuns::digests, granule), 0)
-                            : 0;
-  };
+  std::uint64_t frozen = 0;
   int risers = List::for_each(
       l.runs().rows[LaneRuns::digests], 0, l.shared.list,
-      [&](int i) { return frozen_level(i) > 0; },
-      [&](int i, int rank) { push(static_cast<std::uint32_t>(i), frozen_level(i), false, rank); });
+      [&](int first, int n) {
+        std::uint32_t const states = load_four(l.ref.states + first, n);
+        Mass masses[4];
+        l.masses(LaneRuns::digests, first, n, masses);
+        unsigned rise = 0;
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          auto const state = static_cast<std::uint8_t>(byte_of(states, j));
+          if (j < n && is_frozen(state)) {
+            frozen += masses[j];
+            rise |= riser_level<C>(cuts, state, masses[j], 0) > 0 ? 1U << j : 0U;
+          }
+        }
+        return rise;
+      },
+      [&](int i, int rank) {
+        int const level = riser_level<C>(cuts, l.ref.states[i], l.mass(LaneRuns::digests, i), 0);
+        push(static_cast<std::uint32_t>(i), level, false, rank);
+      });
+  frozen = warp_sum(frozen);
+  if (threadIdx.x % 32 == 0) {
+    atomicAdd(&l.shared.missed, static_cast<unsigned long long>(frozen));
+  }
   for (int level = 0; level < C::levels; ++level) {
     int const run = LaneRuns::pool(level);
-    auto const code_level = [&](int i) {
-      return riser_level<C>(cuts, l.ref.states[l.coded(level, i)], l.mass(run, i), level + 1);
-    };
     risers = List::for_each(
-        l.runs().rows[run], risers, l.shared.list, [&](int i) { return code_level(i) > 0; },
-        [&](int i, int rank) { push(l.coded(level, i), code_level(i), true, rank); });
+        l.runs().rows[run], risers, l.shared.list,
+        [&](int first, int n) {
+          std::uint32_t granules[4];
+          l.coded(level, first, n, granules);
+          Mass masses[4];
+          l.masses(run, first, n, masses);
+          unsigned rise = 0;
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            bool const rises =
+                j < n && riser_level<C>(cuts, l.ref.states[granules[j]], masses[j], level + 1) > 0;
+            rise |= rises ? 1U << j : 0U;
+          }
+          return rise;
+        },
+        [&](int i, int rank) {
+          std::uint32_t const granule = l.coded(level, i);
+          push(granule, riser_level<C>(cuts, l.ref.states[granule], l.mass(run, i), level + 1),
+               true, rank);
+        });
   }
   return risers;
 }

@@ -8,12 +8,11 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// A riser gets its slot; its state is that of an exact row, or its plan says what becomes of it.
+/// A riser's state is that of an exact row, or its plan says what becomes of it.
 template <class C>
-__device__ void take(LadderLane<C> const& l, Riser const& r, std::uint32_t slot) {
+__device__ void take(LadderLane<C> const& l, Riser r) {
   LaneRef<C> const& ref = l.ref;
   bool const stays = static_cast<int>(r.level) == l.exact_level;
-  ref.record(slot) = {r.granule, static_cast<std::uint16_t>(l.where.step), 0};
   std::uint8_t const leaves = r.from_pool != 0 ? Plan::leaves_pool : 0;
   std::uint8_t const goes =
       stays ? 0 : static_cast<std::uint8_t>(Plan::guest | Plan::to(static_cast<int>(r.level)));
@@ -27,7 +26,8 @@ __device__ void take(LadderLane<C> const& l, Riser const& r, std::uint32_t slot)
       (stays ? host::GranuleState::with(state, Fidelity::exact) : state) & ~settled);
 }
 
-/// Rows that rise are attended as they are: the weights that digests gave them do not count.
+/// Rows that rise are attended as they are: the weights and masses that digests gave them do not
+/// count.
 template <class C>
 __device__ void sum_risers(LadderLane<C> const& l, int risers) {
   LaneRuns const& runs = l.runs();
@@ -36,6 +36,10 @@ __device__ void sum_risers(LadderLane<C> const& l, int risers) {
     Riser const r = l.riser(i / heads);
     int const h = i % heads;
     if (r.from_pool == 0) {
+      if (h == 0) {
+        Mass const mass = l.mass(LaneRuns::digests, static_cast<int>(r.granule));
+        atomicAdd(&l.shared.missed, 0ULL - mass);
+      }
       float const logit = __ldcg(runs.logits + h * runs.stride + r.granule);
       float const highest = __ldcg(l.step.highest + l.work * heads + h);
       float const weight = softmax_weight(logit, minus_reference(highest));
@@ -77,11 +81,24 @@ __device__ int place_risers(LadderLane<C> const& l, int asked) {
   for (bool const to_exact : {true, false}) {
     placed = List::for_each(
         asked, placed, shared.list,
-        [&](int i) { return (static_cast<int>(l.riser(i).level) == l.exact_level) == to_exact; },
-        [&](int i, int rank) { take(l, l.riser(i), static_cast<std::uint32_t>(slots + rank)); });
+        [&](int first, int n) {
+          unsigned goes = 0;
+          for (int j = 0; j < n; ++j) {
+            bool const stays = static_cast<int>(l.riser(first + j).level) == l.exact_level;
+            goes |= stays == to_exact ? 1U << j : 0U;
+          }
+          return goes;
+        },
+        [&](int i, int rank) {
+          l.ref.record(static_cast<std::uint32_t>(slots + rank)) = {
+              l.riser(i).granule, static_cast<std::uint16_t>(l.where.step), 0};
+        });
     if (to_exact && thread == 0) {
       shared.exact = placed;
     }
+  }
+  for (int i = thread; i < asked; i += l.threads) {
+    take(l, l.riser(i));
   }
   __syncthreads();
   for (int i = thread / 32; i < asked; i += l.threads / 32) {
@@ -98,13 +115,17 @@ __device__ void hide_risen_codes(LadderLane<C> const& l) {
   LaneRuns const& runs = l.runs();
   for (int level = 0; level < C::levels; ++level) {
     int const run = LaneRuns::pool(level);
-    for (int i = static_cast<int>(threadIdx.x); i < runs.rows[run]; i += l.threads) {
-      if ((l.ref.plans[l.coded(level, i)] & Plan::leaves_pool) != 0) {
-        for (int h = 0; h < l.heads(); ++h) {
-          runs.logits[h * runs.stride + runs.begin[run] + i] = minus_infinity();
+    l.for_each_four(runs.rows[run], [&](int first, int n) {
+      std::uint32_t granules[4];
+      l.coded(level, first, n, granules);
+      for (int j = 0; j < n; ++j) {
+        if ((l.ref.plans[granules[j]] & Plan::leaves_pool) != 0) {
+          for (int h = 0; h < l.heads(); ++h) {
+            runs.logits[h * runs.stride + runs.begin[run] + first + j] = minus_infinity();
+          }
         }
       }
-    }
+    });
   }
 }
 

@@ -1,27 +1,10 @@
 #pragma once
 
 #include <kvfreeze/gpu/detail/ladder_lane.cuh>
-#include <kvfreeze/gpu/detail/softmax_weight.cuh>
 
 #include <cstdint>
 
 namespace kvfreeze::gpu::detail {
-
-/// @brief The mass that attention does not see: of rows that are frozen and stay so.
-template <class C>
-__device__ void note_missed(LadderLane<C> const& l) {
-  std::uint64_t missed = 0;
-  int const rows = l.runs().rows[LaneRuns::digests];
-  for (int i = static_cast<int>(threadIdx.x); i < rows; i += l.threads) {
-    if (is_frozen(l.ref.states[i]) && l.ref.plans[i] == 0) {
-      missed += l.mass(LaneRuns::digests, i);
-    }
-  }
-  missed = warp_sum(missed);
-  if (threadIdx.x % 32 == 0) {
-    atomicAdd(&l.shared.missed, static_cast<unsigned long long>(missed));
-  }
-}
 
 /// @brief What was not needed at its level for so many steps will sink to the level of its mass.
 /// @param stay 1: whatever this step does not need
