@@ -45,8 +45,8 @@ function(kvfreeze_own_cuda_target target)
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
 endfunction()
 
-# kvfreeze_add_cuda_tests(<name> <target> <label>): one test of the program, or one for each launcher.
-# Without a device they are skipped.
+# kvfreeze_add_cuda_tests(<name> <target> <label> <argument>...): one test of the program, or one for
+# each launcher. Without a device they are skipped.
 function(kvfreeze_add_cuda_tests name target label)
   set(launchers "device=")
   if(KVFREEZE_CUDA_LAUNCHERS)
@@ -59,7 +59,7 @@ function(kvfreeze_add_cuda_tests name target label)
     endif()
     set(test "${name}/${CMAKE_MATCH_1}")
     separate_arguments(command UNIX_COMMAND "${CMAKE_MATCH_2}")
-    add_test(NAME ${test} COMMAND ${command} $<TARGET_FILE:${target}>)
+    add_test(NAME ${test} COMMAND ${command} $<TARGET_FILE:${target}> ${ARGN})
     set_tests_properties(${test} PROPERTIES LABELS ${label} SKIP_RETURN_CODE 77 TIMEOUT 600)
   endforeach()
 endfunction()

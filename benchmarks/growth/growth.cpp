@@ -13,6 +13,8 @@
 #include <kvfreeze/kvfreeze.hpp>
 #include <kvfreeze/presets.hpp>
 
+#include "../../examples/llama/recording_file.hpp"
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -33,6 +35,7 @@ namespace {
 
 using kvfreeze::Half;
 using kvfreeze::Shape;
+using llama::Recording;
 
 std::size_t size(int n) { return static_cast<std::size_t>(n); }
 
@@ -46,66 +49,10 @@ struct Options {
   double resident = 0.0;
 };
 
-/// What the model gave its cache. @see examples/llama/recording.hpp
-struct Recording {
-  Shape shape;
-  int rows = 0;
-  int queries = 0;
-  std::vector<Half> keys;
-  std::vector<Half> values;
-  std::vector<float> query_values;
-
-  [[nodiscard]] std::span<Half const> key(int lane, int row) const { return at(keys, lane, row); }
-
-  [[nodiscard]] std::span<Half const> value(int lane, int row) const {
-    return at(values, lane, row);
-  }
-
-  /// Of all heads of a layer.
-  [[nodiscard]] std::span<float const> query(int step, int layer) const {
-    std::size_t const width = size(shape.query_heads) * size(shape.head_dim);
-    return std::span(query_values)
-        .subspan((size(step) * size(layers_in_file) + size(layer)) * width, width);
-  }
-
-  int layers_in_file = 0;
-
- private:
-  [[nodiscard]] std::span<Half const> at(std::vector<Half> const& from, int lane, int row) const {
-    std::size_t const dim = size(shape.head_dim);
-    return std::span(from).subspan((size(lane) * size(rows) + size(row)) * dim, dim);
-  }
-};
-
-template <class T>
-void read(std::ifstream& file, std::vector<T>& out, std::size_t count) {
-  out.resize(count);
-  file.read(reinterpret_cast<char*>(out.data()), static_cast<std::streamsize>(count * sizeof(T)));
-}
-
-Recording read_recording(Options const& o) {
-  std::ifstream file(o.file, std::ios::binary);
-  std::array<char, 8> magic{};
-  std::array<std::int32_t, 7> n{};
-  file.read(magic.data(), magic.size());
-  file.read(reinterpret_cast<char*>(n.data()), sizeof n);
-  if (!file || std::string_view(magic.data(), magic.size()) != "KVFREC01") {
-    throw std::runtime_error("'" + o.file + "' is no recording; examples/run.sh record makes one");
-  }
-  Recording r;
-  r.shape = {.layers = n[0], .query_heads = n[2], .kv_heads = n[1], .head_dim = n[3]};
-  r.rows = n[4];
-  r.queries = n[5];
-  r.layers_in_file = n[0];
-  std::size_t const elements = size(n[0]) * size(n[1]) * size(n[4]) * size(n[3]);
-  read(file, r.keys, elements);
-  read(file, r.values, elements);
-  read(file, r.query_values, size(n[5]) * size(n[0]) * size(n[2]) * size(n[3]));
-  if (!file) {
-    throw std::runtime_error("'" + o.file + "' is too short");
-  }
+Recording read_layers(Options const& o) {
+  Recording r = llama::read_recording(o.file);
   if (o.layers > 0) {
-    r.shape.layers = std::min(o.layers, r.shape.layers);
+    r.keep_layers(o.layers);
   }
   return r;
 }
@@ -520,7 +467,7 @@ Options parse(std::span<char*> arguments) {
 }
 
 void run(Options const& o) {
-  Recording const r = read_recording(o);
+  Recording const r = read_layers(o);
   if (o.warm_up + o.steps > r.queries) {
     throw std::runtime_error("--steps " + std::to_string(o.steps) + " and " +
                              std::to_string(o.warm_up) + " to warm up are more than the " +

@@ -194,9 +194,13 @@ void add_record(CLI::App& app, llama::RecordOptions& o) {
   app.add_option("--rows", o.rows, "tokens of it")
       ->check(CLI::Range(256, 1 << 20))
       ->capture_default_str();
-  app.add_option("--queries", o.queries, "last rows whose queries are recorded")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
+  auto* const queries =
+      app.add_option("--queries", o.queries, "last rows whose queries are recorded")
+          ->check(CLI::Range(1, 4096))
+          ->capture_default_str();
+  app.add_flag("--steps", o.steps,
+               "decode one by one, and record queries and logits of every row: for gpu_replay")
+      ->excludes(queries);
   app.add_option("--out", o.out, "file to write")->required();
   app.add_option("--threads", o.common.threads, "threads of the model")
       ->check(CLI::Range(1, 256))
@@ -271,7 +275,7 @@ int run(std::vector<std::string> arguments) {
   CLI::App* const needles = app.add_subcommand("needles", "find several numbers hidden in prose");
   CLI::App* const bench = app.add_subcommand("bench", "decode speed at several depths");
   CLI::App* const record =
-      app.add_subcommand("record", "write the model's keys and values to a file");
+      app.add_subcommand("record", "write the model's keys, values and queries to a file");
   CLI::App* const check = app.add_subcommand("check", "our attention against ggml's");
   add_generate(*generate, generate_options);
   add_score(*score, score_options);

@@ -93,6 +93,7 @@ struct RecordOptions {
   std::string out;
   int rows = 8192;
   int queries = 96;
+  bool steps = false;  ///< decode one by one; queries and logits of every row
 };
 
 struct CheckOptions {

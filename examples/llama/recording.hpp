@@ -1,34 +1,12 @@
 #pragma once
 
 #include "caches.hpp"
+#include "recording_file.hpp"
 
-#include <cstdint>
 #include <memory>
-#include <string>
-#include <vector>
+#include <span>
 
 namespace llama {
-
-/// @brief What a model gave its cache: keys and values of every row, queries of the last ones.
-///
-/// The file, little-endian, without gaps:
-///   8 bytes   "KVFREC01"
-///   7 x i32   layers, kv_heads, query_heads, head_dim, rows, queries, 0
-///   u16       keys, rotated, IEEE half: [layers][kv_heads][rows][head_dim]
-///   u16       values, IEEE half:        [layers][kv_heads][rows][head_dim]
-///   f32       queries, rotated, of the last `queries` rows:
-///   [queries][layers][query_heads][head_dim]
-struct Recording {
-  kvfreeze::Shape shape;
-  int rows = 0;
-  int queries = 0;
-  std::vector<std::uint16_t> keys;
-  std::vector<std::uint16_t> values;
-  std::vector<float> query_values;
-};
-
-/// @throws UserError if the file cannot be written
-void write_recording(Recording const& recording, std::string const& path);
 
 /// @brief A plain cache that puts down everything that it is given.
 class RecordingCache final : public AttentionCache {
@@ -36,15 +14,15 @@ class RecordingCache final : public AttentionCache {
   /// @param inner does the attention
   /// @param rows to record from the first one on; later ones are an error
   /// @param queries of the last rows to record
-  RecordingCache(std::unique_ptr<AttentionCache> inner, kvfreeze::Shape shape, int rows,
-                 int queries);
+  /// @param vocabulary logits to record of each of these rows: those that a step of one token
+  /// hands over; 0: none
+  RecordingCache(std::unique_ptr<AttentionCache> inner, kvfreeze::Shape const& shape, int rows,
+                 int queries, int vocabulary);
 
   void attend(int layer, std::span<float const> q, std::span<float const> k,
               std::span<float const> v, std::span<float> out, kvfreeze::Part part) override;
 
-  kvfreeze::StepReport advance(std::span<float const> logits) override {
-    return inner_->advance(logits);
-  }
+  kvfreeze::StepReport advance(std::span<float const> logits) override;
 
   void truncate(int length) override { inner_->truncate(length); }
 

@@ -27,7 +27,7 @@ bool check(CheckOptions const& options);
 /// @brief Decode speed at several depths.
 void bench(BenchOptions const& options);
 
-/// @brief Keys, values and queries of the model into a file. @see Recording
+/// @brief Keys, values and queries of the model into a file; logits too if asked. @see Recording
 void record(RecordOptions const& options);
 
 }  // namespace llama
