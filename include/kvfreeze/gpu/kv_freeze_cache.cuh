@@ -4,6 +4,7 @@
 #include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/gpu/detail/cache_memory.cuh>
 #include <kvfreeze/gpu/detail/end_step_kernels.cuh>
+#include <kvfreeze/gpu/detail/launch_recall_step.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
 #include <kvfreeze/gpu/entropy.cuh>
 #include <kvfreeze/host/arguments.hpp>
@@ -47,8 +48,12 @@ template <LayoutPolicy L = Layout<Half, 1, Grouping::kv_head, LadderRows>,
           SchedulerPolicy Scheduler = LadderScheduler<>, TriggerPolicy Trigger = MissedMassTrigger>
 class KvFreezeCache {
   using C = Composition<L, Scorer, Scheduler, Trigger>;
-  static_assert(C::has_levels && !C::uniform && !C::sleeps,
-                "kvfreeze::gpu: so far a layout with compact rows and a LadderScheduler<false>");
+  static_assert(!C::uniform && !C::sleeps,
+                "kvfreeze::gpu: so far no UniformScheduler, and no scheduler that sleeps");
+  static_assert(!C::has_state && !C::needs_queries && Scorer::evidence != Evidence::key,
+                "kvfreeze::gpu: so far scorers without memory, of masses or of positions");
+  static_assert(!C::needs_mass || C::has_digest,
+                "kvfreeze::gpu: so far a scorer of masses needs a digest");
   static_assert(C::page == 1 && L::grouping == Grouping::kv_head,
                 "kvfreeze::gpu: so far granules of one row and a lane for each KV head");
   static_assert(!C::rewalks && !C::needs_cosine,
@@ -73,7 +78,9 @@ class KvFreezeCache {
         memory_(geometry_),
         open_(static_cast<std::size_t>(limits.max_sequences)),
         taken_(open_.size()) {
-    host::check_rungs(scheduler.rungs(LaneFacts{}), C::levels);
+    if constexpr (C::has_levels) {
+      host::check_rungs(scheduler.rungs(LaneFacts{}), C::levels);
+    }
   }
 
   /// @brief Begins an empty sequence. Pins its part of the tier: not for a decode path.

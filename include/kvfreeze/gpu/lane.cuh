@@ -56,12 +56,15 @@ struct PagePool {
 /// Everything that kernels of a cache work on, by address. Passed by value.
 struct CacheMemory {
   PagePool pool;
-  LaneState* lanes = nullptr;        ///< [sequence][lane]
-  std::uint32_t* tables = nullptr;   ///< [sequence][lane][table_pages]
-  std::uint8_t* states = nullptr;    ///< [sequence][lane][max_granules], as host::GranuleState
-  std::uint8_t* plans = nullptr;     ///< [sequence][lane][max_granules]: moves of the slow clock
-  float* importance = nullptr;       ///< [sequence][lane][row_elements], sums of q² by channel
-  float* means = nullptr;            ///< [sequence][lane][row_elements], of the first values
+  LaneState* lanes = nullptr;       ///< [sequence][lane]
+  std::uint32_t* tables = nullptr;  ///< [sequence][lane][table_pages]
+  std::uint8_t* states = nullptr;   ///< [sequence][lane][max_granules], as host::GranuleState
+  std::uint8_t* plans = nullptr;    ///< [sequence][lane][max_granules]: moves of the slow clock
+  float* importance = nullptr;      ///< [sequence][lane][row_elements], sums of q² by channel
+  float* means = nullptr;           ///< [sequence][lane][row_elements], of the first values
+  /// [sequence][lane][max_granules]: low half of the step of the last freeze; not on the ladder,
+  /// where no recovery asks for it.
+  std::uint16_t* changed = nullptr;
   std::byte* const* tier = nullptr;  ///< [sequence]: [lane][granule][K, V] in pinned memory
 };
 
@@ -78,7 +81,8 @@ struct LaneRef {
   std::uint8_t* plans = nullptr;
   float* importance = nullptr;
   float* means = nullptr;
-  std::byte* tier = nullptr;  ///< the lane's granules
+  std::uint16_t* changed = nullptr;  ///< null on the ladder
+  std::byte* tier = nullptr;         ///< the lane's granules
 
   __device__ LaneRef(Geometry const& g, CacheMemory const& memory, std::uint32_t sequence,
                      std::uint32_t index)
@@ -92,6 +96,9 @@ struct LaneRef {
     plans = memory.plans + number * static_cast<std::size_t>(g.max_granules);
     importance = memory.importance + number * static_cast<std::size_t>(g.row_elements);
     means = memory.means + number * static_cast<std::size_t>(g.row_elements);
+    if constexpr (!C::has_levels) {
+      changed = memory.changed + number * static_cast<std::size_t>(g.max_granules);
+    }
     tier = memory.tier[sequence] + static_cast<std::size_t>(index) *
                                        static_cast<std::size_t>(g.max_granules) * g.granule_bytes();
   }

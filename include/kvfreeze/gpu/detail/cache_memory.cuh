@@ -49,6 +49,7 @@ class CacheStorage {
         plans_(states_.size()),
         importance_(array_bytes(lane_count(), static_cast<std::size_t>(g.row_elements))),
         means_(importance_.size()),
+        changed_(C::has_levels ? 0 : states_.size()),
         batch_(static_cast<std::size_t>(g.max_sequences)),
         steps_(batch_.size()),
         sequences_(batch_.size()),
@@ -82,6 +83,7 @@ class CacheStorage {
     memory.plans = plans_.data();
     memory.importance = importance_.data();
     memory.means = means_.data();
+    memory.changed = changed_.data();
     memory.tier = tier_.slots().slabs.data();
     return memory;
   }
@@ -222,7 +224,7 @@ class CacheStorage {
   [[nodiscard]] std::size_t metadata_bytes() const noexcept {
     return free_list_.size_bytes() + lanes_.size_bytes() + tables_.size_bytes() +
            states_.size_bytes() + plans_.size_bytes() + importance_.size_bytes() +
-           means_.size_bytes() + batch_.size_bytes() + steps_.size_bytes() +
+           means_.size_bytes() + changed_.size_bytes() + batch_.size_bytes() + steps_.size_bytes() +
            sequences_.size_bytes() + tier_.device_bytes();
   }
 
@@ -253,6 +255,7 @@ class CacheStorage {
   DeviceArray<std::uint8_t> plans_;
   DeviceArray<float> importance_;
   DeviceArray<float> means_;
+  DeviceArray<std::uint16_t> changed_;
   DeviceArray<std::uint32_t> batch_;
   DeviceArray<std::uint32_t> steps_;
   DeviceArray<SequenceState<C>> sequences_;

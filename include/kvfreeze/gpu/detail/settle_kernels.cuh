@@ -6,6 +6,7 @@
 
 #include <kvfreeze/gpu/detail/block_partition.cuh>
 #include <kvfreeze/gpu/detail/code_rows.cuh>
+#include <kvfreeze/gpu/detail/move_rows.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 
@@ -165,7 +166,7 @@ struct SettleLane {
     int const kept = partition.run(
         all, [&](int i) { return i >= slots || Plan::level(plan_at(i)) >= 0; },
         [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
-          move_exact(from, to, warp_lane);
+          move_exact(ref, from, to, warp_lane);
         });
     __syncthreads();
     for (int i = thread(); i < all; i += Threads) {
@@ -176,24 +177,6 @@ struct SettleLane {
       lane.slots = kept;
       lane.guests = 0;
       lane.frozen += frozen;
-    }
-  }
-
-  /// The exact slot `from` takes the place of `to`, which leaves. By one warp.
-  __device__ void move_exact(std::uint32_t from, std::uint32_t to, int warp_lane) const {
-    std::uint32_t const bytes = ref.geometry->part_bytes;
-    copy_bytes(reinterpret_cast<std::byte const*>(ref.k(from)),
-               reinterpret_cast<std::byte*>(ref.k(to)), bytes, warp_lane);
-    copy_bytes(reinterpret_cast<std::byte const*>(ref.v(from)),
-               reinterpret_cast<std::byte*>(ref.v(to)), bytes, warp_lane);
-    if (warp_lane == 0) {
-      host::SlotRecord const moved = ref.record(from);
-      ref.record(from) = ref.record(to);
-      ref.record(to) = moved;
-      auto const tail = static_cast<std::uint32_t>(ref.tail_begin());
-      if (moved.granule >= tail) {
-        ref.lane->tail[moved.granule - tail] = to;
-      }
     }
   }
 
