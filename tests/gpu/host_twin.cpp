@@ -69,6 +69,13 @@ std::unique_ptr<HostTwin> make_flat_twin(Shape const& shape, Limits const& limit
   return make<T, CompactRows<CompactLevel<4, 4>>, KeyCodes<4>>(shape, limits, scheduler, trigger);
 }
 
+template <class T, class Scorer, class Scheduler, class Trigger>
+std::unique_ptr<HostTwin> make_rows_twin(Shape const& shape, Limits const& limits,
+                                         Scheduler const& scheduler, Trigger const& trigger) {
+  using Cache = KvFreezeCache<Layout<T>, Scorer, Scheduler, HostTier, Trigger>;
+  return std::make_unique<Twin<Cache>>(shape, limits, Scorer{}, scheduler, HostTier(), trigger);
+}
+
 template std::unique_ptr<HostTwin> make_ladder_twin<Half>(Shape const&, Limits const&,
                                                           LadderScheduler<> const&,
                                                           NeverTrigger const&);
@@ -78,5 +85,25 @@ template std::unique_ptr<HostTwin> make_ladder_twin<Half>(Shape const&, Limits c
 template std::unique_ptr<HostTwin> make_flat_twin<BFloat16>(Shape const&, Limits const&,
                                                             LadderScheduler<> const&,
                                                             NeverTrigger const&);
+
+using MassScorer = InstantMassScorer<KeyCodes<4>>;
+
+template std::unique_ptr<HostTwin> make_rows_twin<Half, MassScorer>(Shape const&, Limits const&,
+                                                                    WaterLevelScheduler<> const&,
+                                                                    MissedMassTrigger const&);
+template std::unique_ptr<HostTwin> make_rows_twin<BFloat16, MassScorer>(
+    Shape const&, Limits const&, WaterLevelScheduler<> const&, MissedMassTrigger const&);
+template std::unique_ptr<HostTwin> make_rows_twin<float, MassScorer>(Shape const&, Limits const&,
+                                                                     WaterLevelScheduler<> const&,
+                                                                     MissedMassTrigger const&);
+template std::unique_ptr<HostTwin> make_rows_twin<Half, MassScorer>(Shape const&, Limits const&,
+                                                                    FixedBudgetScheduler const&,
+                                                                    MissedMassTrigger const&);
+template std::unique_ptr<HostTwin> make_rows_twin<Half, RecencyScorer>(Shape const&, Limits const&,
+                                                                       KeepAllScheduler const&,
+                                                                       NeverTrigger const&);
+template std::unique_ptr<HostTwin> make_rows_twin<Half, RecencyScorer>(Shape const&, Limits const&,
+                                                                       OverCapacityScheduler const&,
+                                                                       NeverTrigger const&);
 
 }  // namespace kvfreeze::gpu::test

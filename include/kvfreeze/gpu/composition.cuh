@@ -13,6 +13,9 @@ template <LayoutPolicy L, ScorerPolicy S, SchedulerPolicy D, TriggerPolicy R>
 struct Composition : host::Composition<L, S, D, HostTier, R> {
   using Base = host::Composition<L, S, D, HostTier, R>;
 
+  /// Is a row exact or frozen, and the current query asks the digests which it shall be?
+  static constexpr bool recalls = Base::has_digest && !Base::has_levels;
+
   // The device cannot call the host's constexpr functions, but reads what they gave.
 
   /// Bits of a V code of a compact level.

@@ -5,6 +5,7 @@
 #include <kvfreeze/gpu/detail/cache_memory.cuh>
 #include <kvfreeze/gpu/detail/end_step_kernels.cuh>
 #include <kvfreeze/gpu/detail/launch_prefill.cuh>
+#include <kvfreeze/gpu/detail/launch_recall_step.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
 #include <kvfreeze/gpu/entropy.cuh>
 #include <kvfreeze/host/arguments.hpp>
@@ -38,8 +39,8 @@ namespace kvfreeze::gpu {
 ///
 /// Rows are written through to the tier when they are appended: what freezes later moves nothing.
 ///
-/// So far there are compact levels only: a LadderScheduler that does not sleep, single rows, a lane
-/// for each KV head, no byte cap and no transfer budget (`Limits::resident_bytes`,
+/// So far there are schedulers that do not sleep, single rows, a lane for each KV head; no byte cap
+/// and no transfer budget (`Limits::resident_bytes`,
 /// `Limits::transfer_bytes`). Device memory is reserved up front.
 ///
 /// Threads: one call at a time.
@@ -49,8 +50,12 @@ template <LayoutPolicy L = Layout<Half, 1, Grouping::kv_head, LadderRows>,
           SchedulerPolicy Scheduler = LadderScheduler<>, TriggerPolicy Trigger = MissedMassTrigger>
 class KvFreezeCache {
   using C = Composition<L, Scorer, Scheduler, Trigger>;
-  static_assert(C::has_levels && !C::uniform && !C::sleeps,
-                "kvfreeze::gpu: so far a layout with compact rows and a LadderScheduler<false>");
+  static_assert(!C::uniform && !C::sleeps,
+                "kvfreeze::gpu: so far no UniformScheduler, and no scheduler that sleeps");
+  static_assert(!C::has_state && !C::needs_queries && Scorer::evidence != Evidence::key,
+                "kvfreeze::gpu: so far scorers without memory, of masses or of positions");
+  static_assert(!C::needs_mass || C::has_digest,
+                "kvfreeze::gpu: so far a scorer of masses needs a digest");
   static_assert(C::page == 1 && L::grouping == Grouping::kv_head,
                 "kvfreeze::gpu: so far granules of one row and a lane for each KV head");
   static_assert(!C::rewalks && !C::needs_cosine,
@@ -75,7 +80,9 @@ class KvFreezeCache {
         memory_(geometry_),
         open_(static_cast<std::size_t>(limits.max_sequences)),
         taken_(open_.size()) {
-    host::check_rungs(scheduler.rungs(LaneFacts{}), C::levels);
+    if constexpr (C::has_levels) {
+      host::check_rungs(scheduler.rungs(LaneFacts{}), C::levels);
+    }
   }
 
   /// @brief Begins an empty sequence. Pins its part of the tier: not for a decode path.
@@ -176,7 +183,9 @@ class KvFreezeCache {
   /// @stream_semantics never waits, never allocates; what is handed in must live until it has run
   template <Element Input>
   void prefill_async(int layer, Span<Input const> q, Span<Input const> k, Span<Input const> v,
-                     ::cuda::stream_ref stream) {
+                     ::cuda::stream_ref stream)
+    requires C::has_levels
+  {
     check_step("prefill_async", layer, true, q.size(), k.size(), v.size());
     detail::launch_prefill<C>(memory_, scheduler_, layer,
                               detail::ChunkRows<Input>{{q.data(), k.data(), v.data()}, tokens_},

@@ -57,13 +57,16 @@ struct PagePool {
 /// Everything that kernels of a cache work on, by address. Passed by value.
 struct CacheMemory {
   PagePool pool;
-  LaneState* lanes = nullptr;        ///< [sequence][lane]
-  std::uint32_t* tables = nullptr;   ///< [sequence][lane][table_pages]
-  std::uint8_t* states = nullptr;    ///< [sequence][lane][max_granules], as host::GranuleState
-  std::uint8_t* plans = nullptr;     ///< [sequence][lane][max_granules]: moves of the slow clock
-  float* importance = nullptr;       ///< [sequence][lane][row_elements], sums of q² by channel
-  float* means = nullptr;            ///< [sequence][lane][row_elements], of the first values
-  std::uint32_t* pins = nullptr;     ///< [sequence][pin_words]
+  LaneState* lanes = nullptr;       ///< [sequence][lane]
+  std::uint32_t* tables = nullptr;  ///< [sequence][lane][table_pages]
+  std::uint8_t* states = nullptr;   ///< [sequence][lane][max_granules], as host::GranuleState
+  std::uint8_t* plans = nullptr;    ///< [sequence][lane][max_granules]: moves of the slow clock
+  float* importance = nullptr;      ///< [sequence][lane][row_elements], sums of q² by channel
+  float* means = nullptr;           ///< [sequence][lane][row_elements], of the first values
+  std::uint32_t* pins = nullptr;    ///< [sequence][pin_words]
+  /// [sequence][lane][max_granules]: low half of the step of the last freeze; not on the ladder,
+  /// where no recovery asks for it.
+  std::uint16_t* changed = nullptr;
   std::byte* const* tier = nullptr;  ///< [sequence]: [lane][granule][K, V] in pinned memory
 };
 
@@ -81,6 +84,7 @@ struct LaneRef {
   float* importance = nullptr;
   float* means = nullptr;
   std::uint32_t const* pins = nullptr;  ///< of the sequence
+  std::uint16_t* changed = nullptr;     ///< null on the ladder
   std::byte* tier = nullptr;            ///< the lane's granules
 
   __device__ LaneRef(Geometry const& g, CacheMemory const& memory, std::uint32_t sequence,
@@ -96,6 +100,9 @@ struct LaneRef {
     importance = memory.importance + number * static_cast<std::size_t>(g.row_elements);
     means = memory.means + number * static_cast<std::size_t>(g.row_elements);
     pins = memory.pins + static_cast<std::size_t>(sequence) * static_cast<std::size_t>(g.pin_words);
+    if constexpr (!C::has_levels) {
+      changed = memory.changed + number * static_cast<std::size_t>(g.max_granules);
+    }
     tier = memory.tier[sequence] + static_cast<std::size_t>(index) *
                                        static_cast<std::size_t>(g.max_granules) * g.granule_bytes();
   }

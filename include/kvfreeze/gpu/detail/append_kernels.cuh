@@ -5,6 +5,7 @@
 /// it fills one.
 
 #include <kvfreeze/detail/arithmetic.hpp>
+#include <kvfreeze/gpu/detail/begin_recall.cuh>
 #include <kvfreeze/gpu/detail/describe_lane.cuh>
 #include <kvfreeze/gpu/detail/encode_kernels.cuh>
 #include <kvfreeze/gpu/detail/importance_kernels.cuh>
@@ -178,6 +179,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
           static_cast<std::uint32_t>(max(kvfreeze::detail::slow_period(scheduler), 1));
       lane.sinks = (work.step + work.lane) % period == 0;
     }
+  } else {
+    begin_recall<C, Threads>(ref, s, scheduler, work);
   }
   __syncthreads();
   describe_lane<C, Threads>(ref, s, static_cast<int>(blockIdx.x));

@@ -9,6 +9,7 @@
 #include <kvfreeze/digest/key_codes.hpp>
 #include <kvfreeze/digest/mean_key.hpp>
 #include <kvfreeze/digest/nested_key_codes.hpp>
+#include <kvfreeze/digest/none.hpp>
 #include <kvfreeze/element.hpp>
 
 #include <cstddef>
@@ -111,6 +112,12 @@ struct PlaneWords {
 ///   aligned to 16. The storage may be used again after a barrier.
 template <class Digest>
 struct Encoder;
+
+/// There is nothing to make.
+template <>
+struct Encoder<NoDigest> {
+  struct Storage {};
+};
 
 template <int Bits, int Group>
 struct Encoder<KeyCodes<Bits, Group>> {

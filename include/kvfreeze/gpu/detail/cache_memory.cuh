@@ -8,8 +8,8 @@
 #include <kvfreeze/gpu/detail/pin_kernels.cuh>
 #include <kvfreeze/gpu/detail/sequence_kernels.cuh>
 #include <kvfreeze/gpu/detail/step_memory.cuh>
-#include <kvfreeze/gpu/detail/thaw_kernels.cuh>
 #include <kvfreeze/gpu/detail/truncate_kernels.cuh>
+#include <kvfreeze/gpu/detail/whole_rows.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 #include <kvfreeze/gpu/memory.cuh>
 #include <kvfreeze/gpu/pinned_tier.cuh>
@@ -55,6 +55,7 @@ class CacheStorage {
         means_(importance_.size()),
         pins_(array_bytes(static_cast<std::size_t>(g.max_sequences),
                           static_cast<std::size_t>(g.pin_words))),
+        changed_(C::has_levels ? 0 : states_.size()),
         batch_(static_cast<std::size_t>(g.max_sequences)),
         steps_(batch_.size()),
         sequences_(batch_.size()),
@@ -90,6 +91,7 @@ class CacheStorage {
     memory.importance = importance_.data();
     memory.means = means_.data();
     memory.pins = pins_.data();
+    memory.changed = changed_.data();
     memory.tier = tier_.slots().slabs.data();
     return memory;
   }
@@ -153,9 +155,9 @@ class CacheStorage {
   void thaw(std::uint32_t index, ::cuda::stream_ref stream) {
     constexpr int threads = 128;
     auto const lanes = static_cast<unsigned>(geometry_.lanes);
-    thaw_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index,
-                                                                 steps_.data(), status_.device());
-    check_launch("thaw_kernel");
+    reset_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index,
+                                                                  steps_.data(), status_.device());
+    check_launch("reset_kernel");
     load_rows_kernel<C, threads>
         <<<dim3(copy_blocks, lanes), threads, 0, stream.get()>>>(geometry_, view(), index);
     check_launch("load_rows_kernel");
@@ -293,8 +295,8 @@ class CacheStorage {
   [[nodiscard]] std::size_t metadata_bytes() const noexcept {
     return free_list_.size_bytes() + lanes_.size_bytes() + tables_.size_bytes() +
            states_.size_bytes() + plans_.size_bytes() + importance_.size_bytes() +
-           means_.size_bytes() + pins_.size_bytes() + batch_.size_bytes() + steps_.size_bytes() +
-           sequences_.size_bytes() + tier_.device_bytes();
+           means_.size_bytes() + pins_.size_bytes() + changed_.size_bytes() + batch_.size_bytes() +
+           steps_.size_bytes() + sequences_.size_bytes() + tier_.device_bytes();
   }
 
   /// The later one of two reports that are whole.
@@ -325,6 +327,7 @@ class CacheStorage {
   DeviceArray<float> importance_;
   DeviceArray<float> means_;
   DeviceArray<std::uint32_t> pins_;
+  DeviceArray<std::uint16_t> changed_;
   DeviceArray<std::uint32_t> batch_;
   DeviceArray<std::uint32_t> steps_;
   DeviceArray<SequenceState<C>> sequences_;

@@ -45,7 +45,7 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   int const thread = static_cast<int>(threadIdx.x);
   LaneRuns const runs = lane_runs(ref, s, work);
   bool const ranks = lane.mode != LaneMode::dense;
-  if (ranks) {
+  if (C::has_levels && ranks) {
     for (int i = thread; i < runs.rows[LaneRuns::exact]; i += Threads) {
       runs.granules[runs.begin[LaneRuns::exact] + i] =
           ref.record(static_cast<std::uint32_t>(i)).granule;
@@ -93,7 +93,7 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   attention.rows.row_elements = static_cast<std::uint32_t>(g.row_elements);
   attention.rows.page_shift = 4;
   static_assert(page_rows == 16);
-  attention.logits = runs.logits + runs.begin[LaneRuns::exact];
+  attention.logits = C::has_levels ? runs.logits + runs.begin[LaneRuns::exact] : nullptr;
   attention.stride = static_cast<std::size_t>(s.stride);
   if constexpr (C::levels > 0) {
     for (int level = 0; level < C::levels; ++level) {
@@ -117,10 +117,18 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
     s.attended[s.lanes + work] = 0;
   }
   s.attention[work] = attention;
+  int ranked = lane.slots;
+  if constexpr (C::recalls) {
+    // Digests stand for all rows but these, whose logits come behind, in the order of positions.
+    attention.rows.slots = lane.tail;
+    attention.logits = runs.logits + ref.tail_begin();
+    s.attention[s.lanes + work] = attention;
+    ranked = lane.rows - ref.tail_begin();
+  }
   lane.touched = step_bytes(ref, ranks, lane.slots);
   // Ranking overwrites these where rows rise.
   s.attended[work] = static_cast<std::uint32_t>(lane.slots);
-  s.ranked_rows[work] = ranks ? static_cast<std::uint32_t>(lane.slots) : 0U;
+  s.ranked_rows[work] = ranks ? static_cast<std::uint32_t>(ranked) : 0U;
 }
 
 }  // namespace kvfreeze::gpu::detail

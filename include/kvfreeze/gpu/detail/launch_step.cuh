@@ -94,23 +94,29 @@ void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& sch
                          Span<float>{}, step.tickets(), step.workspace(), stream);
 }
 
+/// @brief Entropies of a step's logits. @return [sequences], or null: there are no logits
+template <class C, class Input>
+Entropy const* launch_entropies(CacheStorage<C>& memory, int sequences, Span<Input const> logits,
+                                ::cuda::stream_ref stream) {
+  if (logits.empty()) {
+    return nullptr;
+  }
+  StepMemory<C>& step = memory.step();
+  auto const count = static_cast<std::size_t>(sequences);
+  std::size_t const vocabulary = logits.size() / count;
+  step.reserve_entropy(count, vocabulary);
+  entropy_async<Input>(logits, vocabulary, step.entropies(count), step.entropy_workspace(), stream);
+  return step.entropies(count).data();
+}
+
 /// @brief The slow clock: plans are carried out, reports written, recoveries begun.
 /// @param tokens of the step, for each sequence
 template <class C, class Input>
 void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int sequences,
                     int tokens, Span<Input const> logits, ::cuda::stream_ref stream) {
   Geometry const& g = memory.geometry();
-  StepMemory<C>& step = memory.step();
   CacheMemory const view = memory.view();
-  auto const count = static_cast<std::size_t>(sequences);
-  Entropy const* entropies = nullptr;
-  if (!logits.empty()) {
-    std::size_t const vocabulary = logits.size() / count;
-    step.reserve_entropy(count, vocabulary);
-    entropy_async<Input>(logits, vocabulary, step.entropies(count), step.entropy_workspace(),
-                         stream);
-    entropies = step.entropies(count).data();
-  }
+  Entropy const* const entropies = launch_entropies<C, Input>(memory, sequences, logits, stream);
   constexpr int threads = 128;
   dim3 const grid(static_cast<unsigned>(g.lanes), static_cast<unsigned>(sequences));
   settle_kernel<C, threads>

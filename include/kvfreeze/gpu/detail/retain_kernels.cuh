@@ -26,50 +26,75 @@ struct RetainEdge {
   std::uint32_t edge = all;
   std::uint32_t ties = 0;
   bool by_bin = false;
+
+  [[nodiscard]] __device__ std::uint32_t key(float score) const {
+    return by_bin ? static_cast<std::uint32_t>(host::ScoreHistogram::bin(score))
+                  : static_cast<std::uint32_t>(__float_as_int(score));
+  }
 };
 
-/// @brief Finds the edge of a selection by score: host::ScoreHistogram and host::split_bin, by a
-/// block.
-struct RetainSearch {
+/// Of a granule that may freeze by its position: does its state let it?
+__device__ inline bool is_retain_candidate(std::uint32_t state) {
+  constexpr std::uint32_t held = host::GranuleState::fidelity_mask | host::GranuleState::pinned;
+  return (state & held) == static_cast<std::uint32_t>(Fidelity::exact);
+}
+
+/// The candidates of a RetainLane.
+struct GranuleScores {
+  RetainLane const& lane;
+
+  /// Calls f(score) for those of the thread.
+  template <class F>
+  __device__ void for_each(F const& f) const {
+    float const* const scores = global(lane.scores);
+    std::uint8_t const* const states = global(lane.states);
+    for (int i = lane.low + static_cast<int>(threadIdx.x); i < lane.high; i += retain_threads) {
+      if (is_retain_candidate(states[i])) {
+        f(scores[i]);
+      }
+    }
+  }
+};
+
+/// Shared memory of a RetainSearch.
+struct RetainSearchStorage {
   static constexpr int bins = host::ScoreHistogram::bins;
   static constexpr int cells = 1024;
   static_assert(bins == retain_threads && cells == 2 * retain_threads);
   using CountScan = cub::BlockScan<std::uint32_t, retain_threads>;
   using SumScan = cub::BlockScan<std::uint64_t, retain_threads>;
 
-  struct Storage {
-    union {
-      typename CountScan::TempStorage counts;
-      typename SumScan::TempStorage sums;
-    } scan;
+  union {
+    typename CountScan::TempStorage counts;
+    typename SumScan::TempStorage sums;
+  } scan;
 
-    std::uint32_t counts[cells];
-    std::uint32_t low[bins];  ///< sums of the bins' scores in fixed point
-    std::uint32_t high[bins];
-    std::uint32_t from[bins + 1];  ///< candidates in the bins from b on
-    int found;
-    std::uint32_t rest;
-  };
+  std::uint32_t counts[cells];
+  std::uint32_t low[bins];  ///< sums of the bins' scores in fixed point
+  std::uint32_t high[bins];
+  std::uint32_t from[bins + 1];  ///< candidates in the bins from b on
+  int found;
+  std::uint32_t rest;
+};
 
-  RetainLane const& lane;
+/// @brief Finds the edge of a selection by score: host::ScoreHistogram and host::split_bin, by a
+/// block.
+/// @tparam Scores of the candidates, as GranuleScores; their order does not matter
+template <class Scores>
+struct RetainSearch {
+  using Storage = RetainSearchStorage;
+  using CountScan = typename Storage::CountScan;
+  using SumScan = typename Storage::SumScan;
+  static constexpr int bins = Storage::bins;
+  static constexpr int cells = Storage::cells;
+
+  Scores const& scores;
   Storage& storage;
 
-  /// Calls f(score) for each candidate.
   template <class F>
   __device__ void for_each_candidate(F const& f) const {
-    float const* const scores = global(lane.scores);
-    std::uint8_t const* const states = global(lane.states);
-    for (int i = lane.low + static_cast<int>(threadIdx.x); i < lane.high; i += retain_threads) {
-      if (is_candidate(states[i])) {
-        f(scores[i]);
-      }
-    }
+    scores.for_each(f);
     __syncthreads();
-  }
-
-  static __device__ bool is_candidate(std::uint32_t state) {
-    constexpr std::uint32_t held = host::GranuleState::fidelity_mask | host::GranuleState::pinned;
-    return (state & held) == static_cast<std::uint32_t>(Fidelity::exact);
   }
 
   /// By all threads of the block.
@@ -186,17 +211,11 @@ struct RetainSearch {
   }
 };
 
-template <class Scheduler, class Lanes>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    retain_threads) void retain_kernel(Scheduler scheduler, Lanes lanes, RetainResult* results) {
-  __shared__ typename RetainSearch::Storage search;
-  __shared__ typename RetainChunk::Storage order;
-  auto const number = static_cast<int>(blockIdx.x);
-  RetainLane const lane = lanes.lane(number);
-  Selection const selection = kvfreeze::detail::as_count(
-      kvfreeze::detail::among_open(scheduler.retain(lane.facts), lane.facts.protected_granules),
-      lane.high - lane.low);
-  bool const recent = selection.kind == Selection::Kind::recent;
+/// @brief The edge of a selection; of one that does not go by scores, everything or nothing. By all
+/// threads of the block.
+template <class Scores>
+__device__ RetainEdge retain_edge(Selection const& selection, Scores const& scores,
+                                  RetainSearchStorage& storage) {
   RetainEdge edge;  // nothing
   switch (selection.kind) {
     case Selection::Kind::all:
@@ -212,9 +231,24 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     case Selection::Kind::recent:
       break;
     default:
-      edge = RetainSearch{lane, search}.find(selection);
+      edge = RetainSearch<Scores>{scores, storage}.find(selection);
       break;
   }
+  return edge;
+}
+
+template <class Scheduler, class Lanes>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
+    retain_threads) void retain_kernel(Scheduler scheduler, Lanes lanes, RetainResult* results) {
+  __shared__ RetainSearchStorage search;
+  __shared__ typename RetainChunk::Storage order;
+  auto const number = static_cast<int>(blockIdx.x);
+  RetainLane const lane = lanes.lane(number);
+  Selection const selection = kvfreeze::detail::as_count(
+      kvfreeze::detail::among_open(scheduler.retain(lane.facts), lane.facts.protected_granules),
+      lane.high - lane.low);
+  bool const recent = selection.kind == Selection::Kind::recent;
+  RetainEdge const edge = retain_edge(selection, GranuleScores{lane}, search);
   bool const by_score = selection.kind != Selection::Kind::all && !recent;
   auto const now = static_cast<std::uint16_t>(lane.facts.step);
   auto const steps = static_cast<std::uint32_t>(max(selection.count, 0));
@@ -240,7 +274,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
         int const granule = first + j;
         unsigned const flag = 1U << (4 * s + j);
         if (j >= n || granule < lane.low || granule >= lane.high ||
-            !RetainSearch::is_candidate(byte_of(states, j))) {
+            !is_retain_candidate(byte_of(states, j))) {
           continue;
         }
         asked |= flag;
@@ -249,9 +283,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
           wanted |= age < steps ? flag : 0U;
           continue;
         }
-        std::uint32_t const key =
-            edge.by_bin ? static_cast<std::uint32_t>(host::ScoreHistogram::bin(scores[j]))
-                        : static_cast<std::uint32_t>(__float_as_int(scores[j]));
+        std::uint32_t const key = edge.key(scores[j]);
         wanted |= key > edge.edge ? flag : 0U;
         tied |= key == edge.edge ? flag : 0U;
       }

@@ -1,108 +1,191 @@
 #pragma once
 
 /// @file
-/// @brief All rows of a sequence: copied out in position order, or brought back to where they are
-/// exact.
+/// @brief What a step wants exact and has not: fetched from the tier before attention. A block for
+/// each lane.
 
-#include <kvfreeze/gpu/detail/append_kernels.cuh>
-#include <kvfreeze/gpu/detail/lane_moves.cuh>
+#include <kvfreeze/gpu/detail/describe_lane.cuh>
+#include <kvfreeze/gpu/detail/ladder_rank.cuh>
+#include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/gpu/detail/ordered_list.cuh>
+#include <kvfreeze/gpu/recall_lane.cuh>
 
-#include <cstddef>
 #include <cstdint>
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief A dense copy of a layer's rows: exact ones from their slots, the others from the tier.
-/// Grid (any, lanes), a warp a row.
-/// @param k, v [rows][kv_heads][head_dim]
-template <class C, int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void gather_kernel(
-    Geometry g, CacheMemory memory, std::uint32_t sequence, int layer, typename C::Value* k,
-    typename C::Value* v) {
-  auto const head = static_cast<int>(blockIdx.y);
-  LaneRef<C> const ref(g, memory, sequence,
-                       static_cast<std::uint32_t>(layer * g.lanes_per_layer + head));
-  int const warps = static_cast<int>(gridDim.x) * (Threads / 32);
-  int const first =
-      static_cast<int>(blockIdx.x) * (Threads / 32) + static_cast<int>(threadIdx.x) / 32;
-  int const lane = static_cast<int>(threadIdx.x) % 32;
-  std::ptrdiff_t const stride = static_cast<std::ptrdiff_t>(g.lanes_per_layer) * g.row_elements;
-  auto const copy = [&](std::uint32_t granule, std::byte const* from_k, std::byte const* from_v) {
-    std::ptrdiff_t const to = static_cast<std::ptrdiff_t>(granule) * stride +
-                              static_cast<std::ptrdiff_t>(head) * g.row_elements;
-    copy_bytes(from_k, reinterpret_cast<std::byte*>(k + to), g.part_bytes, lane);
-    copy_bytes(from_v, reinterpret_cast<std::byte*>(v + to), g.part_bytes, lane);
-  };
-  for (int i = first; i < ref.lane->slots; i += warps) {
-    auto const slot = static_cast<std::uint32_t>(i);
-    copy(ref.record(slot).granule, reinterpret_cast<std::byte const*>(ref.k(slot)),
-         reinterpret_cast<std::byte const*>(ref.v(slot)));
-  }
-  for (int i = first; i < ref.lane->rows; i += warps) {
-    if (host::GranuleState::fidelity(ref.states[i]) != Fidelity::exact) {
-      auto const granule = static_cast<std::uint32_t>(i);
-      copy(granule, ref.stored(granule), ref.stored(granule) + g.part_bytes);
-    }
-  }
+/// Shared memory of the block.
+template <int Threads>
+struct ThawStorage {
+  typename OrderedList<Threads>::Storage list;
+  unsigned long long missed;
+  std::uint32_t placed;  ///< were there pages?
+};
+
+/// Upper half of a non-negative float, as host::coarse: what a slot record keeps of its mass.
+__device__ inline std::uint16_t coarse(Mass mass) {
+  float const value = __fmul_rn(static_cast<float>(mass), 0x1p-30F);
+  return static_cast<std::uint16_t>(static_cast<std::uint32_t>(__float_as_int(value)) >> 16);
 }
 
-/// @brief Makes every row of a lane exact, slot i the row at position i. One block a lane; the rows
-/// themselves come by load_rows_kernel(). Without the pages for them nothing changes but the
-/// status.
+/// @brief One lane's thaw. By one block, which calls every function together.
+template <class C, int Threads>
+struct ThawLane {
+  Geometry const& geometry;
+  LaneRef<C> const& ref;
+  WorkLane const& where;
+  LaneRuns const& runs;
+  ThawStorage<Threads>& shared;
+
+  /// @brief Notes on each slot that this step wants its row, and the row's mass.
+  /// @see host::stamp_wanted
+  __device__ void stamp_wanted(std::uint32_t keep_from) const {
+    auto const stamp = static_cast<std::uint16_t>(where.step);
+    for (int i = thread(); i < ref.lane->slots; i += Threads) {
+      host::SlotRecord record = ref.record(static_cast<std::uint32_t>(i));
+      std::uint32_t const score = runs.masses[record.granule];
+      if (ref.plans[record.granule] != 0 || score >= keep_from) {
+        record.stamp = stamp;
+      }
+      if constexpr (C::needs_mass) {
+        record.value = coarse(runs.masses[record.granule]);
+      }
+      ref.record(static_cast<std::uint32_t>(i)) = record;
+    }
+  }
+
+  /// @brief Lists what thaws where no digest says what is wanted: everything or, of frozen rows,
+  /// those that must. @return how many
+  __device__ int list_without_digests(bool everything) const {
+    return OrderedList<Threads>::for_each(
+        ref.lane->rows, shared.list,
+        [&](int i) {
+          std::uint8_t const state = ref.states[i];
+          constexpr std::uint8_t must = host::GranuleState::forced | host::GranuleState::pinned;
+          return is_frozen(state) && (everything || (state & must) != 0);
+        },
+        [&](int i, int rank) { runs.granules[rank] = static_cast<std::uint32_t>(i); });
+  }
+
+  /// @brief Gives the listed granules slots at the end of the lane and loads their rows. Where the
+  /// pool has no pages for them they wait, first in line at the next step.
+  /// @return how many came
+  __device__ int thaw(PagePool const& pool, int count) const {
+    LaneState& lane = *ref.lane;
+    int const slots = lane.slots;
+    if (thread() == 0) {
+      shared.placed = grow(ref, pool, rows_segment, slots + count) ? 1 : 0;
+    }
+    __syncthreads();
+    if (shared.placed == 0) {
+      for (int i = thread(); i < count; i += Threads) {
+        ref.states[runs.granules[i]] |= host::GranuleState::carried;
+      }
+      if (thread() == 0) {
+        lane.deferred += static_cast<std::uint32_t>(count);
+      }
+      return 0;
+    }
+    for (int i = thread(); i < count; i += Threads) {
+      take(runs.granules[i], static_cast<std::uint32_t>(slots + i));
+    }
+    for (int i = thread() / 32; i < count; i += Threads / 32) {
+      load_granule(ref, runs.granules[i], static_cast<std::uint32_t>(slots + i), thread() % 32);
+    }
+    __syncthreads();
+    return count;
+  }
+
+  /// The mass that attention does not see.
+  __device__ void note_missed() const {
+    if (thread() == 0) {
+      shared.missed = 0;
+    }
+    __syncthreads();
+    std::uint64_t missed = 0;
+    for (int i = thread(); i < ref.lane->rows; i += Threads) {
+      missed += is_frozen(ref.states[i]) ? runs.masses[i] : 0U;
+    }
+    missed = warp_sum(missed);
+    if (thread() % 32 == 0) {
+      atomicAdd(&shared.missed, static_cast<unsigned long long>(missed));
+    }
+    __syncthreads();
+  }
+
+  /// The lane's numbers, and what attention reads.
+  __device__ void finish(LayerStep<C> const& step, int work, int thawed) const {
+    if (thread() != 0) {
+      return;
+    }
+    LaneState& lane = *ref.lane;
+    lane.slots += thawed;
+    lane.thawed += static_cast<std::uint32_t>(thawed);
+    lane.moved_in += static_cast<std::uint64_t>(thawed) * geometry.granule_bytes();
+    lane.touched = step_bytes(ref, C::has_digest, lane.slots);
+    step.attended[work] = static_cast<std::uint32_t>(lane.slots);
+  }
+
+ private:
+  static __device__ int thread() { return static_cast<int>(threadIdx.x); }
+
+  static __device__ bool is_frozen(std::uint8_t state) {
+    return host::GranuleState::fidelity(state) == Fidelity::frozen;
+  }
+
+  /// A granule's state and record as it becomes exact.
+  __device__ void take(std::uint32_t granule, std::uint32_t slot) const {
+    std::uint16_t value = 0;
+    if constexpr (C::recalls && C::needs_mass) {
+      value = coarse(runs.masses[granule]);
+    }
+    ref.record(slot) = {granule, static_cast<std::uint16_t>(where.step), value};
+    std::uint8_t const state = ref.states[granule];
+    if ((state & host::GranuleState::forced) != 0) {
+      atomicSub(&ref.lane->forced, 1U);
+    }
+    constexpr std::uint8_t settled = host::GranuleState::forced | host::GranuleState::carried;
+    ref.states[granule] =
+        static_cast<std::uint8_t>(host::GranuleState::with(state, Fidelity::exact) & ~settled);
+  }
+};
+
+/// @param results [work lane] of recall_async(), or null: there are no digests
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void thaw_kernel(
-    Geometry g, CacheMemory memory, std::uint32_t sequence, std::uint32_t const* steps,
-    std::uint32_t* status) {
-  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
-  LaneState& lane = *ref.lane;
-  __shared__ bool ready;
-  if (threadIdx.x == 0) {
-    ready = grow(ref, memory.pool, rows_segment, lane.rows);
-    if (!ready) {
-      atomicOr(status, Status::no_pages);
-    }
-  }
-  __syncthreads();
-  if (!ready) {
+    Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scheduler scheduler,
+    RecallResult const* results) {
+  __shared__ ThawStorage<Threads> shared;
+  int const work = static_cast<int>(blockIdx.x);
+  WorkLane const where(g, s, work);
+  LaneRef<C> const ref(g, memory, where.sequence, where.lane);
+  if (ref.lane->mode == LaneMode::dense) {
     return;
   }
-  for (int i = static_cast<int>(threadIdx.x); i < lane.rows; i += Threads) {
-    auto const granule = static_cast<std::uint32_t>(i);
-    constexpr std::uint8_t settled = host::GranuleState::forced | host::GranuleState::carried;
-    ref.states[i] = static_cast<std::uint8_t>(
-        host::GranuleState::with(ref.states[i], Fidelity::exact) & ~settled);
-    ref.record(granule) = {granule, static_cast<std::uint16_t>(steps[sequence]), 0};
+  LaneRuns const runs = lane_runs(ref, s, work);
+  ThawLane<C, Threads> const lane{g, ref, where, runs, shared};
+  int count = 0;
+  if constexpr (C::has_digest) {
+    RecallResult const& result = results[work];
+    lane.stamp_wanted(result.keep_from);
+    count = static_cast<int>(result.thaws);
+    if (threadIdx.x == 0) {
+      ref.lane->deferred += result.deferred;
+    }
+  } else {
+    LaneFacts const facts = lane_facts(ref, s.layer, where.head, where.step);
+    bool const everything = kvfreeze::detail::is_eager<typename C::Scheduler>() ||
+                            scheduler.recall(facts).kind == Selection::Kind::all;
+    count = lane.list_without_digests(everything);
   }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    lane.slots = lane.rows;
-    lane.forced = 0;
-    for (int level = 0; level < C::levels; ++level) {
-      lane.codes[level] = 0;
+  int const thawed = lane.thaw(memory.pool, count);
+  if constexpr (C::has_digest) {
+    lane.note_missed();
+    if (threadIdx.x == 0) {
+      ref.lane->missed = static_cast<float>(shared.missed) * 0x1p-30F;
     }
   }
-  __syncthreads();
-  find_tail<C, Threads>(ref);
-}
-
-/// The rows of lanes that thaw_kernel() made whole; pages of codes go back. Grid (any, lanes).
-template <class C, int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void load_rows_kernel(
-    Geometry g, CacheMemory memory, std::uint32_t sequence) {
-  LaneRef<C> const ref(g, memory, sequence, blockIdx.y);
-  int const warps = static_cast<int>(gridDim.x) * (Threads / 32);
-  int const first =
-      static_cast<int>(blockIdx.x) * (Threads / 32) + static_cast<int>(threadIdx.x) / 32;
-  if (ref.lane->slots != ref.lane->rows) {
-    return;
-  }
-  if (blockIdx.x == 0 && threadIdx.x < static_cast<unsigned>(C::levels)) {
-    shrink(ref, memory.pool, pool_segment(static_cast<int>(threadIdx.x)), 0);
-  }
-  for (int i = first; i < ref.lane->rows; i += warps) {
-    auto const slot = static_cast<std::uint32_t>(i);
-    load_granule(ref, slot, slot, static_cast<int>(threadIdx.x) % 32);
-  }
+  lane.finish(s, work, thawed);
 }
 
 }  // namespace kvfreeze::gpu::detail

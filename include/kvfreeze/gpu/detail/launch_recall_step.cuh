@@ -1,0 +1,95 @@
+#pragma once
+
+/// @file
+/// @brief The launches of a step of a cache without compact rows: one layer's fast clock, and the
+/// slow clock of the whole model.
+
+#include <kvfreeze/gpu/decode_attention.cuh>
+#include <kvfreeze/gpu/detail/append_kernels.cuh>
+#include <kvfreeze/gpu/detail/cache_memory.cuh>
+#include <kvfreeze/gpu/detail/force_rows_kernel.cuh>
+#include <kvfreeze/gpu/detail/launch_step.cuh>
+#include <kvfreeze/gpu/detail/recall_lanes.cuh>
+#include <kvfreeze/gpu/detail/retain_rows_kernels.cuh>
+#include <kvfreeze/gpu/detail/thaw_kernels.cuh>
+#include <kvfreeze/gpu/digest_scan.cuh>
+#include <kvfreeze/gpu/exact_logits.cuh>
+#include <kvfreeze/gpu/masses.cuh>
+#include <kvfreeze/gpu/select.cuh>
+
+#include <cuda/stream_ref>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// @brief Which rows the step wants exact, by the digests: lists of what thaws.
+template <class C>
+void launch_recall(RecallLanes<C> const& source, StepMemory<C>& step,
+                   typename C::Scheduler const& scheduler, ::cuda::stream_ref stream) {
+  Geometry const& g = source.geometry;
+  auto const lanes = static_cast<std::size_t>(source.step.lanes);
+  RecallBatch const batch = step.recall().batch(lanes);
+  RecallResults const results{step.recall().results(lanes)};
+  Span<std::byte> const workspace = step.recall().workspace();
+  digest_scan_async<typename C::Digest>(step.scans(lanes), g.lane_queries, g.head_dim,
+                                        static_cast<std::size_t>(g.max_groups), stream);
+  exact_logits_async(step.ranked(lanes), step.decode_shape(), step.queries(lanes), stream);
+  MassResults masses;
+  masses.histograms = step.mass_results(lanes).histograms;
+  softmax_masses_async(source, step.mass_batch(source.step.lanes), masses, step.workspace(), stream,
+                       decide_recall(scheduler, source, batch, results, workspace));
+  recall_async(source, batch, results, workspace, stream);
+}
+
+/// @brief One layer's step: append, recall, thaw, attention.
+template <class C, class Input>
+  requires(!C::has_levels)
+void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
+                       int sequences, NewRows<Input> const& rows, Span<float> out,
+                       ::cuda::stream_ref stream) {
+  Geometry const& g = memory.geometry();
+  StepMemory<C>& step = memory.step();
+  LayerStep<C> const s = step.layer(layer, sequences, memory.batch(), memory.steps());
+  auto const lanes = static_cast<std::size_t>(s.lanes);
+  CacheMemory const view = memory.view();
+  constexpr int threads = 128;
+  append_kernel<C, Input, threads><<<static_cast<unsigned>(lanes), threads, 0, stream.get()>>>(
+      g, view, s, scheduler, rows, memory.status());
+  check_launch("append_kernel");
+  if constexpr (C::recalls) {
+    launch_recall(RecallLanes<C>{g, view, s}, step, scheduler, stream);
+  }
+  constexpr int thaw_threads = 256;
+  thaw_kernel<C, thaw_threads><<<static_cast<unsigned>(lanes), thaw_threads, 0, stream.get()>>>(
+      g, view, s, scheduler, step.recall().results(C::recalls ? lanes : 0).data());
+  check_launch("thaw_kernel");
+  decode_attention_async(step.attended(lanes), step.decode_shape(), step.queries(lanes), out,
+                         Span<float>{}, step.tickets(), step.workspace(), stream);
+}
+
+/// @brief The slow clock: what is not retained freezes, reports are written, recoveries begun.
+/// @param tokens of the step, for each sequence
+template <class C, class Input>
+  requires(!C::has_levels)
+void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int sequences,
+                    int tokens, Span<Input const> logits, ::cuda::stream_ref stream) {
+  Geometry const& g = memory.geometry();
+  CacheMemory const view = memory.view();
+  Entropy const* const entropies = launch_entropies<C, Input>(memory, sequences, logits, stream);
+  dim3 const grid(static_cast<unsigned>(g.lanes), static_cast<unsigned>(sequences));
+  retain_rows_kernel<C><<<grid, retain_threads, 0, stream.get()>>>(
+      g, view, scheduler, typename C::Scorer{}, memory.batch(), memory.steps());
+  check_launch("retain_rows_kernel");
+  constexpr int threads = 128;
+  end_step_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
+      g, view, scheduler, memory.batch(), memory.steps(), memory.sequences(), entropies,
+      memory.status(), memory.reports(), tokens);
+  check_launch("end_step_kernel");
+  force_rows_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(
+      g, view, scheduler, memory.batch(), memory.steps(), memory.sequences());
+  check_launch("force_rows_kernel");
+}
+
+}  // namespace kvfreeze::gpu::detail

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/gpu/detail/step.cuh>
+#include <kvfreeze/gpu/recall_lane.cuh>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// @brief The lanes of a layer's step without compact rows, for softmax_masses_async() and
+/// recall_async(). Logits and masses are by position; a lane that ranks nothing has no rows.
+template <class C>
+struct RecallLanes {
+  Geometry geometry;
+  CacheMemory memory;
+  LayerStep<C> step;
+
+  [[nodiscard]] __device__ int runs(int work) const {
+    return ref(work).lane->mode == LaneMode::dense ? 0 : 1;
+  }
+
+  [[nodiscard]] __device__ LogitRun run(int work, int) const {
+    LaneRef<C> const own = ref(work);
+    LaneRuns const all = lane_runs(own, step, work);
+    auto const open = own.open_range();
+    LogitRun run;
+    run.logits = all.logits;
+    run.stride = all.stride;
+    run.rows = own.lane->rows;
+    run.masses = all.masses;
+    run.states = own.states;
+    run.low = open.low;
+    run.high = open.high;
+    run.hidden = host::GranuleState::not_askable;
+    return run;
+  }
+
+  /// What is wanted is marked where the slow clock has its plans, which it makes later.
+  [[nodiscard]] __device__ RecallLane lane(int work) const {
+    WorkLane const where(geometry, step, work);
+    LaneRef<C> const own(geometry, memory, where.sequence, where.lane);
+    LaneRuns const all = lane_runs(own, step, work);
+    RecallLane lane;
+    lane.facts = lane_facts(own, step.layer, where.head, where.step);
+    lane.scores = all.masses;
+    lane.states = own.states;
+    lane.wanted = own.plans;
+    lane.thaws = all.granules;
+    if (own.lane->mode == LaneMode::dense) {
+      lane.facts.granules = 0;
+    } else {
+      auto const open = own.open_range();
+      lane.low = open.low;
+      lane.high = open.high;
+    }
+    return lane;
+  }
+
+ private:
+  [[nodiscard]] __device__ LaneRef<C> ref(int work) const {
+    WorkLane const lane(geometry, step, work);
+    return {geometry, memory, lane.sequence, lane.lane};
+  }
+};
+
+}  // namespace kvfreeze::gpu::detail

@@ -1,0 +1,187 @@
+#pragma once
+
+/// @file
+/// @brief The slow clock of lanes without compact rows: what the scheduler does not retain freezes.
+/// One block a lane, one launch for the whole model.
+
+#include <kvfreeze/element.hpp>
+#include <kvfreeze/gpu/detail/block_partition.cuh>
+#include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/gpu/detail/lane_moves.cuh>
+#include <kvfreeze/gpu/detail/ordered_list.cuh>
+#include <kvfreeze/gpu/detail/retain_kernels.cuh>
+#include <kvfreeze/gpu/lane.cuh>
+#include <kvfreeze/policy_traits.hpp>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// What becomes of an exact row in this step, in the lane's `plans`.
+struct RetainPlan {
+  static constexpr std::uint8_t stays = 0;
+  static constexpr std::uint8_t goes = 1;
+  static constexpr std::uint8_t tied = 2;  ///< which of the two its position will say
+};
+
+/// Shared memory of the block. Its parts are used one after another.
+union RetainRowsStorage {
+  RetainSearchStorage search;
+  typename OrderedList<retain_threads>::Storage list;
+  typename BlockPartition<retain_threads>::Storage partition;
+};
+
+/// @brief One lane's slow clock. By one block, which calls every function together.
+template <class C>
+struct RetainRows {
+  static constexpr int threads = retain_threads;
+  using Open = typename LaneRef<C>::Open;
+
+  LaneRef<C> const& ref;
+  typename C::Scheduler const& scheduler;
+  typename C::Scorer const& scorer;
+  std::uint32_t step;
+  Open open;
+  RetainRowsStorage& shared;
+
+  /// Calls f(granule, record) for the thread's exact rows that may freeze.
+  template <class F>
+  __device__ void for_each_open(F const& f) const {
+    for (int i = thread(); i < ref.lane->slots; i += threads) {
+      host::SlotRecord const record = ref.record(static_cast<std::uint32_t>(i));
+      if (is_open(record.granule)) {
+        f(record.granule, record);
+      }
+    }
+  }
+
+  /// The scores of the exact rows that may freeze, as RetainSearch asks for them.
+  template <class F>
+  __device__ void for_each(F const& f) const {
+    for_each_open(
+        [&](std::uint32_t granule, host::SlotRecord const& record) { f(score(granule, record)); });
+  }
+
+  /// @brief Marks in `plans` which exact rows go. @see host::mark_retained, host::list_stale
+  __device__ void mark(Selection const& selection) const {
+    for (int i = thread(); i < ref.lane->slots; i += threads) {
+      ref.plans[ref.record(static_cast<std::uint32_t>(i)).granule] = RetainPlan::stays;
+    }
+    __syncthreads();
+    if (selection.kind == Selection::Kind::recent) {
+      auto const limit = static_cast<std::uint32_t>(max(selection.count, 0));
+      for_each_open([&](std::uint32_t granule, host::SlotRecord const& record) {
+        auto const age = static_cast<std::uint16_t>(step - record.stamp);
+        ref.plans[granule] = age >= limit ? RetainPlan::goes : RetainPlan::stays;
+      });
+    } else {
+      mark_by_score(retain_edge(selection, *this, shared.search));
+    }
+    __syncthreads();
+  }
+
+  /// @brief Freezes the rows that go: the tier has them, so nothing moves but what packs the
+  /// others. @return how many
+  __device__ int freeze() const {
+    int const slots = ref.lane->slots;
+    BlockPartition<threads> partition{shared.partition};
+    int const kept = partition.run(
+        slots,
+        [&](int i) {
+          return ref.plans[ref.record(static_cast<std::uint32_t>(i)).granule] == RetainPlan::goes;
+        },
+        [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
+          move_exact(ref, from, to, warp_lane);
+        });
+    __syncthreads();
+    for (int i = kept + thread(); i < slots; i += threads) {
+      std::uint32_t const granule = ref.record(static_cast<std::uint32_t>(i)).granule;
+      std::uint8_t const state = host::GranuleState::with(ref.states[granule], Fidelity::frozen);
+      ref.states[granule] = static_cast<std::uint8_t>(state & ~host::GranuleState::forced);
+      ref.changed[granule] = static_cast<std::uint16_t>(step);
+    }
+    __syncthreads();
+    return slots - kept;
+  }
+
+ private:
+  static __device__ int thread() { return static_cast<int>(threadIdx.x); }
+
+  [[nodiscard]] __device__ bool is_open(std::uint32_t granule) const {
+    auto const at = static_cast<int>(granule);
+    return at >= open.low && at < open.high && is_retain_candidate(ref.states[granule]);
+  }
+
+  /// @see host::recorded_evidence
+  [[nodiscard]] __device__ float score(std::uint32_t granule,
+                                       host::SlotRecord const& record) const {
+    float const value = to_float(BFloat16{record.value});
+    RowEvidence row;
+    row.position = static_cast<std::int32_t>(granule);
+    row.age = ref.lane->rows - 1 - row.position;
+    row.step = step;
+    row.mass = C::needs_mass ? value : 0.0F;
+    row.mean_abs_dot = C::needs_queries ? value : 0.0F;
+    return scorer.score({}, row);
+  }
+
+  __device__ void mark_by_score(RetainEdge const& edge) const {
+    for_each_open([&](std::uint32_t granule, host::SlotRecord const& record) {
+      std::uint32_t const key = edge.key(score(granule, record));
+      bool const tied = key == edge.edge && edge.ties != RetainEdge::all;
+      bool const goes = key < edge.edge;
+      ref.plans[granule] = tied ? RetainPlan::tied : goes ? RetainPlan::goes : RetainPlan::stays;
+    });
+    __syncthreads();
+    if (edge.ties == RetainEdge::all) {
+      return;
+    }
+    OrderedList<threads>::for_each(
+        open.high - open.low, shared.list,
+        [&](int i) {
+          auto const granule = static_cast<std::uint32_t>(open.low + i);
+          return is_open(granule) && ref.plans[granule] == RetainPlan::tied;
+        },
+        [&](int i, int rank) {
+          bool const stays = static_cast<std::uint32_t>(rank) < edge.ties;
+          ref.plans[open.low + i] = stays ? RetainPlan::stays : RetainPlan::goes;
+        });
+  }
+};
+
+/// @param steps [max_sequences] finished steps; this one is the next
+template <class C>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
+    retain_threads) void retain_rows_kernel(Geometry g, CacheMemory memory,
+                                            typename C::Scheduler scheduler,
+                                            typename C::Scorer scorer, std::uint32_t const* batch,
+                                            std::uint32_t const* steps) {
+  __shared__ RetainRowsStorage shared;
+  std::uint32_t const sequence = batch[blockIdx.y];
+  std::uint32_t const step = steps[sequence];
+  auto const period = static_cast<std::uint32_t>(max(kvfreeze::detail::slow_period(scheduler), 1));
+  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
+  auto const open = ref.open_range();
+  if (step % period != 0 || open.low == open.high) {
+    return;
+  }
+  auto const index = static_cast<int>(blockIdx.x);
+  LaneFacts const facts =
+      lane_facts(ref, index / g.lanes_per_layer, index % g.lanes_per_layer, step);
+  Selection const selection = kvfreeze::detail::as_count(
+      kvfreeze::detail::among_open(scheduler.retain(facts), facts.protected_granules),
+      open.high - open.low);
+  if (selection.kind == Selection::Kind::all) {
+    return;
+  }
+  RetainRows<C> const rows{ref, scheduler, scorer, step, open, shared};
+  rows.mark(selection);
+  int const frozen = rows.freeze();
+  if (threadIdx.x == 0) {
+    ref.lane->slots -= frozen;
+    ref.lane->frozen += static_cast<std::uint32_t>(frozen);
+    shrink(ref, memory.pool, rows_segment, ref.lane->slots + 1);
+  }
+}
+
+}  // namespace kvfreeze::gpu::detail

@@ -1,0 +1,108 @@
+#pragma once
+
+/// @file
+/// @brief All rows of a sequence: copied out in position order, or brought back to where they are
+/// exact.
+
+#include <kvfreeze/gpu/detail/append_kernels.cuh>
+#include <kvfreeze/gpu/detail/lane_moves.cuh>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// @brief A dense copy of a layer's rows: exact ones from their slots, the others from the tier.
+/// Grid (any, lanes), a warp a row.
+/// @param k, v [rows][kv_heads][head_dim]
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void gather_kernel(
+    Geometry g, CacheMemory memory, std::uint32_t sequence, int layer, typename C::Value* k,
+    typename C::Value* v) {
+  auto const head = static_cast<int>(blockIdx.y);
+  LaneRef<C> const ref(g, memory, sequence,
+                       static_cast<std::uint32_t>(layer * g.lanes_per_layer + head));
+  int const warps = static_cast<int>(gridDim.x) * (Threads / 32);
+  int const first =
+      static_cast<int>(blockIdx.x) * (Threads / 32) + static_cast<int>(threadIdx.x) / 32;
+  int const lane = static_cast<int>(threadIdx.x) % 32;
+  std::ptrdiff_t const stride = static_cast<std::ptrdiff_t>(g.lanes_per_layer) * g.row_elements;
+  auto const copy = [&](std::uint32_t granule, std::byte const* from_k, std::byte const* from_v) {
+    std::ptrdiff_t const to = static_cast<std::ptrdiff_t>(granule) * stride +
+                              static_cast<std::ptrdiff_t>(head) * g.row_elements;
+    copy_bytes(from_k, reinterpret_cast<std::byte*>(k + to), g.part_bytes, lane);
+    copy_bytes(from_v, reinterpret_cast<std::byte*>(v + to), g.part_bytes, lane);
+  };
+  for (int i = first; i < ref.lane->slots; i += warps) {
+    auto const slot = static_cast<std::uint32_t>(i);
+    copy(ref.record(slot).granule, reinterpret_cast<std::byte const*>(ref.k(slot)),
+         reinterpret_cast<std::byte const*>(ref.v(slot)));
+  }
+  for (int i = first; i < ref.lane->rows; i += warps) {
+    if (host::GranuleState::fidelity(ref.states[i]) != Fidelity::exact) {
+      auto const granule = static_cast<std::uint32_t>(i);
+      copy(granule, ref.stored(granule), ref.stored(granule) + g.part_bytes);
+    }
+  }
+}
+
+/// @brief Makes every row of a lane exact, slot i the row at position i. One block a lane; the rows
+/// themselves come by load_rows_kernel(). Without the pages for them nothing changes but the
+/// status.
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void reset_kernel(
+    Geometry g, CacheMemory memory, std::uint32_t sequence, std::uint32_t const* steps,
+    std::uint32_t* status) {
+  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
+  LaneState& lane = *ref.lane;
+  __shared__ bool ready;
+  if (threadIdx.x == 0) {
+    ready = grow(ref, memory.pool, rows_segment, lane.rows);
+    if (!ready) {
+      atomicOr(status, Status::no_pages);
+    }
+  }
+  __syncthreads();
+  if (!ready) {
+    return;
+  }
+  for (int i = static_cast<int>(threadIdx.x); i < lane.rows; i += Threads) {
+    auto const granule = static_cast<std::uint32_t>(i);
+    constexpr std::uint8_t settled = host::GranuleState::forced | host::GranuleState::carried;
+    ref.states[i] = static_cast<std::uint8_t>(
+        host::GranuleState::with(ref.states[i], Fidelity::exact) & ~settled);
+    ref.record(granule) = {granule, static_cast<std::uint16_t>(steps[sequence]), 0};
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    lane.slots = lane.rows;
+    lane.forced = 0;
+    for (int level = 0; level < C::levels; ++level) {
+      lane.codes[level] = 0;
+    }
+  }
+  __syncthreads();
+  find_tail<C, Threads>(ref);
+}
+
+/// The rows of lanes that reset_kernel() made whole; pages of codes go back. Grid (any, lanes).
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void load_rows_kernel(
+    Geometry g, CacheMemory memory, std::uint32_t sequence) {
+  LaneRef<C> const ref(g, memory, sequence, blockIdx.y);
+  int const warps = static_cast<int>(gridDim.x) * (Threads / 32);
+  int const first =
+      static_cast<int>(blockIdx.x) * (Threads / 32) + static_cast<int>(threadIdx.x) / 32;
+  if (ref.lane->slots != ref.lane->rows) {
+    return;
+  }
+  if (blockIdx.x == 0 && threadIdx.x < static_cast<unsigned>(C::levels)) {
+    shrink(ref, memory.pool, pool_segment(static_cast<int>(threadIdx.x)), 0);
+  }
+  for (int i = first; i < ref.lane->rows; i += warps) {
+    auto const slot = static_cast<std::uint32_t>(i);
+    load_granule(ref, slot, slot, static_cast<int>(threadIdx.x) % 32);
+  }
+}
+
+}  // namespace kvfreeze::gpu::detail

@@ -1,0 +1,197 @@
+#include <kvfreeze/gpu/kv_freeze_cache.cuh>
+
+#include <catch2/catch.hpp>
+
+#include <gpu/device.cuh>
+#include <gpu/host_twin.hpp>
+#include <gpu/twins.cuh>
+
+namespace {
+
+using namespace kvfreeze;
+using gpu::test::Twins;
+using MassScorer = InstantMassScorer<KeyCodes<4>>;
+
+template <class T, class Scorer, class Scheduler, class Trigger>
+using Rows = gpu::KvFreezeCache<Layout<T>, Scorer, Scheduler, Trigger>;
+
+template <class T, class Scorer, class Scheduler, class Trigger>
+auto twins_of(Shape const& shape, Limits const& limits, Scheduler const& scheduler,
+              Trigger const& trigger) {
+  return Twins<Rows<T, Scorer, Scheduler, Trigger>>(
+      gpu::test::make_rows_twin<T, Scorer>(shape, limits, scheduler, trigger), shape, limits,
+      scheduler, trigger);
+}
+
+constexpr Shape small{.layers = 2, .query_heads = 6, .kv_heads = 2, .head_dim = 64};
+
+Limits limits_of(int tokens, int sequences) {
+  return {.max_tokens = tokens, .max_sequences = sequences, .window = 16};
+}
+
+/// Rows freeze and come back early and often.
+WaterLevelScheduler<> busy() {
+  WaterLevelScheduler<> scheduler;
+  scheduler.missed_mass = 0.3F;
+  scheduler.stay = 2;
+  scheduler.dense_rows = 0;
+  return scheduler;
+}
+
+/// A trigger that does not mind.
+MissedMassTrigger calm() {
+  MissedMassTrigger trigger;
+  trigger.limit = 1.0F;
+  return trigger;
+}
+
+/// A trigger that is never content.
+MissedMassTrigger impatient() {
+  MissedMassTrigger trigger;
+  trigger.limit = 0.02F;
+  trigger.cooldown = 8;
+  return trigger;
+}
+
+}  // namespace
+
+TEST_CASE("Rows are recalled on the device as on the host", "[cache]") {
+  auto twins = twins_of<Half, MassScorer>(small, limits_of(512, 1), busy(), calm());
+  std::size_t const sequence = twins.open(1);
+  for (int i = 0; i < 300; ++i) {
+    twins.step({sequence});
+  }
+  RowCounts const rows = twins.rows(sequence);
+  CHECK(rows.exact > 0);
+  CHECK(rows.frozen > 300);
+}
+
+TEST_CASE("Recoveries force the same rows on both sides", "[cache]") {
+  auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 1), busy(), impatient());
+  std::size_t const sequence = twins.open(5);
+  int recoveries = 0;
+  for (int i = 0; i < 160; ++i) {
+    recoveries += twins.step({sequence}) ? 1 : 0;
+  }
+  CHECK(recoveries >= 3);  // soft, window and full
+}
+
+TEST_CASE("Lanes of exact and frozen rows share steps, come and go", "[cache]") {
+  auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 3), busy(), impatient());
+  std::size_t const first = twins.open(10);
+  for (int i = 0; i < 90; ++i) {
+    twins.step({first});
+  }
+  std::size_t const second = twins.open(20);
+  std::size_t const third = twins.open(30);
+  for (int i = 0; i < 80; ++i) {
+    twins.step({second, first});
+    twins.step({third});
+  }
+  twins.close(first);
+  std::size_t const fourth = twins.open(40);
+  for (int i = 0; i < 70; ++i) {
+    twins.step({fourth, second, third});
+  }
+}
+
+TEST_CASE("Groups of one and of four query heads, other elements", "[cache]") {
+  Shape const single{.layers = 1, .query_heads = 2, .kv_heads = 2, .head_dim = 128};
+  auto wide = twins_of<BFloat16, MassScorer>(single, limits_of(256, 1), busy(), impatient());
+  Shape const four{.layers = 2, .query_heads = 4, .kv_heads = 1, .head_dim = 64};
+  auto full = twins_of<float, MassScorer>(four, limits_of(256, 1), busy(), calm());
+  std::size_t const a = wide.open(3);
+  std::size_t const b = full.open(4);
+  for (int i = 0; i < 180; ++i) {
+    wide.step({a});
+    full.step({b});
+  }
+  CHECK(full.rows(b).frozen > 0);
+}
+
+TEST_CASE("Short lanes keep all, until they are long", "[cache]") {
+  auto scheduler = busy();
+  scheduler.dense_rows = 150;
+  auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 1), scheduler, calm());
+  std::size_t const sequence = twins.open(6);
+  for (int i = 0; i < 149; ++i) {
+    twins.step({sequence});
+  }
+  CHECK(twins.rows(sequence).total() == twins.rows(sequence).exact);
+  for (int i = 0; i < 51; ++i) {
+    twins.step({sequence});
+  }
+  CHECK(twins.rows(sequence).frozen > 0);
+}
+
+TEST_CASE("A budget of the highest masses is met on both sides", "[cache]") {
+  auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 2),
+                                          FixedBudgetScheduler{.fraction = 0.5F}, impatient());
+  std::size_t const first = twins.open(7);
+  std::size_t const second = twins.open(8);
+  for (int i = 0; i < 130; ++i) {
+    twins.step({first});
+    twins.step({second, first});
+    if (twins.rows(first).total() >= 250 * 4) {
+      break;
+    }
+  }
+  CHECK(twins.rows(first).frozen > 0);
+}
+
+TEST_CASE("Nothing ever freezes in a plain cache", "[cache]") {
+  auto twins =
+      twins_of<Half, RecencyScorer>(small, limits_of(128, 1), KeepAllScheduler{}, NeverTrigger{});
+  std::size_t const sequence = twins.open(9);
+  for (int i = 0; i < 100; ++i) {
+    twins.step({sequence});
+  }
+  CHECK(twins.rows(sequence).total() == twins.rows(sequence).exact);
+}
+
+TEST_CASE("Beyond a capacity the oldest rows go", "[cache]") {
+  OverCapacityScheduler const scheduler{.capacity = 60, .shrink = 0.75F};
+  auto twins = twins_of<Half, RecencyScorer>(small, limits_of(256, 1), scheduler, NeverTrigger{});
+  std::size_t const sequence = twins.open(10);
+  for (int i = 0; i < 150; ++i) {
+    twins.step({sequence});
+  }
+  CHECK(twins.rows(sequence).exact <= 4U * 60U);
+  CHECK(twins.rows(sequence).frozen > 0);
+}
+
+TEST_CASE("A step of recall is a fixed number of launches, and nothing else", "[cache]") {
+  auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 1), busy(), calm());
+  std::size_t const sequence = twins.open(8);
+  for (int i = 0; i < 120; ++i) {
+    twins.step({sequence});
+  }
+  auto const counted = twins.count({sequence});
+  if (!counted) {
+    WARN("nobody counts launches here");
+    return;
+  }
+  // append, scan, logits of the tail, 3 of masses, marks and lists, thaw, attention
+  constexpr unsigned per_layer = 9;
+  CHECK(counted->kernel_launches == 1 + per_layer * small.layers + 3);
+  CHECK(counted->host_syncs == 0);
+  CHECK(counted->mallocs + counted->async_mallocs + counted->host_allocs == 0);
+  CHECK(counted->copies_h2d + counted->copies_d2h + counted->memsets == 0);
+}
+
+TEST_CASE("A captured step of recall serves later ones, and other sequences", "[cache]") {
+  auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 3), busy(), impatient());
+  std::size_t const first = twins.open(11);
+  std::size_t const second = twins.open(12);
+  std::size_t const third = twins.open(13);
+  for (int i = 0; i < 20; ++i) {
+    twins.step({first});
+  }
+  for (int i = 0; i < 100; ++i) {
+    twins.replay({first, second});
+    if (i % 2 == 0) {
+      twins.replay({third, first});
+    }
+  }
+  twins.step({second, third});
+}
