@@ -71,11 +71,7 @@ class KvFreezeCache {
     detail::attach_tier(context_.tier, {static_cast<std::uint32_t>(limits.max_sequences),
                                         static_cast<std::uint32_t>(g.lanes),
                                         static_cast<std::uint32_t>(g.max_granules), g.part_bytes});
-    auto const base = static_cast<double>(detail::base_level(scheduler));
-    for (std::size_t i = 0; i < host::water_levels; ++i) {
-      double const share = static_cast<double>(i) / (host::water_levels - 1);
-      context_.levels[i] = base > 0.0 ? static_cast<float>(std::pow(base, 1.0 - share)) : 0.0F;
-    }
+    context_.levels = host::water_epsilons(detail::base_level(scheduler));
     context_.sequences.assign(static_cast<std::size_t>(limits.max_sequences),
                               host::SequenceRecord<C>{.pins = {}, .trigger = context_.trigger});
   }

@@ -78,6 +78,10 @@ struct Geometry {
   std::uint32_t records_offset = 0;      ///< slot records within a page of exact rows
   std::uint32_t page_bytes = 0;
   std::uint32_t table_pages = 0;  ///< entries of a lane's page table
+  std::uint32_t room = 0;         ///< pages of a sequence under a byte cap; 0: there is no cap
+  std::uint32_t transfers = 0;    ///< granules that a token may bring from the tier; with a budget
+  bool limits_transfers = false;  ///< there is a budget for them
+  float levels[host::water_levels] = {};  ///< of the water, ascending epsilons
   SegmentGeometry segment[segments];
   PoolPage pool[most_levels];
 

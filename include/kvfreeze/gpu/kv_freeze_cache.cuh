@@ -39,9 +39,14 @@ namespace kvfreeze::gpu {
 ///
 /// Rows are written through to the tier when they are appended: what freezes later moves nothing.
 ///
-/// So far there are schedulers that do not sleep, single rows, a lane for each KV head; no byte cap
-/// and no transfer budget (`Limits::resident_bytes`,
-/// `Limits::transfer_bytes`). Device memory is reserved up front.
+/// Under a byte cap (`Limits::resident_bytes`: everything in device memory, work space included)
+/// the pool of pages is dealt to `max_sequences` in equal parts, so that what a sequence keeps does
+/// not depend on the others; within a sequence one water level serves all lanes. A transfer budget
+/// (`Limits::transfer_bytes`, of a token of a sequence) covers what is written through and what
+/// comes back. Decisions under either are the device's own: its pages are not the host's blocks.
+///
+/// So far there are schedulers that do not sleep, single rows, a lane for each KV head; budgets
+/// only with compact rows. Device memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
@@ -76,8 +81,7 @@ class KvFreezeCache {
         limits_(checked(limits)),
         scheduler_(validated(scheduler)),
         trigger_(validated(trigger)),
-        geometry_(make_geometry<C>(shape, limits)),
-        memory_(geometry_),
+        memory_(bounded(make_geometry<C>(shape, limits)), limits.resident_bytes),
         open_(static_cast<std::size_t>(limits.max_sequences)),
         taken_(open_.size()) {
     if constexpr (C::has_levels) {
@@ -145,7 +149,7 @@ class KvFreezeCache {
   }
 
   /// @brief Says that the next step is a chunk of one sequence's prompt.
-  /// @param tokens of the chunk, at least 1
+  /// @param tokens of the chunk, at least 1; under a byte cap at most 512
   /// @throws UnknownSequence, InvalidArgument for `tokens`, or if a step before had K, V or Q that
   ///   were not finite; CapacityError past `max_tokens`. Nothing was enqueued then
   void begin_prefill_async(Sequence handle, int tokens, ::cuda::stream_ref stream) {
@@ -161,6 +165,11 @@ class KvFreezeCache {
               " tokens exceed Limits::max_tokens = " + std::to_string(limits_.max_tokens),
           static_cast<std::size_t>(sequence.length) + static_cast<std::size_t>(tokens),
           static_cast<std::size_t>(limits_.max_tokens));
+    }
+    if (memory_.geometry().room != 0 && tokens > host::planned_chunk) {
+      throw InvalidArgument("begin_prefill_async(): a chunk of " + std::to_string(tokens) +
+                            " tokens, under a byte cap at most " +
+                            std::to_string(host::planned_chunk));
     }
     check_status();
     memory_.set_batch({&handle, 1}, stream);
@@ -287,11 +296,17 @@ class KvFreezeCache {
   }
 
   /// @brief Full Reset, now: every row is exact, and rows lie in the order of their positions.
-  /// @throws UnknownSequence, CudaError
+  /// @throws UnknownSequence, CudaError; CapacityError if the byte cap does not hold them
   /// @stream_semantics never waits, never allocates
   /// @complexity O(rows): all of them come from the tier
   void thaw_async(Sequence handle, ::cuda::stream_ref stream) {
-    static_cast<void>(record(handle));
+    std::size_t const needed = memory_.pages_when_whole(record(handle).length);
+    if (memory_.geometry().room != 0 && needed > memory_.geometry().room) {
+      throw CapacityError("thaw_async(): all rows need " + std::to_string(needed) +
+                              " pages, Limits::resident_bytes leaves a sequence " +
+                              std::to_string(memory_.geometry().room),
+                          needed, memory_.geometry().room);
+    }
     memory_.thaw(handle.index, stream);
   }
 
@@ -315,14 +330,16 @@ class KvFreezeCache {
   void fidelities(Sequence handle, int layer, int lane, std::span<Fidelity> out,
                   ::cuda::stream_ref stream) const {
     Record const& sequence = record(handle);
-    if (layer < 0 || layer >= shape_.layers || lane < 0 || lane >= geometry_.lanes_per_layer ||
+    if (layer < 0 || layer >= shape_.layers || lane < 0 ||
+        lane >= memory_.geometry().lanes_per_layer ||
         out.size() != static_cast<std::size_t>(sequence.length)) {
       throw InvalidArgument("fidelities(): layer " + std::to_string(layer) + ", lane " +
                             std::to_string(lane) + ", out has " + std::to_string(out.size()) +
                             " elements, the sequence has " + std::to_string(sequence.length) +
                             " tokens");
     }
-    memory_.fidelities(handle.index, layer * geometry_.lanes_per_layer + lane, out, stream);
+    memory_.fidelities(handle.index, layer * memory_.geometry().lanes_per_layer + lane, out,
+                       stream);
   }
 
   [[nodiscard]] Shape const& shape() const noexcept { return shape_; }
@@ -348,12 +365,35 @@ class KvFreezeCache {
   }
 
   static Limits const& checked(Limits const& limits) {
-    if (limits.resident_bytes != unlimited || limits.transfer_bytes != unlimited) {
+    if (!C::has_levels &&
+        (limits.resident_bytes != unlimited || limits.transfer_bytes != unlimited)) {
       throw InvalidArgument(
-          "Limits::resident_bytes and Limits::transfer_bytes must be unlimited on the device: " +
+          "Limits::resident_bytes and Limits::transfer_bytes must be unlimited without compact "
+          "rows: " +
           std::to_string(limits.resident_bytes) + ", " + std::to_string(limits.transfer_bytes));
     }
     return limits;
+  }
+
+  /// The geometry with what the limits say of the scheduler's water levels and of transfers.
+  [[nodiscard]] Geometry bounded(Geometry g) const {
+    auto const levels = host::water_epsilons(kvfreeze::detail::base_level(scheduler_));
+    std::copy(levels.begin(), levels.end(), g.levels);
+    if (limits_.transfer_bytes == unlimited) {
+      return g;
+    }
+    auto const lanes = static_cast<std::size_t>(g.lanes);
+    std::size_t const least = 2 * lanes * g.granule_bytes();
+    if (limits_.transfer_bytes < least) {
+      throw InvalidArgument(
+          "Limits::transfer_bytes is " + std::to_string(limits_.transfer_bytes) +
+          ", must be at least " + std::to_string(least) +
+          ": for each lane and token the row that is written through, and one that comes back");
+    }
+    g.limits_transfers = true;
+    g.transfers = static_cast<std::uint32_t>(
+        std::min(limits_.transfer_bytes / g.granule_bytes() - lanes, std::size_t{0x7FFFFFFF}));
+    return g;
   }
 
   [[nodiscard]] Record const& record(Sequence handle) const {
@@ -420,7 +460,6 @@ class KvFreezeCache {
   Limits limits_;
   Scheduler scheduler_;
   Trigger trigger_;
-  Geometry geometry_;
   detail::CacheStorage<C> memory_;
   std::vector<Record> open_;
   std::vector<bool> taken_;  ///< by the batch that is checked

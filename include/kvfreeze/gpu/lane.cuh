@@ -22,6 +22,8 @@ enum class LaneMode : std::uint8_t {
   looks,   ///< everything is exact; ranked to find out what the ladder would cost
 };
 
+inline constexpr std::uint32_t no_limit = 0xFFFFFFFFU;  ///< of pages, of granules
+
 /// @brief One lane's own numbers. Written by the one block that works on the lane.
 struct LaneState {
   std::int32_t rows = 0;                 ///< appended, this step's included
@@ -29,6 +31,7 @@ struct LaneState {
   std::int32_t guests = 0;               ///< behind them: loaded for this step's attention only
   std::int32_t groups = 0;               ///< digest groups encoded
   std::int32_t chunk = 0;                ///< rows of a chunk that are on their way in
+  std::int32_t chunk_frozen = 0;         ///< of them behind the sinks that are not held exact
   std::int32_t codes[most_levels] = {};  ///< compact granules by level, dense
   std::uint32_t pages[segments] = {};    ///< pages held, by segment
   std::uint32_t thawed = 0;              ///< granules, in this step
@@ -40,9 +43,15 @@ struct LaneState {
   std::uint64_t moved_out = 0;           ///< bytes to the tier, in this step
   float missed = 0.0F;                   ///< mass that this step's attention does not see
   float ladder_cost = ::cuda::std::numeric_limits<float>::infinity();  ///< as in LaneFacts
-  std::int32_t next_look = 0;  ///< rows from which the cost is looked at again
+  std::int32_t next_look = 0;          ///< rows from which the cost is looked at again
+  std::uint32_t budget = no_limit;     ///< pages that the lane may hold until the step ends
+  std::uint32_t aim = no_limit;        ///< pages that the water level leaves to it
+  std::uint32_t allotment = no_limit;  ///< granules that may come from the tier in a step
+  float water = 0.0F;                  ///< the water level in force, an epsilon
+  std::uint32_t demand[host::water_levels] = {};  ///< pages of rows and codes, by water level
   LaneMode mode = LaneMode::dense;
   bool sinks = false;           ///< this step lets sink what was not needed
+  bool over_cap = false;        ///< the cap decided this step's levels
   std::uint32_t tail[64] = {};  ///< slots of the rows that no digest holds yet
 };
 
@@ -225,7 +234,7 @@ namespace detail {
 
 /// @brief Makes sure that a segment has pages for `entries` entries. By one thread of the lane's
 /// block.
-/// @return false if the pool is empty: the segment then has what it had
+/// @return false if the lane's budget or the pool has none left: the segment then has what it had
 template <class C>
 __device__ bool grow(LaneRef<C> const& ref, PagePool const& pool, int segment, int entries) {
   SegmentGeometry const& s = ref.geometry->segment[segment];
@@ -233,6 +242,13 @@ __device__ bool grow(LaneRef<C> const& ref, PagePool const& pool, int segment, i
   std::uint32_t const held = ref.lane->pages[segment];
   if (wanted <= held) {
     return true;
+  }
+  std::uint32_t all = wanted - held;
+  for (std::uint32_t const pages : ref.lane->pages) {
+    all += pages;
+  }
+  if (all > ref.lane->budget) {
+    return false;
   }
   auto const more = static_cast<std::int32_t>(wanted - held);
   std::int32_t const left = atomicSub(pool.free_count, more) - more;

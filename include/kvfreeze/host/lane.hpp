@@ -6,6 +6,8 @@
 #include <kvfreeze/types.hpp>
 
 #include <array>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -16,6 +18,18 @@ inline constexpr std::uint32_t no_slot = std::numeric_limits<std::uint32_t>::max
 inline constexpr std::uint32_t no_granule = std::numeric_limits<std::uint32_t>::max();
 inline constexpr int wheel_slots = 64;   ///< wake steps further away go round again
 inline constexpr int water_levels = 32;  ///< epsilons at which lanes state their demand
+
+/// The water levels: ascending epsilons from a scheduler's own to 1; 0 where it has none.
+inline std::array<float, water_levels> water_epsilons(float base) {
+  std::array<float, water_levels> levels{};
+  for (std::size_t i = 0; i < levels.size() && base > 0.0F; ++i) {
+    double const share = static_cast<double>(i) / (water_levels - 1);
+    levels[i] = static_cast<float>(std::pow(static_cast<double>(base), 1.0 - share));
+  }
+  return levels;
+}
+
+inline constexpr int planned_chunk = 512;  ///< tokens of a step that finds room under any cap
 
 /// State byte of a granule: its fidelity and flags.
 struct GranuleState {

@@ -9,8 +9,6 @@
 
 namespace kvfreeze::host {
 
-inline constexpr int planned_chunk = 512;  ///< tokens of a step that finds room under any cap
-
 /// Lane `index` of a sequence, ready for work outside of a caller's part.
 template <class C>
 LaneJob<C> lane_job(Context<C>& context, std::uint32_t sequence, std::uint32_t index,

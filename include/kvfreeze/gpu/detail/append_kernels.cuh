@@ -50,6 +50,7 @@ __device__ inline void begin_lane_step(LaneState& lane) {
   lane.thawed = lane.frozen = lane.deferred = 0;
   lane.touched = lane.moved_in = lane.moved_out = 0;
   lane.missed = 0.0F;
+  lane.over_cap = false;
   lane.mode = LaneMode::dense;
   lane.guests = 0;
 }

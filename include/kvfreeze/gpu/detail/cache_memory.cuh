@@ -41,11 +41,9 @@ template <class C>
 class CacheStorage {
  public:
   /// @throws OutOfMemory, CudaError
-  explicit CacheStorage(Geometry const& g)
+  /// @throws CapacityError with the least cap, if it is below
+  CacheStorage(Geometry const& g, std::size_t resident_bytes)
       : geometry_(g),
-        page_count_(pages_of<C>(g)),
-        pages_(array_bytes(page_count_, g.page_bytes)),
-        free_list_(page_count_),
         free_count_(1),
         lanes_(lane_count()),
         tables_(array_bytes(lane_count(), g.table_pages)),
@@ -63,7 +61,14 @@ class CacheStorage {
         status_(1),
         tier_({static_cast<std::uint32_t>(g.max_sequences), static_cast<std::uint32_t>(g.lanes),
                static_cast<std::uint32_t>(g.max_granules), g.part_bytes}),
-        step_(g) {
+        step_(g),
+        page_count_(pages_within(resident_bytes)),
+        pages_(array_bytes(page_count_, g.page_bytes)),
+        free_list_(page_count_) {
+    if (resident_bytes != unlimited) {
+      geometry_.room =
+          static_cast<std::uint32_t>(page_count_ / static_cast<std::size_t>(g.max_sequences));
+    }
     for (DeviceReport& report : reports_) {
       report = DeviceReport{};
     }
@@ -155,6 +160,8 @@ class CacheStorage {
   void thaw(std::uint32_t index, ::cuda::stream_ref stream) {
     constexpr int threads = 128;
     auto const lanes = static_cast<unsigned>(geometry_.lanes);
+    forget_codes_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index);
+    check_launch("forget_codes_kernel");
     reset_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index,
                                                                   steps_.data(), status_.device());
     check_launch("reset_kernel");
@@ -207,6 +214,12 @@ class CacheStorage {
   [[nodiscard]] StepMemory<C>& step() noexcept { return step_; }
 
   [[nodiscard]] PinnedTier const& tier() const noexcept { return tier_; }
+
+  /// Pages of a sequence all of whose rows are exact, with room for the next one.
+  [[nodiscard]] std::size_t pages_when_whole(int length) const noexcept {
+    return static_cast<std::size_t>(geometry_.lanes) *
+           (row_pages(geometry_, length) + digest_pages<C>(geometry_, length + 1));
+  }
 
   /// Pages of the pool.
   [[nodiscard]] std::size_t pages() const noexcept { return page_count_; }
@@ -276,7 +289,32 @@ class CacheStorage {
   }
 
  private:
+  static constexpr std::size_t most_vocabulary = std::size_t{1} << 18;  ///< that a cap has room for
   static constexpr unsigned copy_blocks = 16;  ///< of a lane, where its rows are copied
+
+  /// @brief Pages of the pool: what a cap leaves beside everything else, or enough for all rows.
+  /// @throws CapacityError with the least cap, if it is below
+  [[nodiscard]] std::size_t pages_within(std::size_t resident_bytes) const {
+    if (resident_bytes == unlimited) {
+      return pages_of<C>(geometry_);
+    }
+    std::size_t const fixed =
+        fixed_bytes() + step_.bytes() +
+        entropy_workspace_bytes(static_cast<std::size_t>(geometry_.max_sequences), most_vocabulary);
+    std::size_t const page = geometry_.page_bytes + sizeof(std::uint32_t);
+    std::size_t const least_pages = static_cast<std::size_t>(geometry_.lanes) *
+                                    static_cast<std::size_t>(geometry_.max_sequences) *
+                                    floor_pages<C>(geometry_, geometry_.max_tokens);
+    std::size_t const least = fixed + least_pages * page;
+    if (resident_bytes < least) {
+      throw CapacityError("Limits::resident_bytes is " + std::to_string(resident_bytes) +
+                              ", max_sequences = " + std::to_string(geometry_.max_sequences) +
+                              " sequences of max_tokens = " + std::to_string(geometry_.max_tokens) +
+                              " need at least " + std::to_string(least),
+                          least, resident_bytes);
+    }
+    return std::min((resident_bytes - fixed) / page, pages_of<C>(geometry_));
+  }
 
   static unsigned blocks_for(std::size_t count, int threads) {
     return static_cast<unsigned>((count + static_cast<std::size_t>(threads) - 1) /
@@ -293,7 +331,12 @@ class CacheStorage {
   }
 
   [[nodiscard]] std::size_t metadata_bytes() const noexcept {
-    return free_list_.size_bytes() + lanes_.size_bytes() + tables_.size_bytes() +
+    return fixed_bytes() + free_list_.size_bytes();
+  }
+
+  /// Metadata whatever the number of pages.
+  [[nodiscard]] std::size_t fixed_bytes() const noexcept {
+    return free_count_.size_bytes() + lanes_.size_bytes() + tables_.size_bytes() +
            states_.size_bytes() + plans_.size_bytes() + importance_.size_bytes() +
            means_.size_bytes() + pins_.size_bytes() + changed_.size_bytes() + batch_.size_bytes() +
            steps_.size_bytes() + sequences_.size_bytes() + tier_.device_bytes();
@@ -316,9 +359,6 @@ class CacheStorage {
   }
 
   Geometry geometry_;
-  std::size_t page_count_;
-  DeviceArray<std::byte> pages_;
-  DeviceArray<std::uint32_t> free_list_;
   DeviceArray<std::int32_t> free_count_;
   DeviceArray<LaneState> lanes_;
   DeviceArray<std::uint32_t> tables_;
@@ -335,6 +375,9 @@ class CacheStorage {
   PinnedArray<std::uint32_t> status_;
   PinnedTier tier_;
   StepMemory<C> step_;
+  std::size_t page_count_;
+  DeviceArray<std::byte> pages_;
+  DeviceArray<std::uint32_t> free_list_;
 };
 
 }  // namespace kvfreeze::gpu::detail

@@ -5,6 +5,7 @@
 /// the report written where the host reads it.
 
 #include <kvfreeze/detail/arithmetic.hpp>
+#include <kvfreeze/gpu/detail/give_way.cuh>
 #include <kvfreeze/gpu/entropy_result.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 #include <kvfreeze/policy_traits.hpp>
@@ -54,20 +55,11 @@ struct DeviceReport {
   std::uint32_t step = 0;
 };
 
-/// Pages that a lane keeps of a segment when a step is over. A row to come has its slot.
-template <class C>
-__device__ std::uint32_t pages_kept(Geometry const& g, LaneState const& lane, int segment) {
-  int const things = segment == rows_segment      ? lane.slots + 1
-                     : segment == digests_segment ? lane.groups
-                                                  : lane.codes[segment - pool_segment(0)];
-  return min(lane.pages[segment], g.segment[segment].pages_of(static_cast<std::uint32_t>(things)));
-}
-
 /// Sums of a block's threads, by atomics on shared memory.
 struct StepSums {
   unsigned long long exact, compact, absent;
   unsigned long long pages[segments];
-  unsigned long long touched, moved_in, moved_out, thawed, frozen, deferred;
+  unsigned long long touched, moved_in, moved_out, thawed, frozen, deferred, over_cap;
 };
 
 /// @brief Ends the step of each sequence of the batch. One block a sequence.
@@ -109,7 +101,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       add(sums.compact, static_cast<std::uint64_t>(compact));
       add(sums.absent, static_cast<std::uint64_t>(lane.rows - lane.slots - compact));
       for (int s = 0; s < pool_segment(C::levels); ++s) {
-        add(sums.pages[s], pages_kept<C>(g, lane, s));
+        add(sums.pages[s], kept_pages<C>(g, lane, s));
       }
       add(sums.touched, lane.touched);
       add(sums.moved_in, lane.moved_in);
@@ -117,6 +109,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       add(sums.thawed, lane.thawed);
       add(sums.frozen, lane.frozen);
       add(sums.deferred, lane.deferred);
+      add(sums.over_cap, lane.over_cap ? 1U : 0U);
       missed[thread] = lane.missed;
     }
     __syncthreads();
@@ -131,6 +124,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if (thread != 0) {
     return;
   }
+  float const own = kvfreeze::detail::base_level(scheduler);
+  float const water = lanes[0].water;
   std::uint32_t const step = steps[index] + 1;
   DeviceReport report;
   report.length = sequence.length + tokens;
@@ -146,11 +141,11 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   report.deferred_rows = sums.deferred * C::page;
   report.missed_mass = kvfreeze::detail::quotient(missed_sum, static_cast<float>(g.lanes));
   report.missed_mass_max = missed_max;
-  float const own = kvfreeze::detail::base_level(scheduler);
-  report.water_level = own;
-  report.binding = sums.deferred > 0 ? Binding::resident_bytes
-                   : own > 0.0F      ? Binding::missed_mass
-                                     : Binding::nothing;
+  report.water_level = fmaxf(own, water);
+  report.binding = water > own || sums.over_cap != 0 ? Binding::resident_bytes
+                   : sums.deferred > 0               ? Binding::transfer_bytes
+                   : own > 0.0F                      ? Binding::missed_mass
+                                                     : Binding::nothing;
   StepSignals signals;
   signals.step = step;
   signals.length = report.length;
@@ -170,7 +165,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   }
   sequence.length = report.length;
   sequence.recovery = report.recovery = sequence.trigger.observe(signals);
-  if (report.recovery != Recovery::none) {  // codes go before the report is read
+  if (report.recovery != Recovery::none && g.room == 0) {  // codes go before the report is read
     report.rows.frozen += report.rows.compact;
     report.rows.compact = 0;
     for (int level = 0; level < C::levels; ++level) {
@@ -213,18 +208,18 @@ __device__ void recover(LaneRef<C> const& ref) {
 
 /// @brief Begins the recoveries that triggers asked for; pages that lanes do not need go back to
 /// the pool. One block a lane.
+///
+/// Under a byte cap the water level already leaves each lane what fits: to force more would cost
+/// codes.
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void release_kernel(
     Geometry g, CacheMemory memory, std::uint32_t const* batch, SequenceState<C> const* sequences) {
   std::uint32_t const sequence = batch[blockIdx.y];
   LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
-  if (sequences[sequence].recovery != Recovery::none) {
+  if (sequences[sequence].recovery != Recovery::none && g.room == 0) {
     recover<C, Threads>(ref);
   }
-  int const segment = static_cast<int>(threadIdx.x);
-  if (segment < pool_segment(C::levels)) {
-    give_back(ref, memory.pool, segment, pages_kept<C>(g, *ref.lane, segment));
-  }
+  release_pages(ref, memory.pool);
 }
 
 }  // namespace kvfreeze::gpu::detail

@@ -3,6 +3,7 @@
 #include <kvfreeze/detail/ladder_cost.hpp>
 #include <kvfreeze/gpu/detail/ladder_lane.cuh>
 #include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/gpu/detail/page_plan.cuh>
 #include <kvfreeze/policy_traits.hpp>
 
 #include <cstdint>
@@ -41,6 +42,39 @@ __device__ void decide(LadderLane<C> const& l, CumulativeHistogram const& masses
   shared.facts = facts;
   shared.missed = 0;
   shared.exact = 0;
+}
+
+/// @brief Under a byte cap: what each level of the water asks for, and cuts that ask for no more
+/// pages than the lane's aim. By one warp. @see host::note_ladder_demand, host::meet_aim
+template <class C>
+__device__ void meet_aim(LadderLane<C> const& l, CumulativeHistogram const& masses) {
+  static_assert(host::water_levels == 32, "a thread each");
+  Geometry const& g = *l.ref.geometry;
+  LaneState& lane = l.state();
+  LadderStorage& shared = l.shared;
+  auto const thread = static_cast<int>(threadIdx.x);
+  LaneFacts facts = shared.facts;
+  auto const pages_at = [&](RungCuts cuts) {
+    cuts.least[0] = max(cuts.least[0], 1U);  // rows that do not take part have no mass
+    return wished_pages<C>(g, count_rungs<C::levels>(masses, cuts), facts.protected_granules);
+  };
+  facts.water_level = g.levels[thread];
+  RungCuts const raised = find_cuts<C::levels>(masses, l.scheduler.rungs(facts));
+  std::uint32_t const demand = pages_at(raised);
+  lane.demand[thread] = demand;
+  // Room for the rows to come stays free.
+  std::uint32_t const beside = digest_pages<C>(g, lane.rows) + 1U;
+  std::uint32_t const usable = lane.aim - min(lane.aim, beside);
+  if (pages_at(shared.cuts) <= usable) {
+    return;
+  }
+  unsigned const fits = __ballot_sync(0xFFFFFFFFU, demand <= usable);
+  __syncwarp();  // all have read the cuts
+  int const level = fits != 0 ? __ffs(static_cast<int>(fits)) - 1 : host::water_levels - 1;
+  if (thread == level) {
+    shared.cuts = raised;
+    lane.over_cap = true;
+  }
 }
 
 /// @brief Before a chunk's queries vote, no exact row counts as needed. @see host::settle_chunk

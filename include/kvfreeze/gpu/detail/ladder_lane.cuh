@@ -27,6 +27,7 @@ static_assert(sizeof(Riser) == sizeof(std::uint32_t));
 /// @brief The block's shared memory.
 struct LadderStorage {
   static constexpr int most_heads = 64;
+  static constexpr int most_counts = 16;
 
   typename RankedList<CumulativeHistogram::threads>::Storage list;
   LaneRuns runs;
@@ -35,6 +36,8 @@ struct LadderStorage {
   unsigned long long missed;               ///< mass of frozen rows that stay so
   unsigned long long weights[most_heads];  ///< of frozen rows that rise, by query head
   int exact;                               ///< risers to exact slots
+  int most;                                ///< risers that the budgets hold
+  int counts[most_counts];                 ///< risers by level
   bool everything;                         ///< all rows are wanted exact
   bool placed;                             ///< there are pages for those that rise
 };

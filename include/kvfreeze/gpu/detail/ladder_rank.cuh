@@ -41,6 +41,11 @@ struct RankLadder {
     if (ref.lane->mode == LaneMode::dense) {
       return;
     }
+    bool const capped = ref.lane->budget != no_limit && !shared.everything;
+    if (capped && threadIdx.x < 32) {
+      meet_aim(lane, masses);
+    }
+    __syncthreads();
     if (step.pass == Pass::look) {
       forget_stamps(lane);
       return;
@@ -50,14 +55,18 @@ struct RankLadder {
       if (step.pass == Pass::last_vote) {
         __syncthreads();
         plan_sinking(lane, 1);
+        limit_sinking(lane, 0);
       }
       return;
     }
     int const risers = place_risers(lane, list_risers(lane));
     hide_risen_codes(lane);
     __syncthreads();
-    if (ref.lane->sinks && !shared.everything) {
-      plan_sinking(lane, scheduler.retain(shared.facts).count);
+    // Over its aim a lane keeps nothing that it does not need.
+    bool const above = capped && needed_pages<C>(geometry, *ref.lane, shared.exact) > ref.lane->aim;
+    if (!shared.everything && (above || ref.lane->sinks)) {
+      plan_sinking(lane, above ? 1 : scheduler.retain(shared.facts).count);
+      limit_sinking(lane, risers);
     }
     __syncthreads();
     finish(lane, risers);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/gpu/detail/page_plan.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 #include <kvfreeze/scheduler/lane_facts.hpp>
 
@@ -19,7 +20,14 @@ __device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, std:
   facts.exact = ref.lane->slots;
   facts.protected_granules =
       facts.granules - (open.high - open.low) + ref.pinned_between(open.low, open.high);
+  if (ref.lane->budget != no_limit) {
+    std::uint32_t const beside = digest_pages<C>(*ref.geometry, facts.granules) +
+                                 code_pages<C>(*ref.geometry, ref.lane->codes) + 1U;
+    std::uint32_t const pages = ref.lane->budget - min(ref.lane->budget, beside);
+    facts.allowed = static_cast<std::int32_t>(pages * page_rows);
+  }
   facts.ladder_cost = ref.lane->ladder_cost;
+  facts.water_level = ref.lane->water;
   facts.step = step;
   return facts;
 }

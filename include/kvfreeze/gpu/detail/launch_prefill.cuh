@@ -20,6 +20,10 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   auto const lanes = static_cast<unsigned>(s.lanes);
   auto const tokens = static_cast<unsigned>(chunk.tokens);
   constexpr int threads = 128;
+  if (g.room != 0) {
+    make_way_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(g, view, s, chunk.tokens);
+    check_launch("make_way_kernel");
+  }
   begin_chunk_kernel<C, Input, threads>
       <<<lanes, threads, 0, stream.get()>>>(g, view, s, chunk, memory.status());
   check_launch("begin_chunk_kernel");
@@ -30,7 +34,8 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   check_launch("chunk_rows_kernel");
   if constexpr (C::has_digest) {
     unsigned const groups = tokens / static_cast<unsigned>(C::Digest::group_rows) + 1;
-    chunk_groups_kernel<C, threads><<<dim3(groups, lanes), threads, 0, stream.get()>>>(g, view, s);
+    chunk_groups_kernel<C, Input, threads>
+        <<<dim3(groups, lanes), threads, 0, stream.get()>>>(g, view, s, chunk);
     check_launch("chunk_groups_kernel");
   }
   auto const ask = [&](Pass pass, int token) {

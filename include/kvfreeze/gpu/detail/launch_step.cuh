@@ -7,6 +7,7 @@
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
 #include <kvfreeze/gpu/detail/cache_memory.cuh>
 #include <kvfreeze/gpu/detail/ladder_rank.cuh>
+#include <kvfreeze/gpu/detail/plan_kernels.cuh>
 #include <kvfreeze/gpu/detail/settle_kernels.cuh>
 #include <kvfreeze/gpu/digest_scan.cuh>
 #include <kvfreeze/gpu/exact_logits.cuh>
@@ -122,6 +123,15 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   settle_kernel<C, threads>
       <<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(), memory.steps());
   check_launch("settle_kernel");
+  if (g.room != 0 || g.limits_transfers) {
+    plan_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
+        g, view, memory.batch(), memory.steps());
+    check_launch("plan_kernel");
+  }
+  if (g.room != 0) {
+    give_way_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, memory.batch());
+    check_launch("give_way_kernel");
+  }
   end_step_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
       g, view, scheduler, memory.batch(), memory.steps(), memory.sequences(), entropies,
       memory.status(), memory.reports(), tokens);

@@ -74,8 +74,9 @@ __device__ int list_risers(LadderLane<C> const& l) {
         },
         [&](int i, int rank) {
           std::uint32_t const granule = l.coded(level, i);
-          push(granule, riser_level<C>(cuts, l.ref.states[granule], l.mass(run, i), level + 1),
-               true, rank);
+          Mass const mass = l.mass(run, i);
+          push(granule, riser_level<C>(cuts, l.ref.states[granule], mass, level + 1), true, rank);
+          l.runs().masses[granule] = mass;  // for the order of what must wait
         });
   }
   return risers;

@@ -2,6 +2,7 @@
 
 #include <kvfreeze/gpu/detail/ladder_lane.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
+#include <kvfreeze/gpu/detail/limit_risers.cuh>
 #include <kvfreeze/gpu/detail/softmax_weight.cuh>
 
 #include <cstdint>
@@ -35,7 +36,7 @@ __device__ void sum_risers(LadderLane<C> const& l, int risers) {
   for (int i = static_cast<int>(threadIdx.x); i < risers * heads; i += l.threads) {
     Riser const r = l.riser(i / heads);
     int const h = i % heads;
-    if (r.from_pool == 0) {
+    if (r.from_pool == 0 && r.level != 0) {
       if (h == 0) {
         Mass const mass = l.mass(LaneRuns::digests, static_cast<int>(r.granule));
         atomicAdd(&l.shared.missed, 0ULL - mass);
@@ -50,7 +51,7 @@ __device__ void sum_risers(LadderLane<C> const& l, int risers) {
 }
 
 /// @brief Gives risers their slots, exact ones first and guests behind them, and loads their rows.
-/// Where the pool has no pages for them they wait, first in line at the next step.
+/// Those for which there are no pages or transfers wait, first in line at the next step.
 /// @param asked risers that are listed
 /// @return how many rose
 template <class C>
@@ -60,8 +61,9 @@ __device__ int place_risers(LadderLane<C> const& l, int asked) {
   LadderStorage& shared = l.shared;
   int const thread = static_cast<int>(threadIdx.x);
   int const slots = lane.slots;
+  int const risers = limit_risers(l, asked);
   if (thread == 0) {
-    shared.placed = grow(l.ref, l.pool, rows_segment, slots + asked);
+    shared.placed = grow(l.ref, l.pool, rows_segment, slots + risers);
   }
   if (thread < l.heads()) {
     shared.weights[thread] = 0;
@@ -84,8 +86,8 @@ __device__ int place_risers(LadderLane<C> const& l, int asked) {
         [&](int first, int n) {
           unsigned goes = 0;
           for (int j = 0; j < n; ++j) {
-            bool const stays = static_cast<int>(l.riser(first + j).level) == l.exact_level;
-            goes |= stays == to_exact ? 1U << j : 0U;
+            auto const level = static_cast<int>(l.riser(first + j).level);
+            goes |= level > 0 && (level == l.exact_level) == to_exact ? 1U << j : 0U;
           }
           return goes;
         },
@@ -98,15 +100,17 @@ __device__ int place_risers(LadderLane<C> const& l, int asked) {
     }
   }
   for (int i = thread; i < asked; i += l.threads) {
-    take(l, l.riser(i));
+    if (Riser const r = l.riser(i); r.level != 0) {
+      take(l, r);
+    }
   }
   __syncthreads();
-  for (int i = thread / 32; i < asked; i += l.threads / 32) {
+  for (int i = thread / 32; i < risers; i += l.threads / 32) {
     auto const slot = static_cast<std::uint32_t>(slots + i);
     load_granule(l.ref, l.ref.record(slot).granule, slot, thread % 32);
   }
   sum_risers(l, asked);
-  return asked;
+  return risers;
 }
 
 /// @brief Codes of rows that rose are not attended beside the rows themselves.

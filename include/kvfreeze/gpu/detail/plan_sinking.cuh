@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/gpu/detail/kth_key.cuh>
 #include <kvfreeze/gpu/detail/ladder_lane.cuh>
 
 #include <cstdint>
@@ -42,6 +43,43 @@ __device__ void plan_sinking(LadderLane<C> const& l, int stay) {
         ref.plans[granule] = Plan::to(to);
       }
     }
+  }
+}
+
+/// @brief From a pool to a coarser one a row goes by way of the tier: with a transfer budget the
+/// oldest do for which it lasts, the others stay.
+/// @param risers that the budget has paid for
+template <class C>
+__device__ void limit_sinking(LadderLane<C> const& l, int risers) {
+  if (l.state().allotment == no_limit) {
+    return;
+  }
+  __syncthreads();
+  int left = static_cast<int>(l.state().allotment) - risers;
+  for (int level = 1; level < C::levels; ++level) {
+    int const rows = l.runs().rows[LaneRuns::pool(level)];
+    auto const moves = [&](int i) {
+      std::uint8_t const plan = l.ref.plans[l.coded(level, i)];
+      return (plan & Plan::guest) == 0 && (plan & Plan::leaves_pool) != 0 && Plan::level(plan) > 0;
+    };
+    int moving = 0;
+    for (int first = 0; first < rows; first += l.threads) {
+      int const i = first + static_cast<int>(threadIdx.x);
+      moving += __syncthreads_count(i < rows && moves(i));
+    }
+    if (moving > left) {
+      constexpr std::uint64_t stays = 1ULL << 24;
+      auto const key = [&](int i) { return moves(i) ? l.coded(level, i) : stays; };
+      std::uint64_t const last =
+          left > 0 ? kth_key<LadderLane<C>::threads, 25>(rows, left, key) : 0;
+      for (int i = static_cast<int>(threadIdx.x); i < rows; i += l.threads) {
+        if (moves(i) && (left == 0 || l.coded(level, i) > last)) {
+          l.ref.plans[l.coded(level, i)] = 0;
+        }
+      }
+      __syncthreads();
+    }
+    left -= min(moving, left);
   }
 }
 

@@ -5,6 +5,7 @@
 /// tier, digest groups that they complete, then the last queries' votes.
 
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
+#include <kvfreeze/gpu/detail/give_way.cuh>
 
 #include <cstddef>
 #include <cstdint>
@@ -29,6 +30,49 @@ struct ChunkRows {
   }
 };
 
+/// Where a chunk's row goes.
+struct ChunkRow {
+  std::uint32_t position;
+  std::uint32_t slot;
+  bool exact;  ///< it has a slot; else the tier alone has it
+
+  /// @param token within the chunk that the lane takes
+  __device__ ChunkRow(Geometry const& g, LaneState const& lane, int token)
+      : position(static_cast<std::uint32_t>(lane.rows + token)) {
+    int const sinks = max(g.sinks - lane.rows, 0);
+    int const behind = token - sinks;
+    exact = behind < 0 || behind >= lane.chunk_frozen;
+    slot = static_cast<std::uint32_t>(lane.slots + token - (behind < 0 ? 0 : lane.chunk_frozen));
+  }
+};
+
+/// Rows of a chunk that must be exact: sinks, the window, those that no digest will hold.
+template <class C>
+__device__ int protected_rows(Geometry const& g, LaneState const& lane, int tokens) {
+  int const rows = lane.rows + tokens;
+  int const tail = C::has_digest ? rows % C::Digest::group_rows : 1;
+  int const newest = min(max(g.window, tail), rows);
+  int const sinks = min(max(g.sinks - lane.rows, 0), tokens);
+  return min(sinks + min(newest, tokens), tokens);
+}
+
+/// @brief Under a byte cap, codes and rows that may freeze make way for what the chunk must hold
+/// exact. One block a lane.
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void make_way_kernel(
+    Geometry g, CacheMemory memory, LayerStep<C> s, int tokens) {
+  __shared__ typename BlockPartition<Threads>::Storage storage;
+  WorkLane const work(g, s, static_cast<int>(blockIdx.x));
+  LaneRef<C> const ref(g, memory, work.sequence, work.lane);
+  LaneState const& lane = *ref.lane;
+  std::uint32_t const more = row_pages(g, lane.slots + protected_rows<C>(g, lane, tokens)) -
+                             row_pages(g, lane.slots) + digest_pages<C>(g, lane.rows + tokens) -
+                             digest_pages<C>(g, lane.rows);
+  __syncthreads();
+  give_way<C, Threads>(ref, lane.budget - min(lane.budget, more), storage);
+  release_pages(ref, memory.pool);
+}
+
 /// @brief Room for the chunk's rows and digest groups, and what its queries look at. One block a
 /// lane. Where there is no room the lane takes nothing, and the status says so.
 template <class C, class Input, int Threads>
@@ -40,11 +84,18 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if (threadIdx.x == 0) {
     begin_lane_step(lane);
     int const rows = lane.rows + chunk.tokens;
+    int exact = chunk.tokens;
+    if (lane.budget != no_limit) {
+      std::uint32_t const beside = digest_pages<C>(g, rows) + code_pages<C>(g, lane.codes);
+      auto const slots =
+          static_cast<int>((lane.budget - min(lane.budget, beside)) * page_rows) - 1 - lane.slots;
+      exact = max(min(chunk.tokens, slots), protected_rows<C>(g, lane, chunk.tokens));
+    }
     bool fits = rows <= g.max_tokens;
     if (!fits) {
       atomicOr(status, Status::too_long);
     } else {
-      fits = grow(ref, memory.pool, rows_segment, lane.slots + chunk.tokens);
+      fits = grow(ref, memory.pool, rows_segment, lane.slots + exact);
       if constexpr (C::has_digest) {
         fits = fits && grow(ref, memory.pool, digests_segment, rows / C::Digest::group_rows);
       }
@@ -53,6 +104,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       }
     }
     lane.chunk = fits ? chunk.tokens : 0;
+    lane.chunk_frozen = fits ? chunk.tokens - exact : 0;
   }
   if constexpr (C::weighs) {
     std::ptrdiff_t const stride = static_cast<std::ptrdiff_t>(g.query_heads) * g.head_dim;
@@ -62,6 +114,16 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
                                       g.lane_queries, g.head_dim);
     }
   }
+}
+
+/// Is a part of the chunk's queries, keys or values finite? By one warp, a thread's part each.
+template <class Input>
+__device__ bool is_finite_part(Input const* values, int count, int lane) {
+  bool finite = true;
+  for (int i = lane; i < count; i += 32) {
+    finite = finite && kvfreeze::detail::is_finite(to_float(values[i]));
+  }
+  return finite;
 }
 
 /// @brief The chunk's rows, into their slots and into the tier. Grid (tokens, lanes) in blocks of
@@ -76,60 +138,79 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if (token >= ref.lane->chunk) {
     return;
   }
-  auto const slot = static_cast<std::uint32_t>(ref.lane->slots + token);
-  auto const granule = static_cast<std::uint32_t>(ref.lane->rows + token);
+  ChunkRow const row(g, *ref.lane, token);
   Input const* const k = ChunkRows<Input>::row(chunk.rows.k, g, work.head, token);
   Input const* const v = ChunkRows<Input>::row(chunk.rows.v, g, work.head, token);
-  Input const* const q = chunk.queries(g, work.head, token);
-  Value* const row_k = ref.k(slot);
-  Value* const row_v = ref.v(slot);
-  auto* const stored = reinterpret_cast<Value*>(ref.stored(granule));
+  auto* const stored = reinterpret_cast<Value*>(ref.stored(row.position));
   int const lane = static_cast<int>(threadIdx.x) % 32;
-  bool finite = true;
-  for (int i = lane; i < g.lane_queries * g.head_dim; i += 32) {
-    finite = finite && kvfreeze::detail::is_finite(to_float(q[i]));
-  }
-  for (int i = lane; i < g.row_elements; i += 32) {
-    float const a = to_float(k[i]);
-    float const b = to_float(v[i]);
-    finite = finite && kvfreeze::detail::is_finite(a) && kvfreeze::detail::is_finite(b);
-    row_k[i] = stored[i] = from_float<Value>(a);
-    row_v[i] = stored[g.row_elements + i] = from_float<Value>(b);
-  }
+  bool const finite =
+      is_finite_part(chunk.queries(g, work.head, token), g.lane_queries * g.head_dim, lane) &&
+      is_finite_part(k, g.row_elements, lane) && is_finite_part(v, g.row_elements, lane);
   if (!finite) {
     atomicOr(status, Status::not_finite);
   }
+  for (int i = lane; i < g.row_elements; i += 32) {
+    stored[i] = from_float<Value>(to_float(k[i]));
+    stored[g.row_elements + i] = from_float<Value>(to_float(v[i]));
+  }
+  if (row.exact) {
+    Value* const row_k = ref.k(row.slot);
+    Value* const row_v = ref.v(row.slot);
+    for (int i = lane; i < g.row_elements; i += 32) {
+      row_k[i] = from_float<Value>(to_float(k[i]));
+      row_v[i] = from_float<Value>(to_float(v[i]));
+    }
+  }
   if (lane == 0) {
-    ref.record(slot) = {granule, static_cast<std::uint16_t>(work.step), 0};
-    ref.states[granule] = ref.newborn(granule);
-    ref.plans[granule] = 0;
+    std::uint8_t state = ref.newborn(row.position);
+    if (row.exact) {
+      ref.record(row.slot) = {row.position, static_cast<std::uint16_t>(work.step), 0};
+    } else {
+      state = host::GranuleState::with(state, Fidelity::frozen);
+      if ((state & host::GranuleState::pinned) != 0) {
+        state |= host::GranuleState::forced;
+        atomicAdd(&ref.lane->forced, 1U);
+      }
+    }
+    ref.states[row.position] = state;
+    ref.plans[row.position] = 0;
   }
 }
 
-/// Keys and values of a group that a chunk completes: in the tail's slots, then in the chunk's.
-template <class C>
+/// Keys or values of a group that a chunk completes: those that were there before in their slots,
+/// the others as the caller gave them.
+template <class C, class Input>
 struct GroupRows {
-  LaneRef<C> const& ref;
-  int first;  ///< position of the group's first row
+  using Value = typename C::Value;
 
-  [[nodiscard]] __device__ std::uint32_t slot(int row) const {
-    LaneState const& lane = *ref.lane;
+  LaneRef<C> const& ref;
+  Input const* chunk;     ///< the lane's part of the chunk's first row
+  std::ptrdiff_t stride;  ///< from row to row of the chunk
+  int first;              ///< position of the group's first row
+  bool values;            ///< V, not K
+
+  __device__ float operator()(int row, int d) const {
     int const position = first + row;
-    return position < lane.rows ? lane.tail[position - ref.tail_begin()]
-                                : static_cast<std::uint32_t>(lane.slots + position - lane.rows);
+    LaneState const& lane = *ref.lane;
+    if (position < lane.rows) {
+      std::uint32_t const slot = lane.tail[position - ref.tail_begin()];
+      return widened((values ? ref.v(slot) : ref.k(slot))[d]);
+    }
+    return widened(from_float<Value>(to_float(chunk[(position - lane.rows) * stride + d])));
   }
 
-  __device__ float operator()(int row, int d) const { return widened(ref.k(slot(row))[d]); }
-
   [[nodiscard]] __device__ float4 quad(int row, int quad) const {
-    return load_quad(ref.k(slot(row)) + 4 * quad);
+    GroupRows const& self = *this;
+    int const d = 4 * quad;
+    return {self(row, d), self(row, d + 1), self(row, d + 2), self(row, d + 3)};
   }
 };
 
 /// @brief Digest groups that the chunk completes, a block each. Grid (groups, lanes).
-template <class C, int Threads>
+template <class C, class Input, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    Threads) void chunk_groups_kernel(Geometry g, CacheMemory memory, LayerStep<C> s) {
+    Threads) void chunk_groups_kernel(Geometry g, CacheMemory memory, LayerStep<C> s,
+                                      ChunkRows<Input> chunk) {
   __shared__ typename Encoder<typename C::Digest>::Storage encoder;
   constexpr int group_rows = C::Digest::group_rows;
   WorkLane const work(g, s, static_cast<int>(blockIdx.y));
@@ -139,15 +220,19 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   if (lane.chunk == 0 || (group + 1) * group_rows > lane.rows + lane.chunk) {
     return;
   }
-  GroupRows<C> const rows{ref, group * group_rows};
+  std::ptrdiff_t const stride = static_cast<std::ptrdiff_t>(g.kv_heads) * g.head_dim;
+  int const first = group * group_rows;
+  GroupRows<C, Input> const keys{ref, ChunkRows<Input>::row(chunk.rows.k, g, work.head, 0), stride,
+                                 first, false};
   if constexpr (C::has_levels) {
     if (group == 0) {
-      note_means<group_rows, Threads>(
-          [&](int row, int d) { return widened(ref.v(rows.slot(row))[d]); }, g.head_dim, ref.means);
+      GroupRows<C, Input> const values{ref, ChunkRows<Input>::row(chunk.rows.v, g, work.head, 0),
+                                       stride, first, true};
+      note_means<group_rows, Threads>(values, g.head_dim, ref.means);
     }
   }
   Encoder<typename C::Digest>::template encode<Threads>(
-      encoder, rows, C::weighs ? ref.importance : nullptr, g.head_dim,
+      encoder, keys, C::weighs ? ref.importance : nullptr, g.head_dim,
       ref.digest(static_cast<std::uint32_t>(group)));
 }
 
@@ -155,30 +240,18 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
 template <class C, int Threads>
 __device__ void end_chunk(LaneRef<C> const& ref) {
   LaneState& lane = *ref.lane;
-  int const chunk = lane.chunk;
-  int const before = lane.rows;
-  int const slots = lane.slots;
-  int const tail_before = C::has_digest ? ref.tail_begin() : 0;
-  __syncthreads();  // all have read what follows changes
   if (threadIdx.x == 0) {
-    lane.rows = before + chunk;
-    lane.slots = slots + chunk;
-    lane.chunk = 0;
+    int const chunk = lane.chunk;
+    lane.rows += chunk;
+    lane.slots += chunk - lane.chunk_frozen;
+    lane.chunk = lane.chunk_frozen = 0;
     lane.moved_out = static_cast<std::uint64_t>(chunk) * ref.geometry->granule_bytes();
     if constexpr (C::has_digest) {
       lane.groups = lane.rows / C::Digest::group_rows;
     }
   }
   __syncthreads();
-  if constexpr (C::has_digest) {
-    // Fewer rows than threads: a thread each. The old tail's slots stay where no group was filled.
-    int const first = ref.tail_begin();
-    int const position = first + static_cast<int>(threadIdx.x);
-    static_assert(C::Digest::group_rows <= Threads);
-    if (position < lane.rows && (first > tail_before || position >= before)) {
-      lane.tail[threadIdx.x] = static_cast<std::uint32_t>(slots + position - before);
-    }
-  }
+  find_tail<C, Threads>(ref);
   __syncthreads();
 }
 
@@ -193,6 +266,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   LaneState& lane = *ref.lane;
   if (s.pass == Pass::look) {
     bool const refused = lane.chunk == 0;
+    __syncthreads();  // all have read what end_chunk() changes
     end_chunk<C, Threads>(ref);
     if (threadIdx.x == 0) {
       auto const open = ref.open_range();

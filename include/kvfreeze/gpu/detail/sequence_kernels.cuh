@@ -54,7 +54,14 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
         0.0F;
   }
   if (threadIdx.x == 0) {
-    memory.lanes[number] = LaneState{};
+    LaneState lane;
+    if (g.room != 0) {
+      lane.budget = lane.aim = g.room / static_cast<std::uint32_t>(g.lanes);
+    }
+    if (g.limits_transfers) {
+      lane.allotment = g.transfers / static_cast<std::uint32_t>(g.lanes);
+    }
+    memory.lanes[number] = lane;
   }
   if (threadIdx.x == 0 && blockIdx.x == 0) {
     steps[sequence] = 0;

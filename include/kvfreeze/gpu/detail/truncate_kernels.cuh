@@ -13,6 +13,16 @@
 
 namespace kvfreeze::gpu::detail {
 
+/// Rows that are frozen although they are protected: a window and a group at most.
+template <class C>
+__device__ int owed_rows(LaneRef<C> const& ref) {
+  int owed = 0;
+  for (int i = ref.open_range().high; i < ref.lane->rows; ++i) {
+    owed += host::GranuleState::fidelity(ref.states[i]) == Fidelity::frozen ? 1 : 0;
+  }
+  return owed;
+}
+
 /// @brief Forgets the rows of a lane from `rows` on, and with them the codes of rows that are
 /// protected now; pages go back. One block a lane.
 template <class C, int Threads>
@@ -72,9 +82,13 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     }
   }
   __syncthreads();
-  if (thread < pool_segment(C::levels)) {
-    give_back(ref, memory.pool, thread, pages_kept<C>(g, lane, thread));
+  if (lane.budget != no_limit) {  // room for the rows that settle_owed_kernel() brings back
+    int const owed = owed_rows(ref);
+    std::uint32_t const more = row_pages(g, lane.slots + owed) - row_pages(g, lane.slots);
+    __syncthreads();
+    give_way<C, Threads>(ref, lane.budget - min(lane.budget, more), storage);
   }
+  release_pages(ref, memory.pool);
   find_tail<C, Threads>(ref);
 }
 
@@ -94,10 +108,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     return host::GranuleState::fidelity(ref.states[i]) == Fidelity::frozen;
   };
   if (thread == 0) {
-    owed = 0;
-    for (int i = high; i < lane.rows; ++i) {  // a window and a group at most
-      owed += is_owed(i) ? 1 : 0;
-    }
+    owed = owed_rows(ref);
     first = lane.slots;
     if (!grow(ref, memory.pool, rows_segment, first + owed)) {
       atomicOr(status, Status::no_pages);

@@ -5,6 +5,7 @@
 /// exact.
 
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
+#include <kvfreeze/gpu/detail/give_way.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
 
 #include <cstddef>
@@ -46,6 +47,17 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   }
 }
 
+/// @brief Codes go, their rows freeze; pages go back. One block a lane.
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
+    Threads) void forget_codes_kernel(Geometry g, CacheMemory memory, std::uint32_t sequence) {
+  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
+  for (int level = 0; level < C::levels; ++level) {
+    drop_codes<C, Threads>(ref, level, 0);
+  }
+  release_pages(ref, memory.pool);
+}
+
 /// @brief Makes every row of a lane exact, slot i the row at position i. One block a lane; the rows
 /// themselves come by load_rows_kernel(). Without the pages for them nothing changes but the
 /// status.
@@ -57,6 +69,10 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   LaneState& lane = *ref.lane;
   __shared__ bool ready;
   if (threadIdx.x == 0) {
+    if (lane.budget != no_limit) {  // the whole sequence fits its part of the pool
+      lane.budget = max(row_pages(g, lane.rows) + digest_pages<C>(g, lane.rows + 1),
+                        floor_pages<C>(g, lane.rows));
+    }
     ready = grow(ref, memory.pool, rows_segment, lane.rows);
     if (!ready) {
       atomicOr(status, Status::no_pages);
@@ -77,15 +93,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if (threadIdx.x == 0) {
     lane.slots = lane.rows;
     lane.forced = 0;
-    for (int level = 0; level < C::levels; ++level) {
-      lane.codes[level] = 0;
-    }
   }
   __syncthreads();
   find_tail<C, Threads>(ref);
 }
 
-/// The rows of lanes that reset_kernel() made whole; pages of codes go back. Grid (any, lanes).
+/// The rows of lanes that reset_kernel() made whole. Grid (any, lanes).
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void load_rows_kernel(
     Geometry g, CacheMemory memory, std::uint32_t sequence) {
@@ -95,9 +108,6 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       static_cast<int>(blockIdx.x) * (Threads / 32) + static_cast<int>(threadIdx.x) / 32;
   if (ref.lane->slots != ref.lane->rows) {
     return;
-  }
-  if (blockIdx.x == 0 && threadIdx.x < static_cast<unsigned>(C::levels)) {
-    shrink(ref, memory.pool, pool_segment(static_cast<int>(threadIdx.x)), 0);
   }
   for (int i = first; i < ref.lane->rows; i += warps) {
     auto const slot = static_cast<std::uint32_t>(i);

@@ -1,0 +1,92 @@
+#pragma once
+
+/// @file
+/// @brief Where a lane holds more than its budget: codes go first, then exact rows that may freeze.
+/// The tier has them all, so that nothing moves.
+
+#include <kvfreeze/gpu/detail/block_partition.cuh>
+#include <kvfreeze/gpu/detail/lane_moves.cuh>
+#include <kvfreeze/gpu/detail/page_plan.cuh>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// Codes of a level from `kept` on freeze.
+template <class C, int Threads>
+__device__ void drop_codes(LaneRef<C> const& ref, int level, int kept) {
+  for (int i = kept + static_cast<int>(threadIdx.x); i < ref.lane->codes[level]; i += Threads) {
+    std::uint32_t const granule = ref.code_granule(level, static_cast<std::uint32_t>(i));
+    ref.states[granule] = host::GranuleState::with(ref.states[granule], Fidelity::frozen);
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    ref.lane->codes[level] = min(kept, ref.lane->codes[level]);
+  }
+  __syncthreads();
+}
+
+/// All exact rows that may freeze do.
+template <class C, int Threads>
+__device__ void drop_exact(LaneRef<C> const& ref,
+                           typename BlockPartition<Threads>::Storage& storage) {
+  LaneState& lane = *ref.lane;
+  auto const open = ref.open_range();
+  auto const granule_at = [&](int i) { return ref.record(static_cast<std::uint32_t>(i)).granule; };
+  int const slots = lane.slots;
+  BlockPartition<Threads> partition{storage};
+  int const kept = partition.run(
+      slots,
+      [&](int i) {
+        auto const granule = static_cast<int>(granule_at(i));
+        return granule >= open.low && granule < open.high &&
+               (ref.states[granule] & host::GranuleState::pinned) == 0;
+      },
+      [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
+        move_exact(ref, from, to, warp_lane);
+      });
+  __syncthreads();
+  for (int i = kept + static_cast<int>(threadIdx.x); i < slots; i += Threads) {
+    std::uint32_t const granule = granule_at(i);
+    ref.states[granule] = host::GranuleState::with(ref.states[granule], Fidelity::frozen);
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    lane.slots = kept;
+  }
+  __syncthreads();
+}
+
+/// @brief Makes a lane need at most `most` pages, if its protected rows and digests let it. By one
+/// block; pages do not go back yet.
+template <class C, int Threads>
+__device__ void give_way(LaneRef<C> const& ref, std::uint32_t most,
+                         typename BlockPartition<Threads>::Storage& storage) {
+  Geometry const& g = *ref.geometry;
+  for (int level = 0; level < C::levels; ++level) {
+    std::uint32_t const needed = needed_pages<C>(g, *ref.lane);
+    SegmentGeometry const& s = g.segment[pool_segment(level)];
+    std::uint32_t const held = s.pages_of(static_cast<std::uint32_t>(ref.lane->codes[level]));
+    __syncthreads();  // all have read what drop_codes() changes
+    if (needed > most) {
+      std::uint32_t const kept = held - min(held, needed - most);
+      drop_codes<C, Threads>(ref, level, static_cast<int>(kept * s.per_page));
+    }
+  }
+  bool const strip = needed_pages<C>(g, *ref.lane) > most;
+  __syncthreads();
+  if (strip) {
+    drop_exact<C, Threads>(ref, storage);
+  }
+}
+
+/// Pages that a lane does not need go back. By one block, in a launch that takes none.
+template <class C>
+__device__ void release_pages(LaneRef<C> const& ref, PagePool const& pool) {
+  int const segment = static_cast<int>(threadIdx.x);
+  if (segment < pool_segment(C::levels)) {
+    give_back(ref, pool, segment, kept_pages<C>(*ref.geometry, *ref.lane, segment));
+  }
+}
+
+}  // namespace kvfreeze::gpu::detail

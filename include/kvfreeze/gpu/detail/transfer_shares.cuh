@@ -1,0 +1,45 @@
+#pragma once
+
+#include <kvfreeze/gpu/lane.cuh>
+
+#include <cub/block/block_scan.cuh>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// @brief Deals a sequence's transfer budget for the next step: equal parts, the rest one granule
+/// each to the lanes that had to defer, then round the others, from another lane each step. By one
+/// block. @see host::plan_transfers
+template <int Threads>
+struct TransferShares {
+  using Scan = cub::BlockScan<int, Threads>;
+  using Storage = typename Scan::TempStorage;
+
+  /// @complexity O(lanes)
+  static __device__ void deal(Geometry const& g, LaneState* lanes, std::uint32_t step,
+                              Storage& storage) {
+    auto const count = static_cast<std::uint32_t>(g.lanes);
+    std::uint32_t const each = g.transfers / count;
+    std::uint32_t const rest = g.transfers % count;
+    std::uint32_t const start = step % count;
+    std::uint32_t before = 0;
+    for (bool const deferred : {true, false}) {
+      for (std::uint32_t first = 0; first < count; first += Threads) {
+        std::uint32_t const i = first + threadIdx.x;
+        std::uint32_t const at = (start + i) % count;
+        bool const counts = i < count && (lanes[at].deferred > 0) == deferred;
+        int rank = 0;
+        int total = 0;
+        Scan(storage).ExclusiveSum(counts ? 1 : 0, rank, total);
+        if (counts) {
+          lanes[at].allotment = each + (before + static_cast<std::uint32_t>(rank) < rest ? 1U : 0U);
+        }
+        before += static_cast<std::uint32_t>(total);
+        __syncthreads();
+      }
+    }
+  }
+};
+
+}  // namespace kvfreeze::gpu::detail
