@@ -4,9 +4,9 @@
 /// @brief Work space of a layer's step, shared by all layers.
 
 #include <kvfreeze/gpu/decode_attention.cuh>
+#include <kvfreeze/gpu/detail/launch_rank.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/entropy.cuh>
-#include <kvfreeze/gpu/masses.cuh>
 #include <kvfreeze/gpu/memory.cuh>
 #include <kvfreeze/gpu/workspace.cuh>
 
@@ -43,13 +43,23 @@ class StepMemory {
         histograms_(lanes_),
         tickets_(decode_attention_tickets(decode_shape(), lanes_)),
         entropies_(static_cast<std::size_t>(g.max_sequences)),
-        workspace_(std::max(softmax_masses_workspace_bytes(mass_batch(static_cast<int>(lanes_))),
-                            attention_bytes())) {
+        work_(lanes_),
+        barriers_(lanes_),
+        keys_(array_bytes(lanes_, heads() * most_rank_blocks)),
+        references_(highest_.size()),
+        sums_(keys_.size()),
+        first_sums_(keys_.size()),
+        workspace_(attention_bytes()) {
     check(cudaMemset(tickets_.data(), 0, tickets_.size_bytes()), "cudaMemset");
+    check(cudaMemset(barriers_.data(), 0, barriers_.size_bytes()), "cudaMemset");
+    check(cudaMemset(work_.data(), 0, work_.size_bytes()), "cudaMemset");
     // Descriptions are copied whole, padding included.
     check(cudaMemset(scans_.data(), 0, scans_.size_bytes()), "cudaMemset");
     check(cudaMemset(refinements_.data(), 0, refinements_.size_bytes()), "cudaMemset");
     check(cudaMemset(attention_.data(), 0, attention_.size_bytes()), "cudaMemset");
+    if constexpr (C::has_levels) {
+      rank_grid_ = detail::rank_grid<C>(g);
+    }
   }
 
   [[nodiscard]] LayerStep<C> layer(int layer, int sequences, std::uint32_t const* batch,
@@ -72,6 +82,7 @@ class StepMemory {
     s.attention = attention_.data();
     s.ranked_rows = ranked_rows_.data();
     s.attended = attended_.data();
+    s.work = work_.data();
     return s;
   }
 
@@ -84,44 +95,34 @@ class StepMemory {
     return shape;
   }
 
-  [[nodiscard]] MassBatch mass_batch(int lanes) const noexcept {
-    MassBatch batch;
-    batch.lanes = lanes;
-    batch.heads = geometry_.lane_queries;
-    batch.max_rows = 2 * geometry_.max_tokens;
-    return batch;
+  /// Where the blocks of a lane leave to each other what they found.
+  [[nodiscard]] MassPlan mass_plan() const noexcept {
+    MassPlan plan;
+    plan.heads = geometry_.lane_queries;
+    plan.share = 0x1p30F / static_cast<float>(geometry_.lane_queries);
+    plan.keys = keys_.data();
+    plan.references = references_.data();
+    plan.sums = sums_.data();
+    plan.first_sums = first_sums_.data();
+    plan.highest = highest_.data();
+    plan.first_weights = absent_.data();
+    plan.histograms = histograms_.data();
+    return plan;
   }
+
+  [[nodiscard]] RankGrid const& rank_grid() const noexcept { return rank_grid_; }
+
+  [[nodiscard]] std::uint32_t* barriers() const noexcept { return barriers_.data(); }
 
   [[nodiscard]] Span<float> queries(std::size_t lanes) const noexcept {
     return queries_.span().subspan(0,
                                    lanes * heads() * static_cast<std::size_t>(geometry_.head_dim));
   }
 
-  [[nodiscard]] Span<DigestLane const> scans(std::size_t lanes) const noexcept {
-    return scans_.span().subspan(0, lanes);
-  }
-
-  [[nodiscard]] Span<RefineLane const> refinements(int level, std::size_t lanes) const noexcept {
-    return refinements_.span().subspan(static_cast<std::size_t>(level) * lanes, lanes);
-  }
-
-  /// What ranking reads of exact rows.
-  [[nodiscard]] Lanes ranked(std::size_t lanes) const noexcept {
-    return {attention_.span().subspan(0, lanes), ranked_rows_.span().subspan(0, lanes)};
-  }
-
   /// What attention reads.
   [[nodiscard]] Lanes attended(std::size_t lanes) const noexcept {
     return {attention_.span().subspan(0, lanes),
             attended_.span().subspan(0, lanes * static_cast<std::size_t>(Lane::runs))};
-  }
-
-  [[nodiscard]] MassResults mass_results(std::size_t lanes) const noexcept {
-    MassResults results;
-    results.highest = highest_.span().subspan(0, lanes * heads());
-    results.first_weights = absent_.span().subspan(0, lanes * heads());
-    results.histograms = histograms_.span().subspan(0, lanes);
-    return results;
   }
 
   [[nodiscard]] Span<std::uint32_t> tickets() const noexcept { return tickets_.span(); }
@@ -146,7 +147,9 @@ class StepMemory {
            granules_.size_bytes() + highest_.size_bytes() + absent_.size_bytes() +
            scans_.size_bytes() + refinements_.size_bytes() + attention_.size_bytes() +
            ranked_rows_.size_bytes() + attended_.size_bytes() + histograms_.size_bytes() +
-           tickets_.size_bytes() + entropies_.size_bytes() + workspace_.bytes() +
+           tickets_.size_bytes() + entropies_.size_bytes() + work_.size_bytes() +
+           barriers_.size_bytes() + keys_.size_bytes() + references_.size_bytes() +
+           sums_.size_bytes() + first_sums_.size_bytes() + workspace_.bytes() +
            entropy_workspace_.bytes();
   }
 
@@ -182,6 +185,13 @@ class StepMemory {
   DeviceArray<host::LogHistogram> histograms_;
   DeviceArray<std::uint32_t> tickets_;
   DeviceArray<Entropy> entropies_;
+  DeviceArray<std::uint32_t> work_;
+  DeviceArray<std::uint32_t> barriers_;
+  DeviceArray<std::uint32_t> keys_;
+  DeviceArray<float> references_;
+  DeviceArray<std::uint64_t> sums_;
+  DeviceArray<std::uint64_t> first_sums_;
+  RankGrid rank_grid_;
   Workspace workspace_;
   Workspace entropy_workspace_;
 };
