@@ -37,38 +37,36 @@ __global__ __attribute__((visibility("hidden"))) void meet_kernel(Arguments a) {
   __shared__ gpu::detail::LaneShare<threads>::Storage storage;
   __shared__ bool flag;
   gpu::detail::LaneShare<threads> const share(storage, a.work, a.lanes, room);
-  gpu::detail::LanePlace place = share.place;
-  for (; place.lane < a.lanes; place.lane += share.step) {
-    if (a.work[place.lane] == 0) {
-      continue;
-    }
-    gpu::detail::LaneBarrier const barrier{
-        a.barriers + place.lane, static_cast<std::uint32_t>(place.blocks), place.block == 0};
-    std::uint32_t* const notes = a.notes + place.lane * room;
-    if (threadIdx.x == 0) {
-      atomicAdd(&a.blocks[place.lane], 1U);
-    }
-    for (std::uint32_t round = 1; round <= rounds; ++round) {
-      if (threadIdx.x == threads - 1) {
-        notes[place.block] = round;
-      }
-      std::uint32_t const arrived = barrier.arrive();
-      barrier.wait(arrived);
-      if (static_cast<int>(threadIdx.x) < place.blocks && notes[threadIdx.x] != round) {
-        atomicAdd(a.wrong, 1U);
-      }
-      barrier.meet();  // all have read
-    }
+  gpu::detail::LanePlace const place = share.place;
+  if (place.lane >= a.lanes || a.work[place.lane] == 0) {
+    return;
+  }
+  gpu::detail::LaneBarrier const barrier{
+      a.barriers + place.lane, static_cast<std::uint32_t>(place.blocks), place.block == 0};
+  std::uint32_t* const notes = a.notes + place.lane * room;
+  if (threadIdx.x == 0) {
+    atomicAdd(&a.blocks[place.lane], 1U);
+  }
+  for (std::uint32_t round = 1; round <= rounds; ++round) {
     if (threadIdx.x == threads - 1) {
-      notes[place.block] = 77;
+      notes[place.block] = round;
     }
-    if (barrier.is_last(flag)) {
-      if (static_cast<int>(threadIdx.x) < place.blocks && notes[threadIdx.x] != 77) {
-        atomicAdd(a.wrong, 1U);
-      }
-      if (threadIdx.x == 0) {
-        atomicAdd(&a.last[place.lane], 1U);
-      }
+    std::uint32_t const arrived = barrier.arrive();
+    barrier.wait(arrived);
+    if (static_cast<int>(threadIdx.x) < place.blocks && notes[threadIdx.x] != round) {
+      atomicAdd(a.wrong, 1U);
+    }
+    barrier.meet();  // all have read
+  }
+  if (threadIdx.x == threads - 1) {
+    notes[place.block] = 77;
+  }
+  if (barrier.is_last(flag)) {
+    if (static_cast<int>(threadIdx.x) < place.blocks && notes[threadIdx.x] != 77) {
+      atomicAdd(a.wrong, 1U);
+    }
+    if (threadIdx.x == 0) {
+      atomicAdd(&a.last[place.lane], 1U);
     }
   }
 }
@@ -91,7 +89,8 @@ Result meet(std::vector<std::uint32_t> const& work, DeviceArray<std::uint32_t> c
                     barriers.data(),    notes.data(),
                     blocks.data(),      wrong.data(),
                     last.data()};
-  gpu::detail::launch_cooperative(meet_kernel, "meet_kernel", grid, threads, 0, stream, a);
+  gpu::detail::launch_blocks(meet_kernel, "meet_kernel", grid, threads, 0, grid > work.size(),
+                             stream, a);
   return {test::download(blocks, stream), test::download(wrong, stream)[0],
           test::download(last, stream)};
 }
@@ -107,8 +106,9 @@ TEST_CASE("Blocks of a lane meet, and share lanes by their work", "[lane_barrier
   std::mt19937 random(9);
   auto const barriers = test::filled(4096, 0U);
   for (int i = 0; i < 40; ++i) {
-    unsigned const grid = std::min(resident, 1 + static_cast<unsigned>(random()) % 32);
+    unsigned grid = std::min(resident, 1 + static_cast<unsigned>(random()) % 32);
     std::vector<std::uint32_t> work(1 + random() % (i % 4 == 0 ? 3 * grid : grid));
+    grid = std::max(grid, static_cast<unsigned>(work.size()));
     for (std::uint32_t& w : work) {
       w = static_cast<std::uint32_t>(random() % 4 == 0 ? 0 : random() % (i % 2 == 0 ? 3 : 1000));
     }
@@ -151,7 +151,8 @@ TEST_CASE("A launch of blocks that meet is captured", "[lane_barrier]") {
   own::Arguments const a{work.data(),  2,          barriers.data(), notes.data(), blocks.data(),
                          wrong.data(), last.data()};
   test::Graph const graph(stream, [&] {
-    gpu::detail::launch_cooperative(own::meet_kernel, "meet_kernel", 4, own::threads, 0, stream, a);
+    gpu::detail::launch_blocks(own::meet_kernel, "meet_kernel", 4, own::threads, 0, true, stream,
+                               a);
   });
   graph.launch(stream);
   graph.launch(stream);

@@ -43,16 +43,17 @@ unsigned resident_blocks(Kernel kernel, char const* name, int threads, std::size
   return static_cast<unsigned>(blocks * multiprocessors);
 }
 
-/// @brief Launches a kernel whose blocks may wait for each other. May be captured.
-/// @param blocks at most resident_blocks()
+/// @brief Launches a kernel. May be captured.
+/// @param blocks at most resident_blocks() if they cooperate
+/// @param cooperate blocks may wait for each other
 /// @throws CudaError
 template <class... Parameters, class... Arguments>
-void launch_cooperative(void (*kernel)(Parameters...), char const* name, unsigned blocks,
-                        int threads, std::size_t shared_bytes, ::cuda::stream_ref stream,
-                        Arguments&&... arguments) {
+void launch_blocks(void (*kernel)(Parameters...), char const* name, unsigned blocks, int threads,
+                   std::size_t shared_bytes, bool cooperate, ::cuda::stream_ref stream,
+                   Arguments&&... arguments) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeCooperative;
-  attribute.val.cooperative = 1;
+  attribute.val.cooperative = cooperate ? 1 : 0;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(blocks);
   config.blockDim = dim3(static_cast<unsigned>(threads));

@@ -11,11 +11,10 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief A block's first lane, and the step to its next ones.
+/// @brief A block's lane. Every lane has a block, and more in proportion to its work; lanes without
+/// work have none. Where there are no more blocks than lanes, each has one, and nobody waits.
 ///
-/// Every lane has a block, and more in proportion to its work; lanes without work have none. Where
-/// there are more lanes than blocks, each block goes from lane to lane and is alone on it. Every
-/// block counts the work of all lanes: nobody else knows.
+/// Every block counts the work of all lanes: nobody else knows.
 /// @tparam Threads of the block, which calls together
 template <int Threads>
 struct LaneShare {
@@ -25,18 +24,15 @@ struct LaneShare {
   };
 
   LanePlace place;  ///< its lane is the number of lanes if the block has none
-  int step;
 
+  /// @pre there are as many blocks as lanes, or more
   /// @param work [lanes] rounds of a block that each takes: it has no more blocks than these
   /// @param room blocks that a lane may have
   __device__ LaneShare(Storage& storage, std::uint32_t const* work, int lanes, int room) {
-    auto const blocks = static_cast<int>(gridDim.x);
-    if (lanes > blocks) {
+    if (lanes >= static_cast<int>(gridDim.x)) {
       place = {static_cast<int>(blockIdx.x), 0, 1, room};
-      step = blocks;
       return;
     }
-    step = lanes;
     int const share = (lanes + Threads - 1) / Threads;
     int const first = min(static_cast<int>(threadIdx.x) * share, lanes);
     int const last = min(first + share, lanes);

@@ -44,15 +44,17 @@ void launch_rank(RankLadder<C> const& ladder, MassPlan const& masses, std::uint3
   arguments.exact.group = g.lane_queries;
   arguments.exact.dim = g.head_dim;
   arguments.exact.q = ladder.step.queries;
-  unsigned const most = static_cast<unsigned>(ladder.step.lanes) * most_rank_blocks;
+  // Where lanes have a block each, blocks wait for nobody and need not all be resident.
+  auto const lanes = static_cast<unsigned>(ladder.step.lanes);
+  unsigned const blocks = std::max(std::min(grid.resident, lanes * most_rank_blocks), lanes);
   with_slot_dim(g.head_dim, [&](auto dim) {
     using Sizes = typename LogitTiles<typename LayerStep<C>::Lane, dim()>::Sizes;
     AttentionGrid const heads = share_heads<Sizes>(g.lane_queries);
     arguments.exact.heads = heads.heads;
     arguments.exact.head_groups = heads.head_groups;
     arguments.passes = static_cast<int>(heads.passes);
-    launch_cooperative(rank_kernel<C, dim()>, "rank_kernel", std::min(grid.resident, most),
-                       rank_threads, grid.shared_bytes, stream, arguments);
+    launch_blocks(rank_kernel<C, dim()>, "rank_kernel", blocks, rank_threads, grid.shared_bytes,
+                  blocks > lanes, stream, arguments);
   });
 }
 

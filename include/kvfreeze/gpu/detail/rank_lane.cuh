@@ -32,6 +32,7 @@ struct RankArguments {
 template <class C>
 struct RankStorage {
   typename LaneShare<rank_threads>::Storage share;
+  LanePlace place;  ///< here, so that no registers hold it from phase to phase
   LaneTiles tiles;
   typename LayerStep<C>::Lane attention;
   LargestLogits largest;
@@ -40,6 +41,7 @@ struct RankStorage {
   BlockHistogram histogram;
   CumulativeHistogram rows;
   typename CumulativeHistogram::Storage building;
+  std::uint32_t arrived;  ///< thread 0's, which no register holds meanwhile
   bool last;
 };
 
@@ -79,9 +81,13 @@ class RankLane {
     return most > Tiles::Sizes::ring_bytes ? most : Tiles::Sizes::ring_bytes;
   }
 
-  __device__ RankLane(RankArguments<C> const& arguments, LanePlace const& place,
-                      RankStorage<C>& storage, std::byte* memory)
-      : a_(arguments), step_(arguments.ladder.step), place_(place), s_(storage), memory_(memory) {}
+  /// @param storage its `place` is the block's
+  __device__ RankLane(RankArguments<C> const& arguments, RankStorage<C>& storage, std::byte* memory)
+      : a_(arguments),
+        step_(arguments.ladder.step),
+        place_(storage.place),
+        s_(storage),
+        memory_(memory) {}
 
   /// Also where its row could not be appended, and what is known of it is of another step.
   [[nodiscard]] __device__ bool is_dense() const {
@@ -90,10 +96,8 @@ class RankLane {
     return ref.lane->mode == LaneMode::dense;
   }
 
-  __device__ void run() const {
+  __device__ __forceinline__ void run() const {
     RankLadder<C> const& ladder = a_.ladder;
-    LaneBarrier const barrier{a_.barriers + place_.lane, static_cast<std::uint32_t>(place_.blocks),
-                              place_.block == 0};
     s_.tiles.load(LadderLanes<C>{ladder.geometry, ladder.memory, step_}, place_.lane);
     s_.largest.clear();
     if (threadIdx.x == 0) {
@@ -101,28 +105,50 @@ class RankLane {
     }
     __syncthreads();
     scan();
-    std::uint32_t const scanned = barrier.arrive();
+    arrive();
     exact_logits();
-    barrier.wait(scanned);
+    barrier().wait(s_.arrived);
     refine();
     note_largest();
-    barrier.meet();
-    sum_weights(s_.tiles, a_.masses, place_, s_.masses);
-    barrier.meet();
-    find_scales(a_.masses, place_, s_.scales);
+    barrier().meet();
+    sum_weights(s_.tiles, plan(), place_, s_.masses);
+    barrier().meet();
+    find_scales(plan(), place_, s_.scales);
     s_.histogram.clear();
-    make_masses<true>(s_.tiles, a_.masses, place_, s_.scales, &s_.histogram);
-    if (barrier.is_last(s_.last)) {
+    make_masses<true>(s_.tiles, plan(), place_, s_.scales, &s_.histogram);
+    if (barrier().is_last(s_.last)) {
       s_.rows.build(a_.masses.histograms[place_.lane], s_.building);
       ladder(place_.lane, s_.rows);
     }
   }
 
  private:
+  [[nodiscard]] __device__ LaneBarrier barrier() const {
+    return {a_.barriers + place_.lane, static_cast<std::uint32_t>(place_.blocks),
+            place_.block == 0};
+  }
+
+  __device__ void arrive() const {
+    std::uint32_t const arrived = barrier().arrive();
+    if (threadIdx.x == 0) {
+      s_.arrived = arrived;
+    }
+  }
+
   [[nodiscard]] __device__ int heads() const { return a_.masses.heads; }
 
+  /// With what is the same in all caches, so that the compiler knows.
+  [[nodiscard]] __device__ MassPlan plan() const {
+    static_assert(C::page == 1);
+    MassPlan plan = a_.masses;
+    plan.page_shift = 0;
+    plan.known_keys = nullptr;
+    plan.lse = nullptr;
+    return plan;
+  }
+
   /// Logits of all digests.
-  __device__ void scan() const {
+  __device__ __forceinline__ void scan() const {
     DigestLane const lane = step_.scans[place_.lane];
     auto const blocks = static_cast<unsigned>(place_.blocks);
     unsigned const first = static_cast<unsigned>(place_.block) * rank_warps + warp_index();
@@ -141,7 +167,7 @@ class RankLane {
   }
 
   /// Logits of the exact rows, of which each block has a part.
-  __device__ void exact_logits() const {
+  __device__ __forceinline__ void exact_logits() const {
     std::uint32_t const rows = step_.ranked_rows[place_.lane];
     std::uint32_t const tiles = logit_tiles<Tiles>(rows);
     auto const blocks = static_cast<std::uint32_t>(place_.blocks);
@@ -154,17 +180,20 @@ class RankLane {
     }
     float const* const q = a_.exact.q + static_cast<std::size_t>(place_.lane) *
                                             static_cast<std::size_t>(heads() * a_.exact.dim);
+    LogitArguments arguments = a_.exact;
+    arguments.octaves = 1.0F;  // as the queries are already
+#pragma unroll 1
     for (int pass = 0; pass < a_.passes; ++pass) {
       AttentionWarp const warp(a_.exact.group, a_.exact.heads, a_.exact.head_groups, pass);
       float largest = minus_infinity();
-      store_logits<Tiles>(s_.attention, a_.exact, warp, q, memory_, begin, end, rows,
+      store_logits<Tiles>(s_.attention, arguments, warp, q, memory_, begin, end, rows,
                           [&](unsigned, float logit) { largest = fmaxf(largest, logit); });
       s_.largest.note(static_cast<int>(warp.heads.first + warp_thread() % warp_heads), largest);
     }
   }
 
   /// Logits of the pools' rows: the digests', with the lower bits of their keys.
-  __device__ void refine() const {
+  __device__ __forceinline__ void refine() const {
     auto* const queries = reinterpret_cast<float*>(memory_);
     int const dim = a_.exact.dim;
     float const* const q = a_.exact.q + static_cast<std::size_t>(place_.lane) *
@@ -259,7 +288,8 @@ class RankLane {
   std::byte* memory_;
 };
 
-/// @brief Ranks the lanes of a layer's step. All blocks must be resident.
+/// @brief Ranks the lanes of a layer's step. Where there are more blocks than lanes, all must be
+/// resident.
 template <class C, int Dim>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     rank_threads, 2) void rank_kernel(__grid_constant__ RankArguments<C> const a) {
@@ -267,12 +297,13 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   __shared__ RankStorage<C> storage;
   LayerStep<C> const& step = a.ladder.step;
   LaneShare<rank_threads> const share(storage.share, step.work, step.lanes, most_rank_blocks);
-  LanePlace place = share.place;
-  for (; place.lane < step.lanes; place.lane += share.step) {
-    RankLane<C, Dim> const lane(a, place, storage, rank_memory);
-    if (step.work[place.lane] != 0 && !lane.is_dense()) {
-      lane.run();
-    }
+  if (threadIdx.x == 0) {
+    storage.place = share.place;
+  }
+  __syncthreads();
+  RankLane<C, Dim> const lane(a, storage, rank_memory);
+  if (share.place.lane < step.lanes && step.work[share.place.lane] != 0 && !lane.is_dense()) {
+    lane.run();
   }
 }
 
