@@ -155,7 +155,6 @@ void softmax_masses_async(Lanes const& lanes, MassBatch const& batch, MassResult
   plan.references = memory.references;
   plan.sums = memory.sums;
   plan.first_sums = results.first_weights.empty() ? nullptr : memory.first_sums;
-  plan.arrived = memory.arrived;
   plan.highest = results.highest.empty() ? nullptr : results.highest.data();
   plan.lse = results.lse.empty() ? nullptr : results.lse.data();
   plan.first_weights = results.first_weights.empty() ? nullptr : results.first_weights.data();
@@ -166,10 +165,12 @@ void softmax_masses_async(Lanes const& lanes, MassBatch const& batch, MassResult
     detail::largest_logits_kernel<<<grid, detail::rank_threads, 0, stream.get()>>>(lanes, plan);
     check_launch("largest_logits_kernel");
   }
-  detail::sum_weights_kernel<<<grid, detail::rank_threads, 0, stream.get()>>>(lanes, plan);
+  detail::sum_weights_kernel<<<grid, detail::rank_threads, 0, stream.get()>>>(lanes, plan,
+                                                                              memory.arrived);
   check_launch("sum_weights_kernel");
   std::size_t const scales = static_cast<std::size_t>(batch.heads) * sizeof(detail::HeadScale);
-  detail::masses_kernel<<<grid, detail::rank_threads, scales, stream.get()>>>(lanes, plan, finish);
+  detail::masses_kernel<<<grid, detail::rank_threads, scales, stream.get()>>>(
+      lanes, plan, memory.arrived, finish);
   check_launch("masses_kernel");
 }
 

@@ -87,7 +87,7 @@ class DecodeBlock {
         a_(a),
         s_(storage),
         lane_sums_(reinterpret_cast<float*>(&storage + 1)),
-        place_(a.group, a.heads, a.head_groups) {
+        place_(a.group, a.heads, a.head_groups, static_cast<int>(blockIdx.y)) {
     if (Lane::levels > 0 && threadIdx.x < 16) {
       s_.tables.four[threadIdx.x] = a.tables.four[threadIdx.x];
       s_.tables.two[threadIdx.x] = a.tables.two[threadIdx.x];

@@ -129,6 +129,9 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   // Ranking overwrites these where rows rise.
   s.attended[work] = static_cast<std::uint32_t>(lane.slots);
   s.ranked_rows[work] = ranks ? static_cast<std::uint32_t>(ranked) : 0U;
+  if constexpr (C::has_levels) {
+    s.work[work] = ranks ? rank_work(lane.groups, lane.slots, ref.compact()) : 0U;
+  }
 }
 
 }  // namespace kvfreeze::gpu::detail

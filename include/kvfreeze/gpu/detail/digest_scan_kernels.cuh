@@ -11,6 +11,41 @@ namespace kvfreeze::gpu::detail {
 
 inline constexpr int most_scan_threads = 256;
 
+/// @brief Scans groups of a lane by a block, a warp a group at a time: every `step`th from the
+/// warp's `first` one on, below `end`.
+/// @tparam Pairs of heads at a time: 1, 2 or 4
+/// @param memory shared, digest_scan_bytes() of it
+/// @param note the thread's, as NoScanNote
+template <class Digest, int Pairs, class Note>
+__device__ void scan_groups(DigestLane const& lane, unsigned first, unsigned end, unsigned step,
+                            std::byte* memory, int heads, int dim, Note& note) {
+  using Scan = WarpScan<Digest>;
+  CodePages const groups = global(lane.groups);
+  std::uint8_t const* const awake = global(lane.awake);
+  auto* const queries = reinterpret_cast<float*>(memory);
+  std::byte* const own =
+      memory + 8 * Pairs * query_line(dim) + warp_index() * static_cast<unsigned>(Scan::bytes(dim));
+  for (int head = 0; head < heads; head += 2 * Pairs) {
+    int const some = min(heads - head, 2 * Pairs);
+    if (head > 0) {
+      __syncthreads();  // the heads before are done
+    }
+    stage_queries(global(lane.query) + static_cast<std::ptrdiff_t>(head) * dim, some, 2 * Pairs,
+                  dim, queries);
+    __syncthreads();
+    float* const logits = global(lane.logits) + static_cast<std::ptrdiff_t>(head) * lane.stride;
+    for (unsigned group = first; group < end; group += step) {
+      if (awake == nullptr || awake[group] != 0) {
+        std::size_t const row = static_cast<std::size_t>(group) * Digest::group_rows;
+        note.group(row);
+        Scan::template scan<Pairs>(own, queries, some, dim, groups.at(group), logits + row,
+                                   lane.stride, note);
+      }
+    }
+    note.template close<Scan>(head, some);
+  }
+}
+
 /// @brief Scans the groups of lanes: a block a chunk of one lane's groups, a warp a group at a
 /// time.
 /// @tparam Pairs of heads at a time: 1, 2 or 4
@@ -21,37 +56,15 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     most_scan_threads, 4) void digest_scan_kernel(DigestLane const* lanes, DigestLane only,
                                                   unsigned chunks, unsigned groups_per_block,
                                                   int heads, int dim) {
-  using Scan = WarpScan<Digest>;
   extern __shared__ __align__(16) std::byte digest_scan_memory[];
   DigestLane const lane = lanes != nullptr ? lanes[blockIdx.x / chunks] : only;
-  CodePages const groups = global(lane.groups);
-  std::uint8_t const* const awake = global(lane.awake);
   unsigned const first = blockIdx.x % chunks * groups_per_block;
   if (first >= lane.count) {
     return;
   }
-  unsigned const end = min(first + groups_per_block, lane.count);
-  unsigned const warp = warp_index();
-  auto* const queries = reinterpret_cast<float*>(digest_scan_memory);
-  std::byte* const memory = digest_scan_memory + 8 * Pairs * query_line(dim) +
-                            warp * static_cast<unsigned>(Scan::bytes(dim));
-  for (int head = 0; head < heads; head += 2 * Pairs) {
-    int const some = min(heads - head, 2 * Pairs);
-    if (head > 0) {
-      __syncthreads();  // the heads before are done
-    }
-    stage_queries(global(lane.query) + static_cast<std::ptrdiff_t>(head) * dim, some, 2 * Pairs,
-                  dim, queries);
-    __syncthreads();
-    float* const logits = global(lane.logits) + static_cast<std::ptrdiff_t>(head) * lane.stride;
-    for (unsigned group = first + warp; group < end; group += blockDim.x / 32) {
-      if (awake == nullptr || awake[group] != 0) {
-        Scan::template scan<Pairs>(memory, queries, some, dim, groups.at(group),
-                                   logits + static_cast<std::size_t>(group) * Digest::group_rows,
-                                   lane.stride);
-      }
-    }
-  }
+  NoScanNote note;
+  scan_groups<Digest, Pairs>(lane, first + warp_index(), min(first + groups_per_block, lane.count),
+                             blockDim.x / 32, digest_scan_memory, heads, dim, note);
 }
 
 /// Shared memory of a block.

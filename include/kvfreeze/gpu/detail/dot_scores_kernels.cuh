@@ -17,7 +17,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     rank_threads) void dot_scores_kernel(Lanes lanes, int heads, int page_shift, float limit) {
   __shared__ LaneTiles tiles;
   tiles.load(lanes, static_cast<int>(blockIdx.y));
-  tiles.for_each([&](int, LogitRun const& run, int row) {
+  tiles.for_each(place_in_grid(tiles), [&](int, LogitRun const& run, int row) {
     RowQuad<false> const quad(run, row, page_shift);
     std::uint32_t scores[4] = {};
     for (int first = 0; first < heads; first += rank_heads) {

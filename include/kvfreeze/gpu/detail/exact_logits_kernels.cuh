@@ -9,8 +9,7 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief What a launch is told. Heads of a lane are worked on `heads` at a time, in gridDim.y
-/// passes.
+/// @brief What a launch is told. Heads of a lane are worked on `heads` at a time, in passes.
 struct LogitArguments {
   int group = 1;        ///< query heads of a lane
   int heads = 1;        ///< of a pass, at most
@@ -35,6 +34,43 @@ struct LogitTiles {
   using Storage = LogitStorage<Lane, Sizes>;
 };
 
+/// Logits are stored and nothing else.
+struct NoLogitNote {
+  __device__ void operator()(unsigned, float) const {}
+};
+
+/// Tiles of a lane with so many exact rows.
+template <class Tiles>
+__device__ std::uint32_t logit_tiles(std::uint32_t rows) {
+  return (rows + Tiles::Source::tile_rows - 1) / Tiles::Source::tile_rows;
+}
+
+/// @brief Logits of the tiles [begin, end) of a lane's exact rows, under the heads of a pass. By
+/// the first Sizes::warps warps of a block.
+/// @param lane in shared memory, has a place for logits
+/// @param q [group][dim], the lane's queries
+/// @param note note(head, logit), head of the lane: of the logits that the thread has stored
+template <class Tiles, class Lane, class Note>
+__device__ void store_logits(Lane const& lane, LogitArguments const& a, AttentionWarp const& place,
+                             float const* q, std::byte* ring, std::uint32_t begin,
+                             std::uint32_t end, std::uint32_t rows, Note const& note) {
+  using Source = typename Tiles::Source;
+  Source const source(lane, 0, q + static_cast<std::size_t>(place.heads.first) * a.dim, place.heads,
+                      a.dim, a.octaves);
+  for_each_tile<typename Tiles::Sizes>(
+      source, place, ring, begin, end, rows,
+      [&](std::byte const* slot, TileSpan tile, NoLogits const& given) {
+        float logit[1];
+        source.logits(slot, given, logit);
+        source.note(tile, logit);
+        unsigned const head = warp_thread() % warp_heads;
+        if (warp_thread() / warp_heads < tile.rows &&
+            head < static_cast<unsigned>(place.heads.count)) {
+          note(place.heads.first + head, logit[0]);
+        }
+      });
+}
+
 /// @brief Logits of all exact rows. Blocks, warps and teams as in decode_attention_kernel.
 template <class Lanes, int Dim>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
@@ -45,15 +81,14 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
                                                                 a) {
   using Tiles = LogitTiles<typename Lanes::Lane, Dim>;
   using Sizes = typename Tiles::Sizes;
-  using Source = typename Tiles::Source;
   extern __shared__ uint4 attention_memory[];
   auto& storage = *reinterpret_cast<typename Tiles::Storage*>(attention_memory);
   auto const tiles = [&](std::uint32_t lane) {
-    return max((lanes.rows(0, lane) + Source::tile_rows - 1) / Source::tile_rows, 1U);
+    return max(logit_tiles<Tiles>(lanes.rows(0, lane)), 1U);
   };
   TileWalk<Sizes::threads> const walk(storage.walk, static_cast<std::uint32_t>(lanes.size()),
                                       Sizes::warps, tiles);
-  AttentionWarp place(a.group, a.heads, a.head_groups);
+  AttentionWarp const place(a.group, a.heads, a.head_groups, static_cast<int>(blockIdx.y));
   std::uint32_t lane = walk.lane;
   for (std::uint32_t begin = walk.lane_begin; begin < walk.end; ++lane) {
     std::uint32_t const rows = lanes.rows(0, lane);
@@ -63,18 +98,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     }
     __syncthreads();
     if (rows != 0 && storage.lane.logits != nullptr) {
-      float const* const q =
-          a.q +
-          (static_cast<std::size_t>(lane) * static_cast<std::size_t>(a.group) + place.heads.first) *
-              static_cast<std::size_t>(a.dim);
-      Source const source(storage.lane, 0, q, place.heads, a.dim, a.octaves);
-      for_each_tile<Sizes>(source, place, storage.ring, max(walk.begin, begin) - begin,
-                           min(walk.end, end) - begin, rows,
-                           [&](std::byte const* slot, TileSpan tile, NoLogits const& given) {
-                             float logit[1];
-                             source.logits(slot, given, logit);
-                             source.note(tile, logit);
-                           });
+      std::size_t const queries = static_cast<std::size_t>(lane) *
+                                  static_cast<std::size_t>(a.group) *
+                                  static_cast<std::size_t>(a.dim);
+      store_logits<Tiles>(storage.lane, a, place, a.q + queries, storage.ring,
+                          max(walk.begin, begin) - begin, min(walk.end, end) - begin, rows,
+                          NoLogitNote{});
     }
     __syncthreads();
     begin = end;

@@ -2,7 +2,7 @@
 
 /// @file
 /// @brief The ladder's decisions of one lane and step, from masses to lists: who rises, who will
-/// sink. By the block that counts a lane's last masses.
+/// sink.
 
 #include <kvfreeze/gpu/detail/describe_lane.cuh>
 #include <kvfreeze/gpu/detail/ladder_decision.cuh>
@@ -14,7 +14,8 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief Decides one lane's step on the ladder and fetches what rises: for softmax_masses_async().
+/// @brief Decides one lane's step on the ladder and fetches what rises. By one block of
+/// CumulativeHistogram::threads, when all masses of the lane are made and counted.
 ///
 /// Afterwards the lane's slots are the exact rows that attention reads, guests behind them; logits
 /// of codes that rise are minus infinity; `plans` says what the slow clock moves.
@@ -25,13 +26,11 @@ struct RankLadder {
   LayerStep<C> step;
   typename C::Scheduler scheduler;
 
+  /// @pre the lane is not dense
   __device__ void operator()(int work, CumulativeHistogram const& masses) const {
     __shared__ LadderStorage shared;
     WorkLane const where(geometry, step, work);
     LaneRef<C> const ref(geometry, memory, where.sequence, where.lane);
-    if (ref.lane->mode == LaneMode::dense) {
-      return;
-    }
     LadderLane<C> const lane{ref, step, scheduler, memory.pool, where, work, shared};
     if (threadIdx.x == 0) {
       shared.runs = lane_runs(ref, step, work);

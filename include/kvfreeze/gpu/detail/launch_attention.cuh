@@ -21,17 +21,24 @@ struct AttentionGrid {
   int head_groups = 1;  ///< warps that share tiles
 };
 
+/// Passes over `group` query heads, and how warps share those of a pass.
+template <class Sizes>
+AttentionGrid share_heads(int group) {
+  AttentionGrid grid;
+  int const passes = (group + Sizes::most_heads - 1) / Sizes::most_heads;
+  grid.passes = static_cast<unsigned>(passes);
+  grid.heads = (group + passes - 1) / passes;
+  while (grid.heads > 4 * grid.head_groups) {
+    grid.head_groups *= 2;
+  }
+  return grid;
+}
+
 /// @param tile_rows of the shortest tile
 /// @throws CudaError if there is no device
 template <class Sizes>
 AttentionGrid attention_grid(DecodeShape const& shape, std::size_t lanes, int runs, int tile_rows) {
-  AttentionGrid grid;
-  int const passes = (shape.group + Sizes::most_heads - 1) / Sizes::most_heads;
-  grid.passes = static_cast<unsigned>(passes);
-  grid.heads = (shape.group + passes - 1) / passes;
-  while (grid.heads > 4 * grid.head_groups) {
-    grid.head_groups *= 2;
-  }
+  AttentionGrid grid = share_heads<Sizes>(shape.group);
   int blocks = shape.blocks;
   if (blocks == 0) {
     int device = 0;

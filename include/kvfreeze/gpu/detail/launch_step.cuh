@@ -6,77 +6,27 @@
 #include <kvfreeze/gpu/decode_attention.cuh>
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
 #include <kvfreeze/gpu/detail/cache_memory.cuh>
-#include <kvfreeze/gpu/detail/ladder_rank.cuh>
+#include <kvfreeze/gpu/detail/launch_rank.cuh>
 #include <kvfreeze/gpu/detail/plan_kernels.cuh>
 #include <kvfreeze/gpu/detail/settle_kernels.cuh>
-#include <kvfreeze/gpu/digest_scan.cuh>
-#include <kvfreeze/gpu/exact_logits.cuh>
-#include <kvfreeze/gpu/masses.cuh>
-#include <kvfreeze/gpu/refine.cuh>
 
 #include <cuda/stream_ref>
 
 #include <cstddef>
-#include <cstdint>
 
 namespace kvfreeze::gpu::detail {
-
-/// @brief Logits of a pool's rows where the pool holds no key bits: those that the digests gave.
-template <int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    Threads) void gather_logits_kernel(RefineLane const* lanes, int heads) {
-  RefineLane const lane = lanes[blockIdx.y];
-  for (std::uint32_t i = blockIdx.x * Threads + threadIdx.x; i < lane.count;
-       i += gridDim.x * Threads) {
-    std::uint32_t const row = lane.rows[i];
-    for (int h = 0; h < heads; ++h) {
-      lane.logits[static_cast<std::size_t>(h) * lane.stride + i] =
-          lane.screen[static_cast<std::size_t>(h) * lane.screen_stride + row];
-    }
-  }
-}
-
-/// Logits of the levels' pools, level by level: the digests', refined by lower key bits.
-template <class C, int Level = 0>
-void launch_refinements(StepMemory<C> const& step, Geometry const& g, std::size_t lanes,
-                        ::cuda::stream_ref stream) {
-  if constexpr (Level < C::levels) {
-    constexpr int residual = C::residual_bits(static_cast<std::size_t>(Level));
-    if constexpr (residual > 0) {
-      refine_async<typename C::Digest, residual>(step.refinements(Level, lanes), g.lane_queries,
-                                                 g.head_dim, static_cast<std::size_t>(g.max_tokens),
-                                                 stream);
-    } else {
-      constexpr int threads = 128;
-      constexpr unsigned blocks = 16;
-      gather_logits_kernel<threads>
-          <<<dim3(blocks, static_cast<unsigned>(lanes)), threads, 0, stream.get()>>>(
-              step.refinements(Level, lanes).data(), g.lane_queries);
-      check_launch("gather_logits_kernel");
-    }
-    launch_refinements<C, Level + 1>(step, g, lanes, stream);
-  }
-}
 
 /// @brief Estimates the rows of all lanes of the step and lets the ladder decide. Lanes are
 /// described.
 template <class C>
 void launch_ranking(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
                     LayerStep<C> const& s, ::cuda::stream_ref stream) {
-  Geometry const& g = memory.geometry();
-  StepMemory<C>& step = memory.step();
-  auto const lanes = static_cast<std::size_t>(s.lanes);
-  CacheMemory const view = memory.view();
-  digest_scan_async<typename C::Digest>(step.scans(lanes), g.lane_queries, g.head_dim,
-                                        static_cast<std::size_t>(g.max_groups), stream);
-  launch_refinements<C>(step, g, lanes, stream);
-  exact_logits_async(step.ranked(lanes), step.decode_shape(), step.queries(lanes), stream);
-  softmax_masses_async(LadderLanes<C>{g, view, s}, step.mass_batch(s.lanes),
-                       step.mass_results(lanes), step.workspace(), stream,
-                       RankLadder<C>{g, view, s, scheduler});
+  StepMemory<C> const& step = memory.step();
+  launch_rank<C>({memory.geometry(), memory.view(), s, scheduler}, step.rank_plan(),
+                 step.rank().barriers(), step.rank().grid(), stream);
 }
 
-/// @brief One layer's step: append, scan, rank and recall, attention.
+/// @brief One layer's step, in three launches: append, ranking with recall, attention.
 template <class C, class Input>
 void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
                        int sequences, NewRows<Input> const& rows, Span<float> out,

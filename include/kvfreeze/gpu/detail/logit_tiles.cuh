@@ -31,6 +31,14 @@ inline int rank_blocks(int lanes, int max_rows) {
 
 __device__ inline int tiles_of(int rows) { return (rows + rank_tile - 1) / rank_tile; }
 
+/// @brief A block's place among those that work on its lane.
+struct LanePlace {
+  int lane = 0;
+  int block = 0;   ///< of the lane's
+  int blocks = 1;  ///< of the lane
+  int room = 1;    ///< blocks that results have room for
+};
+
 /// @brief The runs of the block's lane, in shared memory: read once.
 struct LaneTiles {
   alignas(LogitRun) unsigned char storage[RankedLane::most_runs * sizeof(LogitRun)];
@@ -54,28 +62,28 @@ struct LaneTiles {
     __syncthreads();
   }
 
-  /// Blocks that have rows; at least one, which does what is done once a lane.
-  [[nodiscard]] __device__ int active_blocks() const {
+  /// Tiles of the lane.
+  [[nodiscard]] __device__ int count() const {
     int tiles = 0;
 #pragma unroll 1
     for (int r = 0; r < runs; ++r) {
       tiles += tiles_of(run(r).rows);
     }
-    return max(min(tiles, static_cast<int>(gridDim.x)), 1);
+    return tiles;
   }
 
   /// @brief Calls f(r, run, first) for each tile of the block: rows of run r from `first` on, which
   /// is the thread's own first of four and may lie behind the run's end.
   template <class F>
-  __device__ void for_each(F const& f) const {
-    auto tile = static_cast<int>(blockIdx.x);
+  __device__ void for_each(LanePlace const& place, F const& f) const {
+    int tile = place.block;
 #pragma unroll 1
     for (int r = 0; r < runs; ++r) {
       int const tiles = tiles_of(run(r).rows);
       if (tile < tiles) {
         LogitRun const own = run(r);
 #pragma unroll 1
-        for (; tile < tiles; tile += static_cast<int>(gridDim.x)) {
+        for (; tile < tiles; tile += place.blocks) {
           f(r, own, tile * rank_tile + 4 * static_cast<int>(threadIdx.x));
         }
       }
@@ -83,6 +91,16 @@ struct LaneTiles {
     }
   }
 };
+
+/// The block's place, where the grid is [lanes][blocks of each]. A lane has fewer if it is short.
+__device__ inline LanePlace place_in_grid(LaneTiles const& tiles) {
+  LanePlace place;
+  place.lane = static_cast<int>(blockIdx.y);
+  place.block = static_cast<int>(blockIdx.x);
+  place.room = static_cast<int>(gridDim.x);
+  place.blocks = max(min(tiles.count(), place.room), 1);
+  return place;
+}
 
 /// Which of a word's bytes are not 0, a bit each.
 __device__ inline unsigned nonzero_bytes(std::uint32_t word) {

@@ -80,7 +80,9 @@ __device__ int place_risers(LadderLane<C> const& l, int asked) {
     return 0;
   }
   int placed = 0;
-  for (bool const to_exact : {true, false}) {
+#pragma unroll
+  for (int group = 0; group < 2; ++group) {
+    bool const to_exact = group == 0;
     placed = List::for_each(
         asked, placed, shared.list,
         [&](int first, int n) {

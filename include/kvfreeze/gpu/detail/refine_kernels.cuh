@@ -18,6 +18,59 @@ constexpr std::size_t refine_bytes(int warps, int dim) {
   return static_cast<std::size_t>(4 * Refine::heads * query_line(dim) + warps * Refine::bytes(dim));
 }
 
+/// Logits are stored and nothing else.
+struct NoRefineNote {
+  __device__ void operator()(int, float) const {}
+};
+
+/// @brief Up to 32 rows of a lane, by a warp.
+template <class Digest, int Residual>
+class RowsToRefine {
+  using Refine = WarpRefine<Digest, Residual>;
+
+ public:
+  /// @param memory the warp's, Refine::bytes(dim) of it
+  /// @param first row of the pool; those up to `count` rows on that there are
+  __device__ RowsToRefine(RefineLane const& lane, std::byte* memory, unsigned first, int dim)
+      : lane_(lane),
+        refine_(memory, dim),
+        count_(first < lane.count ? static_cast<int>(min(lane.count - first, 32U)) : 0),
+        row_(count_ != 0 ? first + min(threadIdx.x % 32, static_cast<unsigned>(count_) - 1) : 0),
+        number_(global(lane.rows)[row_]) {
+    if (count_ != 0) {
+      CodePages const residuals = global(lane.residuals);
+      refine_.stage(count_, [&](int i) { return residuals.at(first + static_cast<unsigned>(i)); });
+    }
+  }
+
+  /// @brief Under `some` heads from `head` on.
+  /// @param queries shared memory as stage_queries() fills it
+  template <class Note>
+  __device__ void run(float const* queries, int head, int some, Note const& note) const {
+    if (count_ == 0) {
+      return;
+    }
+    CodePages const groups = global(lane_.groups);
+    float* const logits =
+        global(lane_.logits) + static_cast<std::ptrdiff_t>(head) * lane_.stride + row_;
+    bool const gathers = lane_.screen != nullptr;
+    float const* const from =
+        gathers ? global(lane_.screen) + static_cast<std::ptrdiff_t>(head) * lane_.screen_stride +
+                      number_
+                : logits;
+    refine_.refine(
+        queries, some, number_, count_, [&](std::uint32_t group) { return groups.at(group); }, from,
+        gathers ? lane_.screen_stride : lane_.stride, logits, lane_.stride, note);
+  }
+
+ private:
+  RefineLane const& lane_;
+  Refine refine_;
+  int count_;
+  unsigned row_;
+  std::uint32_t number_;
+};
+
 /// @brief Refines the pooled rows of lanes, 32 rows of one lane a warp.
 /// @param lanes null: `only` is the one lane
 /// @param chunks blocks of a lane
@@ -32,25 +85,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   if (begin >= lane.count) {
     return;
   }
-  CodePages const groups = global(lane.groups);
-  CodePages const residuals = global(lane.residuals);
-  unsigned const warp = warp_index();
-  unsigned const first = begin + 32 * warp;
-  unsigned const count = first < lane.count ? min(lane.count - first, 32U) : 0;
-  unsigned const row = count != 0 ? first + min(threadIdx.x % 32, count - 1) : 0;
-  std::uint32_t const number = global(lane.rows)[row];
-  float* const logits = global(lane.logits) + row;
-  bool const gathers = lane.screen != nullptr;
-  float const* const from = gathers ? global(lane.screen) + number : logits;
-  std::ptrdiff_t const from_stride = gathers ? lane.screen_stride : lane.stride;
   auto* const queries = reinterpret_cast<float*>(refine_memory);
-  Refine const refine(refine_memory + 4 * Refine::heads * query_line(dim) +
-                          warp * static_cast<unsigned>(Refine::bytes(dim)),
-                      dim);
-  if (count != 0) {
-    refine.stage(static_cast<int>(count),
-                 [&](int i) { return residuals.at(first + static_cast<unsigned>(i)); });
-  }
+  RowsToRefine<Digest, Residual> const rows(
+      lane,
+      refine_memory + 4 * Refine::heads * query_line(dim) +
+          warp_index() * static_cast<unsigned>(Refine::bytes(dim)),
+      begin + 32 * warp_index(), dim);
   for (int head = 0; head < heads; head += Refine::heads) {
     int const some = min(heads - head, Refine::heads);
     if (head > 0) {
@@ -59,12 +99,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     stage_queries(global(lane.query) + static_cast<std::ptrdiff_t>(head) * dim, some, Refine::heads,
                   dim, queries);
     __syncthreads();
-    if (count != 0) {
-      refine.refine(
-          queries, some, number, static_cast<int>(count),
-          [&](std::uint32_t group) { return groups.at(group); }, from + head * from_stride,
-          from_stride, logits + static_cast<std::ptrdiff_t>(head) * lane.stride, lane.stride);
-    }
+    rows.run(queries, head, some, NoRefineNote{});
   }
 }
 

@@ -73,6 +73,7 @@ struct LayerStep {
   Lane* attention = nullptr;             ///< [work lane]
   std::uint32_t* ranked_rows = nullptr;  ///< [work lane], exact rows whose logits ranking needs
   std::uint32_t* attended = nullptr;     ///< [run][work lane], rows that attention reads
+  std::uint32_t* work = nullptr;         ///< [work lane], rank_work(); 0: nothing is ranked
 };
 
 /// A work lane of a layer's step.
@@ -124,45 +125,48 @@ constexpr std::ptrdiff_t logits_stride(int max_tokens) {
   return 3 * static_cast<std::ptrdiff_t>(digest_rows_of(max_tokens)) + 16 * (1 + C::levels);
 }
 
-/// @brief The lanes of a layer's step, for softmax_masses_async().
+/// @brief What it takes to rank a lane, in rounds of a block: more blocks than these would have
+/// nothing to do.
+KVFREEZE_HD constexpr std::uint32_t rank_work(int groups, int exact, int compact) {
+  return static_cast<std::uint32_t>((groups + 7) / 8 + (exact + 63) / 64 + (compact + 255) / 256);
+}
+
+/// @brief The lanes of a layer's step as LaneTiles finds them.
 template <class C>
 struct LadderLanes {
-  Geometry geometry;
-  CacheMemory memory;
-  LayerStep<C> step;
+  Geometry const& geometry;
+  CacheMemory const& memory;
+  LayerStep<C> const& step;
 
-  /// None where nothing is ranked.
-  [[nodiscard]] __device__ int runs(int work) const {
-    return ref(work).lane->mode == LaneMode::dense ? 0 : 2 + C::levels;
-  }
+  [[nodiscard]] __device__ int runs(int) const { return 2 + C::levels; }
 
   [[nodiscard]] __device__ LogitRun run(int work, int i) const {
-    LaneRef<C> const lane = ref(work);
+    WorkLane const where(geometry, step, work);
+    LaneRef<C> const lane(geometry, memory, where.sequence, where.lane);
     LaneRuns const all = lane_runs(lane, step, work);
+    int begin = 0;
     LogitRun run;
-    run.logits = all.logits + all.begin[i];
+#pragma unroll
+    for (int r = 0; r < 2 + C::levels; ++r) {  // not by the index: arrays stay in registers
+      begin = r == i ? all.begin[r] : begin;
+      run.rows = r == i ? all.rows[r] : run.rows;
+    }
+    run.logits = all.logits + begin;
     run.stride = all.stride;
-    run.rows = all.rows[i];
-    run.masses = all.masses + all.begin[i];
+    run.masses = all.masses + begin;
     if (i == LaneRuns::digests) {
       run.states = lane.states;
       run.frozen_only = true;
     } else if (i == LaneRuns::exact) {
       auto const open = lane.open_range();
       run.states = lane.states;
-      run.positions = all.granules + all.begin[i];
+      run.positions = all.granules + begin;
       run.low = open.low;
       run.high = open.high;
       run.hidden = host::GranuleState::pinned;
       run.protects = true;
     }
     return run;
-  }
-
- private:
-  [[nodiscard]] __device__ LaneRef<C> ref(int work) const {
-    WorkLane const lane(geometry, step, work);
-    return {geometry, memory, lane.sequence, lane.lane};
   }
 };
 

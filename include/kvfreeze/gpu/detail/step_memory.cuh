@@ -4,6 +4,7 @@
 /// @brief Work space of a layer's step, shared by all layers.
 
 #include <kvfreeze/gpu/decode_attention.cuh>
+#include <kvfreeze/gpu/detail/rank_memory.cuh>
 #include <kvfreeze/gpu/detail/recall_memory.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/entropy.cuh>
@@ -44,9 +45,9 @@ class StepMemory {
         histograms_(lanes_),
         tickets_(decode_attention_tickets(decode_shape(), lanes_)),
         entropies_(static_cast<std::size_t>(g.max_sequences)),
+        rank_(g, lanes_),
         recall_(g, lanes_),
-        workspace_(std::max(softmax_masses_workspace_bytes(mass_batch(static_cast<int>(lanes_))),
-                            attention_bytes())) {
+        workspace_(std::max(mass_bytes(), attention_bytes())) {
     check(cudaMemset(tickets_.data(), 0, tickets_.size_bytes()), "cudaMemset");
     // Descriptions are copied whole, padding included.
     check(cudaMemset(scans_.data(), 0, scans_.size_bytes()), "cudaMemset");
@@ -74,6 +75,7 @@ class StepMemory {
     s.attention = attention_.data();
     s.ranked_rows = ranked_rows_.data();
     s.attended = attended_.data();
+    s.work = rank_.work();
     return s;
   }
 
@@ -84,6 +86,13 @@ class StepMemory {
     shape.head_dim = geometry_.head_dim;
     shape.longest = static_cast<std::size_t>(geometry_.max_tokens);
     return shape;
+  }
+
+  /// For the ladder's ranking.
+  [[nodiscard]] RankMemory<C> const& rank() const noexcept { return rank_; }
+
+  [[nodiscard]] MassPlan rank_plan() const noexcept {
+    return rank_.plan(highest_.data(), absent_.data(), histograms_.data());
   }
 
   [[nodiscard]] MassBatch mass_batch(int lanes) const noexcept {
@@ -101,10 +110,6 @@ class StepMemory {
 
   [[nodiscard]] Span<DigestLane const> scans(std::size_t lanes) const noexcept {
     return scans_.span().subspan(0, lanes);
-  }
-
-  [[nodiscard]] Span<RefineLane const> refinements(int level, std::size_t lanes) const noexcept {
-    return refinements_.span().subspan(static_cast<std::size_t>(level) * lanes, lanes);
   }
 
   /// What ranking reads of exact rows.
@@ -151,13 +156,18 @@ class StepMemory {
            granules_.size_bytes() + highest_.size_bytes() + absent_.size_bytes() +
            scans_.size_bytes() + refinements_.size_bytes() + attention_.size_bytes() +
            ranked_rows_.size_bytes() + attended_.size_bytes() + histograms_.size_bytes() +
-           tickets_.size_bytes() + entropies_.size_bytes() + recall_.bytes() + workspace_.bytes() +
-           entropy_workspace_.bytes();
+           tickets_.size_bytes() + entropies_.size_bytes() + rank_.bytes() + recall_.bytes() +
+           workspace_.bytes() + entropy_workspace_.bytes();
   }
 
  private:
   [[nodiscard]] std::size_t heads() const noexcept {
     return static_cast<std::size_t>(geometry_.lane_queries);
+  }
+
+  /// The ladder has its own room for masses.
+  [[nodiscard]] std::size_t mass_bytes() const {
+    return C::recalls ? softmax_masses_workspace_bytes(mass_batch(static_cast<int>(lanes_))) : 0;
   }
 
   /// The grid depends on the number of lanes, and not in one direction.
@@ -187,6 +197,7 @@ class StepMemory {
   DeviceArray<host::LogHistogram> histograms_;
   DeviceArray<std::uint32_t> tickets_;
   DeviceArray<Entropy> entropies_;
+  RankMemory<C> rank_;
   RecallMemory<C> recall_;
   Workspace workspace_;
   Workspace entropy_workspace_;

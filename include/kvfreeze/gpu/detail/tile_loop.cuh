@@ -41,13 +41,12 @@ struct AttentionWarp {
   int warp_share = 0;       ///< query heads of each of the team's warps, the last may have fewer
   WarpHeads heads;
 
-  /// @param group query heads of a lane, worked on `heads` at a time in passes, of which
-  ///   blockIdx.y is one
-  __device__ AttentionWarp(int group, int heads_of_pass, int head_groups)
+  /// @param group query heads of a lane, worked on `heads_of_pass` at a time in passes
+  __device__ AttentionWarp(int group, int heads_of_pass, int head_groups, int pass)
       : warp(threadIdx.x / 32), team_warps(static_cast<unsigned>(head_groups)) {
     team = warp / team_warps;
     first_warp = team * team_warps;
-    int const first = static_cast<int>(blockIdx.y) * heads_of_pass;
+    int const first = pass * heads_of_pass;
     pass_heads = min(heads_of_pass, group - first);
     warp_share = (heads_of_pass + head_groups - 1) / head_groups;
     int const within = static_cast<int>(warp - first_warp) * warp_share;

@@ -4,6 +4,8 @@
 /// @brief How blocks share the tiles of a batch of lanes of different lengths: every block takes as
 /// many neighbouring tiles, whatever lanes they are of.
 
+#include <kvfreeze/gpu/detail/block_scan.cuh>
+
 #include <cstdint>
 
 namespace kvfreeze::gpu::detail {
@@ -57,7 +59,7 @@ struct TileWalk {
     }
     std::uint32_t before = 0;
     std::uint32_t total = 0;
-    scan(storage, sum, before, total);
+    scan_block<Threads>(storage.warp_sums, sum, before, total);
     cuts.blocks = max(min((total + least - 1) / least, gridDim.x), 1U);
     cuts.each = total / cuts.blocks;
     cuts.longer = total % cuts.blocks;
@@ -78,29 +80,6 @@ struct TileWalk {
     __syncthreads();
     lane = storage.lane;
     lane_begin = storage.lane_begin;
-  }
-
- private:
-  /// Sums of the threads before, and of all. Not cub::BlockScan: one scan is not worth the seconds
-  /// that its headers take to compile.
-  static __device__ void scan(Storage& storage, std::uint32_t x, std::uint32_t& before,
-                              std::uint32_t& total) {
-    unsigned const thread = threadIdx.x % 32;
-    std::uint32_t sum = x;
-    for (unsigned distance = 1; distance < 32; distance *= 2) {
-      std::uint32_t const lower = __shfl_up_sync(0xFFFFFFFFU, sum, distance);
-      sum += thread >= distance ? lower : 0;
-    }
-    if (thread == 31) {
-      storage.warp_sums[threadIdx.x / 32] = sum;
-    }
-    __syncthreads();
-    before = sum - x;
-    for (unsigned warp = 0; warp < warps; ++warp) {
-      std::uint32_t const all = storage.warp_sums[warp];
-      before += warp < threadIdx.x / 32 ? all : 0;
-      total += all;
-    }
   }
 };
 

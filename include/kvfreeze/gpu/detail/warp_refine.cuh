@@ -60,10 +60,11 @@ class WarpRefine {
   /// @param group group(index): a digest group
   /// @param from, to where the lane's row has its logits and gets them, `from_stride` and
   ///   `to_stride` from head to head
-  template <class Groups>
+  /// @param note note(h, logit): called for each logit that there is, h a constant
+  template <class Groups, class Note>
   __device__ void refine(float const* q, int some, std::uint32_t number, int count,
                          Groups const& group, float const* from, std::ptrdiff_t from_stride,
-                         float* to, std::ptrdiff_t to_stride) const {
+                         float* to, std::ptrdiff_t to_stride, Note const& note) const {
     int const lane = static_cast<int>(threadIdx.x % 32);
     std::uint32_t const my_group = number / static_cast<std::uint32_t>(Digest::group_rows);
     float logit[heads];
@@ -102,6 +103,7 @@ class WarpRefine {
     for (int h = 0; h < heads; ++h) {
       if (lane < count && h < some) {
         to[h * to_stride] = logit[h];
+        note(h, logit[h]);
       }
     }
   }

@@ -92,12 +92,38 @@ __device__ inline bool pairs_are_aligned(float const* logits, std::ptrdiff_t str
          0;
 }
 
+/// @brief What is noted of a scan's logits beside storing them: nothing.
+///
+/// A thread's note is told of each group by `group(row)`, its first row. Of 64 rows of the group,
+/// from one on, it is told in advance by `look(row)`; then the whole warp calls `decide()`, and
+/// `pair(slot, block, a, b)` gives logits of rows 16 * block + 2 * g and the next of the 64, where
+/// g is threadIdx.x % 32 / 4. Or `one(slot, row, logit)` gives those of the group's rows one by
+/// one. `close<Scan>(head, some)` ends a pass over groups under `some` heads from one on.
+struct NoScanNote {
+  __device__ void group(std::size_t) {}
+
+  __device__ void look(int) {}
+
+  __device__ void decide() {}
+
+  __device__ void pair(int, int, float, float) {}
+
+  __device__ void one(int, int, float) {}
+
+  template <class Scan>
+  __device__ void close(int, int) {}
+};
+
+inline constexpr int most_scan_slots = 4;
+
 /// @brief Scans groups of a digest, each by a warp.
 ///
 /// - `bytes(dim)`: shared memory of a warp, a multiple of 16.
-/// - `scan<Pairs>(memory, q, heads, dim, group, logits, stride)`: logits[h * stride + row] of a
-///   group under up to 2 * Pairs heads, 1, 2 or 4 pairs; `q` is shared memory as stage_queries()
+/// - `scan<Pairs>(memory, q, heads, dim, group, logits, stride, note)`: logits[h * stride + row] of
+///   a group under up to 2 * Pairs heads, 1, 2 or 4 pairs; `q` is shared memory as stage_queries()
 ///   fills it, a line for every head of a pair.
+/// - `head_of(slot)`: the thread's heads, each of which has a slot in [0, most_scan_slots) of the
+///   note.
 template <class Digest>
 struct WarpScan;
 
@@ -110,9 +136,14 @@ struct CodeScan {
     return FoldStorage::bytes(dim, Fold::quads(dim));
   }
 
-  template <int Pairs>
+  static __device__ int head_of(int slot) {
+    return slot < 2 ? static_cast<int>(threadIdx.x % 4) * 2 + slot : 8;
+  }
+
+  template <int Pairs, class Note>
   static __device__ void scan(std::byte* memory, float const* q, int heads, int dim,
-                              std::byte const* group, float* logits, std::ptrdiff_t stride) {
+                              std::byte const* group, float* logits, std::ptrdiff_t stride,
+                              Note& note) {
     constexpr int bits = Fold::plane_bits;
     constexpr int low = Fold::low_bits == 0 ? 1 : Fold::low_bits;
     constexpr int ahead = bits <= 2 ? 2 : 1;
@@ -142,6 +173,7 @@ struct CodeScan {
           lines[i].load(plane, 8 * i, quads, lane);
         }
       }
+      note.look(begin);
       int4 sums[4] = {};
       multiply_plane<bits>(sums, lines, plane, storage.weights, words, quads, heads, lane);
       if constexpr (Fold::low_bits != 0) {
@@ -155,6 +187,7 @@ struct CodeScan {
         low_lines[1].load(last, 8, quads, lane);
         multiply_plane<low>(sums, low_lines, last, storage.weights, words, quads, heads, lane);
       }
+      note.decide();
       float* const out = logits + begin + lane / 4 * 2;
       auto const for_pairs = [&](auto const& store) {
 #pragma unroll
@@ -167,8 +200,10 @@ struct CodeScan {
             for (int block = 0; block < 4; ++block) {
               int const first = i == 0 ? sums[block].x : sums[block].y;
               int const second = i == 0 ? sums[block].z : sums[block].w;
-              store(out + h * stride + 16 * block, __fmaf_rn(__int2float_rn(first), unit, base),
-                    __fmaf_rn(__int2float_rn(second), unit, base));
+              float const a = __fmaf_rn(__int2float_rn(first), unit, base);
+              float const b = __fmaf_rn(__int2float_rn(second), unit, base);
+              store(out + h * stride + 16 * block, a, b);
+              note.pair(i, block, a, b);
             }
           }
         }
@@ -204,9 +239,14 @@ template <class Digest, int Vectors, class Estimate>
 struct VectorScan {
   static KVFREEZE_HD constexpr int bytes(int dim) { return 4 * Vectors * rounded_up(dim, 16); }
 
-  template <int Pairs>
+  static __device__ int head_of(int slot) {
+    return 2 * slot + static_cast<int>(threadIdx.x % 32 / 16);
+  }
+
+  template <int Pairs, class Note>
   static __device__ void scan(std::byte* memory, float const* q, int heads, int dim,
-                              std::byte const* group, float* logits, std::ptrdiff_t stride) {
+                              std::byte const* group, float* logits, std::ptrdiff_t stride,
+                              Note& note) {
     int const lane = static_cast<int>(threadIdx.x % 32);
     int const half = lane / 16;
     int const i = lane % 16;
@@ -245,6 +285,7 @@ struct VectorScan {
       int const h = 2 * p + half;
       for (int row = i; row < Digest::group_rows && h < heads; row += 16) {
         logits[h * stride + row] = logit;
+        note.one(p, row, logit);
       }
     }
   }
