@@ -63,9 +63,10 @@ std::unique_ptr<HostTwin> make_flat_twin(Shape const& shape, Limits const& limit
 
 template <class T, class Scorer, class Scheduler, class Trigger>
 std::unique_ptr<HostTwin> make_rows_twin(Shape const& shape, Limits const& limits,
-                                         Scheduler const& scheduler, Trigger const& trigger) {
+                                         Scheduler const& scheduler, Trigger const& trigger,
+                                         Scorer const& scorer) {
   using Cache = KvFreezeCache<Layout<T>, Scorer, Scheduler, HostTier, Trigger>;
-  return std::make_unique<Twin<Cache>>(shape, limits, Scorer{}, scheduler, HostTier(), trigger);
+  return std::make_unique<Twin<Cache>>(shape, limits, scorer, scheduler, HostTier(), trigger);
 }
 
 template std::unique_ptr<HostTwin> make_ladder_twin<Half>(Shape const&, Limits const&,
@@ -79,23 +80,22 @@ template std::unique_ptr<HostTwin> make_flat_twin<BFloat16>(Shape const&, Limits
                                                             NeverTrigger const&);
 
 using MassScorer = InstantMassScorer<KeyCodes<4>>;
+using DotScorer = MeanAbsDotScorer<KeyCodes<4>>;
 
-template std::unique_ptr<HostTwin> make_rows_twin<Half, MassScorer>(Shape const&, Limits const&,
-                                                                    WaterLevelScheduler<> const&,
-                                                                    MissedMassTrigger const&);
-template std::unique_ptr<HostTwin> make_rows_twin<BFloat16, MassScorer>(
-    Shape const&, Limits const&, WaterLevelScheduler<> const&, MissedMassTrigger const&);
-template std::unique_ptr<HostTwin> make_rows_twin<float, MassScorer>(Shape const&, Limits const&,
-                                                                     WaterLevelScheduler<> const&,
-                                                                     MissedMassTrigger const&);
-template std::unique_ptr<HostTwin> make_rows_twin<Half, MassScorer>(Shape const&, Limits const&,
-                                                                    FixedBudgetScheduler const&,
-                                                                    MissedMassTrigger const&);
-template std::unique_ptr<HostTwin> make_rows_twin<Half, RecencyScorer>(Shape const&, Limits const&,
-                                                                       KeepAllScheduler const&,
-                                                                       NeverTrigger const&);
-template std::unique_ptr<HostTwin> make_rows_twin<Half, RecencyScorer>(Shape const&, Limits const&,
-                                                                       OverCapacityScheduler const&,
-                                                                       NeverTrigger const&);
+// A T, a scorer, a scheduler and a trigger each.
+#define KVFREEZE_ROWS_TWIN(T, Scorer, Scheduler, Trigger)       \
+  template std::unique_ptr<HostTwin> make_rows_twin<T, Scorer>( \
+      Shape const&, Limits const&, Scheduler const&, Trigger const&, Scorer const&)
+KVFREEZE_ROWS_TWIN(Half, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(BFloat16, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(float, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(Half, MassScorer, WaterLevelScheduler<true>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(Half, MassScorer, FixedBudgetScheduler, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(Half, RecencyScorer, KeepAllScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(Half, RecencyScorer, OverCapacityScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(Half, DotScorer, SublinearScheduler<Thaw::lazy>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(BFloat16, DotScorer, SublinearScheduler<Thaw::lazy>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(float, MeanAbsDotScorer<>, SublinearScheduler<Thaw::eager>, NeverTrigger);
+#undef KVFREEZE_ROWS_TWIN
 
 }  // namespace kvfreeze::gpu::test

@@ -10,8 +10,10 @@
 #include <kvfreeze/scheduler/keep_all_scheduler.hpp>
 #include <kvfreeze/scheduler/ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
+#include <kvfreeze/scheduler/sublinear_scheduler.hpp>
 #include <kvfreeze/scheduler/water_level_scheduler.hpp>
 #include <kvfreeze/scorer/instant_mass_scorer.hpp>
+#include <kvfreeze/scorer/mean_abs_dot_scorer.hpp>
 #include <kvfreeze/scorer/recency_scorer.hpp>
 #include <kvfreeze/trigger/missed_mass_trigger.hpp>
 #include <kvfreeze/trigger/never_trigger.hpp>
@@ -50,6 +52,6 @@ std::unique_ptr<HostTwin> make_flat_twin(Shape const&, Limits const&, LadderSche
 /// Rows that are exact or frozen, elements of T; Scorer as it comes.
 template <class T, class Scorer, class Scheduler, class Trigger>
 std::unique_ptr<HostTwin> make_rows_twin(Shape const&, Limits const&, Scheduler const&,
-                                         Trigger const&);
+                                         Trigger const&, Scorer const& = {});
 
 }  // namespace kvfreeze::gpu::test

@@ -11,16 +11,17 @@ namespace {
 using namespace kvfreeze;
 using gpu::test::Twins;
 using MassScorer = InstantMassScorer<KeyCodes<4>>;
+using DotScorer = MeanAbsDotScorer<KeyCodes<4>>;
 
 template <class T, class Scorer, class Scheduler, class Trigger>
 using Rows = gpu::KvFreezeCache<Layout<T>, Scorer, Scheduler, Trigger>;
 
 template <class T, class Scorer, class Scheduler, class Trigger>
 auto twins_of(Shape const& shape, Limits const& limits, Scheduler const& scheduler,
-              Trigger const& trigger) {
+              Trigger const& trigger, Scorer const& scorer = {}) {
   return Twins<Rows<T, Scorer, Scheduler, Trigger>>(
-      gpu::test::make_rows_twin<T, Scorer>(shape, limits, scheduler, trigger), shape, limits,
-      scheduler, trigger);
+      gpu::test::make_rows_twin<T, Scorer>(shape, limits, scheduler, trigger, scorer), shape,
+      limits, scheduler, trigger, scorer);
 }
 
 constexpr Shape small{.layers = 2, .query_heads = 6, .kv_heads = 2, .head_dim = 64};
@@ -194,4 +195,25 @@ TEST_CASE("A captured step of recall serves later ones, and other sequences", "[
     }
   }
   twins.step({second, third});
+}
+
+TEST_CASE("Rows sleep, wake and are asked on the device as on the host", "[cache]") {
+  SublinearScheduler<Thaw::lazy> scheduler;
+  scheduler.softness = 0.5F;
+  DotScorer const scorer{.window = 8};
+  auto twins = twins_of<Half>(small, limits_of(256, 3), scheduler, impatient(), scorer);
+  std::size_t const first = twins.open(14);
+  for (int i = 0; i < 110; ++i) {
+    twins.step({first});
+  }
+  CHECK(twins.rows(first).asleep > 0);
+  std::size_t const second = twins.open(15);
+  std::size_t const third = twins.open(16);
+  int recoveries = 0;
+  for (int i = 0; i < 100; ++i) {
+    recoveries += twins.step({second, first}) ? 1 : 0;
+    recoveries += twins.step({third}) ? 1 : 0;
+  }
+  CHECK(recoveries >= 6);
+  CHECK(twins.rows(second).asleep > 0);
 }

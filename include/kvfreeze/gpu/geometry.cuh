@@ -69,12 +69,15 @@ struct Geometry {
   int max_sequences = 0;
   int sinks = 0;
   int window = 0;
+  int window_queries = 0;                ///< last queries that a scorer looks at
+  float dot_limit = 0.0F;                ///< clamp of |q.k|, nats; as host::Geometry::dot_limit
   float octaves = 0.0F;                  ///< scale * log2(e): q.k times this is a logit in octaves
   std::uint32_t part_bytes = 0;          ///< K of a granule; V is as large
   std::uint32_t digest_bytes = 0;        ///< of a group and KV head
   std::uint32_t digest_group_bytes = 0;  ///< of a group, all KV heads of the lane
   std::uint32_t values_offset = 0;       ///< V within a page of exact rows
   std::uint32_t records_offset = 0;      ///< slot records within a page of exact rows
+  std::uint32_t sums_offset = 0;         ///< sums of |q.k| likewise, for scorers of queries
   std::uint32_t page_bytes = 0;
   std::uint32_t table_pages = 0;  ///< entries of a lane's page table
   SegmentGeometry segment[segments];
@@ -116,7 +119,8 @@ PoolPage make_pool(Geometry& g) {
 /// @brief All sizes of a cache on the device.
 /// @throws InvalidArgument for a shape or limits out of range
 template <class C>
-Geometry make_geometry(Shape const& shape, Limits const& limits) {
+Geometry make_geometry(Shape const& shape, Limits const& limits,
+                       typename C::Scorer const& scorer = {}) {
   host::check_shape(shape);
   host::check_limits(limits);
   Geometry g;
@@ -135,14 +139,17 @@ Geometry make_geometry(Shape const& shape, Limits const& limits) {
   g.max_sequences = limits.max_sequences;
   g.sinks = limits.sinks;
   g.window = limits.window;
+  g.window_queries = kvfreeze::detail::query_window(scorer);
+  g.dot_limit = host::dot_limit(g.window_queries, g.lane_queries);
   g.octaves = host::octaves_of(shape);
   g.part_bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(g.row_elements) *
                                             sizeof(typename C::Value));
   std::uint32_t const rows = detail::page_rows;
   g.values_offset = rows * g.part_bytes;
   g.records_offset = 2 * g.values_offset;
-  std::uint32_t const used =
-      g.records_offset + rows * static_cast<std::uint32_t>(sizeof(host::SlotRecord));
+  g.sums_offset = g.records_offset + rows * static_cast<std::uint32_t>(sizeof(host::SlotRecord));
+  std::uint32_t const used = g.sums_offset + (C::needs_queries ? rows : 0) *
+                                                 static_cast<std::uint32_t>(sizeof(std::uint32_t));
   g.page_bytes = static_cast<std::uint32_t>(host::round_up(used, detail::page_alignment));
   g.segment[rows_segment].per_page = rows;
   if constexpr (C::has_digest) {

@@ -48,10 +48,11 @@ template <LayoutPolicy L = Layout<Half, 1, Grouping::kv_head, LadderRows>,
           SchedulerPolicy Scheduler = LadderScheduler<>, TriggerPolicy Trigger = MissedMassTrigger>
 class KvFreezeCache {
   using C = Composition<L, Scorer, Scheduler, Trigger>;
-  static_assert(!C::uniform && !C::sleeps,
-                "kvfreeze::gpu: so far no UniformScheduler, and no scheduler that sleeps");
-  static_assert(!C::has_state && !C::needs_queries && Scorer::evidence != Evidence::key,
-                "kvfreeze::gpu: so far scorers without memory, of masses or of positions");
+  static_assert(!C::uniform, "kvfreeze::gpu: so far no UniformScheduler");
+  static_assert(!C::has_levels || !C::sleeps,
+                "kvfreeze::gpu: so far no scheduler that sleeps where rows may be compact");
+  static_assert(!C::has_state && Scorer::evidence != Evidence::key,
+                "kvfreeze::gpu: so far scorers without memory, and none of key norms");
   static_assert(!C::needs_mass || C::has_digest,
                 "kvfreeze::gpu: so far a scorer of masses needs a digest");
   static_assert(C::page == 1 && L::grouping == Grouping::kv_head,
@@ -69,13 +70,14 @@ class KvFreezeCache {
   /// @throws InvalidArgument for a shape, limit or policy parameter out of range
   /// @throws OutOfMemory with the bytes that the device did not have; CudaError without a device
   explicit KvFreezeCache(Shape const& shape, Limits const& limits = {},
-                         Scheduler const& scheduler = {}, Trigger const& trigger = {})
+                         Scheduler const& scheduler = {}, Trigger const& trigger = {},
+                         Scorer const& scorer = {})
       : shape_(shape),
         limits_(checked(limits)),
         scheduler_(validated(scheduler)),
         trigger_(validated(trigger)),
-        geometry_(make_geometry<C>(shape, limits)),
-        memory_(geometry_),
+        geometry_(make_geometry<C>(shape, limits, validated(scorer))),
+        memory_(geometry_, scorer),
         open_(static_cast<std::size_t>(limits.max_sequences)),
         taken_(open_.size()) {
     if constexpr (C::has_levels) {

@@ -2,15 +2,45 @@
 
 #include <kvfreeze/gpu/detail/lane_facts.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
+#include <kvfreeze/gpu/detail/timers.cuh>
 #include <kvfreeze/selection.hpp>
 
+#include <cstddef>
+
 namespace kvfreeze::gpu::detail {
+
+/// What is kept of the new row and its queries: a counter, a sum, the queries themselves.
+template <class C, int Threads>
+__device__ void note_newborn(LaneRef<C> const& ref, float const* query) {
+  LaneState const& lane = *ref.lane;
+  bool const first = threadIdx.x == 0;
+  if constexpr (C::sleeps) {
+    if (first) {
+      ref.timers[lane.rows - 1] = {};
+    }
+  }
+  if constexpr (C::needs_queries) {
+    if (first) {
+      ref.sum(static_cast<std::uint32_t>(lane.slots - 1)) = 0;
+    }
+    float* const kept = ref.query_of(lane.rows - 1);
+    int const elements = ref.geometry->lane_queries * ref.geometry->head_dim;
+    for (int i = static_cast<int>(threadIdx.x); i < elements; i += Threads) {
+      kept[i] = query[i];
+    }
+  }
+}
 
 /// @brief Says how the step of a lane without compact rows will go. By the lane's block, when the
 /// step's row is there. @see host::recall_lane
 template <class C, int Threads>
 __device__ void begin_recall(LaneRef<C> const& ref, LayerStep<C> const& s,
                              typename C::Scheduler const& scheduler, WorkLane const& work) {
+  int const elements = ref.geometry->lane_queries * ref.geometry->head_dim;
+  note_newborn<C, Threads>(ref, s.queries + static_cast<std::ptrdiff_t>(blockIdx.x) * elements);
+  if constexpr (C::sleeps) {
+    wake_due<C, Threads>(ref, work.step);
+  }
   if (threadIdx.x != 0) {
     return;
   }

@@ -37,8 +37,9 @@ template <class C>
 class CacheStorage {
  public:
   /// @throws OutOfMemory, CudaError
-  explicit CacheStorage(Geometry const& g)
+  explicit CacheStorage(Geometry const& g, typename C::Scorer const& scorer = {})
       : geometry_(g),
+        scorer_(scorer),
         page_count_(pages_of<C>(g)),
         pages_(array_bytes(page_count_, g.page_bytes)),
         free_list_(page_count_),
@@ -50,6 +51,8 @@ class CacheStorage {
         importance_(array_bytes(lane_count(), static_cast<std::size_t>(g.row_elements))),
         means_(importance_.size()),
         changed_(C::has_levels ? 0 : states_.size()),
+        timers_(C::sleeps ? states_.size() : 0),
+        ring_(C::needs_queries ? array_bytes(lane_count(), ring_elements(g)) : 0),
         batch_(static_cast<std::size_t>(g.max_sequences)),
         steps_(batch_.size()),
         sequences_(batch_.size()),
@@ -73,6 +76,8 @@ class CacheStorage {
 
   [[nodiscard]] Geometry const& geometry() const noexcept { return geometry_; }
 
+  [[nodiscard]] typename C::Scorer const& scorer() const noexcept { return scorer_; }
+
   /// What kernels are told.
   [[nodiscard]] CacheMemory view() const noexcept {
     CacheMemory memory;
@@ -84,6 +89,8 @@ class CacheStorage {
     memory.importance = importance_.data();
     memory.means = means_.data();
     memory.changed = changed_.data();
+    memory.timers = timers_.data();
+    memory.ring = ring_.data();
     memory.tier = tier_.slots().slabs.data();
     return memory;
   }
@@ -212,6 +219,12 @@ class CacheStorage {
                                  static_cast<std::size_t>(threads));
   }
 
+  /// Of the queries that a lane keeps.
+  static std::size_t ring_elements(Geometry const& g) noexcept {
+    return static_cast<std::size_t>(g.window_queries + 1) *
+           static_cast<std::size_t>(g.lane_queries * g.head_dim);
+  }
+
   [[nodiscard]] std::size_t lane_count() const noexcept {
     return static_cast<std::size_t>(geometry_.lanes) *
            static_cast<std::size_t>(geometry_.max_sequences);
@@ -224,8 +237,9 @@ class CacheStorage {
   [[nodiscard]] std::size_t metadata_bytes() const noexcept {
     return free_list_.size_bytes() + lanes_.size_bytes() + tables_.size_bytes() +
            states_.size_bytes() + plans_.size_bytes() + importance_.size_bytes() +
-           means_.size_bytes() + changed_.size_bytes() + batch_.size_bytes() + steps_.size_bytes() +
-           sequences_.size_bytes() + tier_.device_bytes();
+           means_.size_bytes() + changed_.size_bytes() + timers_.size_bytes() + ring_.size_bytes() +
+           batch_.size_bytes() + steps_.size_bytes() + sequences_.size_bytes() +
+           tier_.device_bytes();
   }
 
   /// The later one of two reports that are whole.
@@ -245,6 +259,7 @@ class CacheStorage {
   }
 
   Geometry geometry_;
+  typename C::Scorer scorer_;
   std::size_t page_count_;
   DeviceArray<std::byte> pages_;
   DeviceArray<std::uint32_t> free_list_;
@@ -256,6 +271,8 @@ class CacheStorage {
   DeviceArray<float> importance_;
   DeviceArray<float> means_;
   DeviceArray<std::uint16_t> changed_;
+  DeviceArray<GranuleTimer> timers_;
+  DeviceArray<float> ring_;
   DeviceArray<std::uint32_t> batch_;
   DeviceArray<std::uint32_t> steps_;
   DeviceArray<SequenceState<C>> sequences_;

@@ -9,11 +9,14 @@
 #include <kvfreeze/gpu/detail/cache_memory.cuh>
 #include <kvfreeze/gpu/detail/force_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
+#include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
 #include <kvfreeze/gpu/detail/retain_rows_kernels.cuh>
 #include <kvfreeze/gpu/detail/thaw_kernels.cuh>
 #include <kvfreeze/gpu/digest_scan.cuh>
+#include <kvfreeze/gpu/dot_scores.cuh>
 #include <kvfreeze/gpu/exact_logits.cuh>
+#include <kvfreeze/gpu/histogram.cuh>
 #include <kvfreeze/gpu/masses.cuh>
 #include <kvfreeze/gpu/select.cuh>
 
@@ -36,10 +39,18 @@ void launch_recall(RecallLanes<C> const& source, StepMemory<C>& step,
   digest_scan_async<typename C::Digest>(step.scans(lanes), g.lane_queries, g.head_dim,
                                         static_cast<std::size_t>(g.max_groups), stream);
   exact_logits_async(step.ranked(lanes), step.decode_shape(), step.queries(lanes), stream);
-  MassResults masses;
-  masses.histograms = step.mass_results(lanes).histograms;
-  softmax_masses_async(source, step.mass_batch(source.step.lanes), masses, step.workspace(), stream,
-                       decide_recall(scheduler, source, batch, results, workspace));
+  MassBatch const masses = step.mass_batch(source.step.lanes);
+  Span<host::LogHistogram> const histograms = step.mass_results(lanes).histograms;
+  auto const decide = decide_recall(scheduler, source, batch, results, workspace);
+  if constexpr (C::needs_queries) {
+    dot_scores_async(DotLanes<C>{source}, masses, g.dot_limit, stream);
+    log_histograms_async(source, batch.max_granules, histograms, stream);
+    finish_histograms_async(Span<host::LogHistogram const>(histograms), decide, stream);
+    softmax_masses_async(source, masses, {}, step.workspace(), stream);  // what will be missed
+  } else {
+    softmax_masses_async(source, masses, {{}, {}, {}, histograms}, step.workspace(), stream,
+                         decide);
+  }
   recall_async(source, batch, results, workspace, stream);
 }
 
@@ -67,6 +78,12 @@ void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& sch
   check_launch("thaw_kernel");
   decode_attention_async(step.attended(lanes), step.decode_shape(), step.queries(lanes), out,
                          Span<float>{}, step.tickets(), step.workspace(), stream);
+  if constexpr (C::needs_queries) {
+    constexpr unsigned blocks = 16;
+    slide_window_kernel<C, threads>
+        <<<dim3(blocks, static_cast<unsigned>(lanes)), threads, 0, stream.get()>>>(g, view, s);
+    check_launch("slide_window_kernel");
+  }
 }
 
 /// @brief The slow clock: what is not retained freezes, reports are written, recoveries begun.
@@ -79,7 +96,7 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   Entropy const* const entropies = launch_entropies<C, Input>(memory, sequences, logits, stream);
   dim3 const grid(static_cast<unsigned>(g.lanes), static_cast<unsigned>(sequences));
   retain_rows_kernel<C><<<grid, retain_threads, 0, stream.get()>>>(
-      g, view, scheduler, typename C::Scorer{}, memory.batch(), memory.steps());
+      g, view, scheduler, memory.scorer(), memory.batch(), memory.steps());
   check_launch("retain_rows_kernel");
   constexpr int threads = 128;
   end_step_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
@@ -87,7 +104,7 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
       memory.status(), memory.reports());
   check_launch("end_step_kernel");
   force_rows_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(
-      g, view, scheduler, memory.batch(), memory.steps(), memory.sequences());
+      g, view, scheduler, memory.batch(), memory.steps(), memory.sequences(), memory.reports());
   check_launch("force_rows_kernel");
 }
 

@@ -10,6 +10,7 @@
 #include <kvfreeze/gpu/detail/move_rows.cuh>
 #include <kvfreeze/gpu/detail/ordered_list.cuh>
 #include <kvfreeze/gpu/detail/retain_kernels.cuh>
+#include <kvfreeze/gpu/detail/timers.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 #include <kvfreeze/policy_traits.hpp>
 
@@ -80,6 +81,22 @@ struct RetainRows {
     __syncthreads();
   }
 
+  /// @brief Counts a detection or its absence for each exact row that may freeze. A timed scheduler
+  /// lets stay what it gives no sleep; the others' wake steps are in their timers.
+  /// @see host::list_low
+  __device__ void count_detections() const {
+    for_each_open([&](std::uint32_t granule, host::SlotRecord const&) {
+      bool const low = ref.plans[granule] == RetainPlan::goes;
+      int const sleep = detect(ref, scheduler, granule, low, step);
+      if (low && kvfreeze::detail::is_timed<typename C::Scheduler>() && sleep == 0) {
+        ref.plans[granule] = RetainPlan::stays;
+      } else if (low) {
+        ref.timers[granule].wake = step + 1U + static_cast<std::uint32_t>(sleep);
+      }
+    });
+    __syncthreads();
+  }
+
   /// @brief Freezes the rows that go: the tier has them, so nothing moves but what packs the
   /// others. @return how many
   __device__ int freeze() const {
@@ -94,11 +111,23 @@ struct RetainRows {
           move_exact(ref, from, to, warp_lane);
         });
     __syncthreads();
+    std::uint32_t sleepers = 0;
     for (int i = kept + thread(); i < slots; i += threads) {
       std::uint32_t const granule = ref.record(static_cast<std::uint32_t>(i)).granule;
       std::uint8_t const state = host::GranuleState::with(ref.states[granule], Fidelity::frozen);
       ref.states[granule] = static_cast<std::uint8_t>(state & ~host::GranuleState::forced);
       ref.changed[granule] = static_cast<std::uint16_t>(step);
+      if constexpr (C::sleeps) {
+        // Absent for its sleep in whole steps; without one the next recall looks at it.
+        std::uint32_t const wake = ref.timers[granule].wake;
+        if (wake > step + 1U) {
+          fall_asleep(ref, granule, wake);
+          sleepers += 1;
+        }
+      }
+    }
+    if (sleepers != 0) {
+      atomicAdd(&ref.lane->asleep, sleepers);
     }
     __syncthreads();
     return slots - kept;
@@ -171,11 +200,14 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   Selection const selection = kvfreeze::detail::as_count(
       kvfreeze::detail::among_open(scheduler.retain(facts), facts.protected_granules),
       open.high - open.low);
-  if (selection.kind == Selection::Kind::all) {
+  if (!C::sleeps && selection.kind == Selection::Kind::all) {
     return;
   }
   RetainRows<C> const rows{ref, scheduler, scorer, step, open, shared};
   rows.mark(selection);
+  if constexpr (C::sleeps) {
+    rows.count_detections();
+  }
   int const frozen = rows.freeze();
   if (threadIdx.x == 0) {
     ref.lane->slots -= frozen;

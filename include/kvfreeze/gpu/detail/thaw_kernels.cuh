@@ -8,6 +8,9 @@
 #include <kvfreeze/gpu/detail/ladder_rank.cuh>
 #include <kvfreeze/gpu/detail/lane_facts.cuh>
 #include <kvfreeze/gpu/detail/ordered_list.cuh>
+#include <kvfreeze/gpu/detail/query_window.cuh>
+#include <kvfreeze/gpu/detail/recall_lanes.cuh>
+#include <kvfreeze/gpu/detail/timers.cuh>
 #include <kvfreeze/gpu/recall_lane.cuh>
 
 #include <cstdint>
@@ -35,6 +38,7 @@ struct ThawLane {
   LaneRef<C> const& ref;
   WorkLane const& where;
   LaneRuns const& runs;
+  std::uint32_t const* scores;  ///< by granule, as recall had them; null: there are no digests
   ThawStorage<Threads>& shared;
 
   /// @brief Notes on each slot that this step wants its row, and the row's mass.
@@ -43,8 +47,7 @@ struct ThawLane {
     auto const stamp = static_cast<std::uint16_t>(where.step);
     for (int i = thread(); i < ref.lane->slots; i += Threads) {
       host::SlotRecord record = ref.record(static_cast<std::uint32_t>(i));
-      std::uint32_t const score = runs.masses[record.granule];
-      if (ref.plans[record.granule] != 0 || score >= keep_from) {
+      if (ref.plans[record.granule] != 0 || scores[record.granule] >= keep_from) {
         record.stamp = stamp;
       }
       if constexpr (C::needs_mass) {
@@ -90,7 +93,16 @@ struct ThawLane {
       take(runs.granules[i], static_cast<std::uint32_t>(slots + i));
     }
     for (int i = thread() / 32; i < count; i += Threads / 32) {
-      load_granule(ref, runs.granules[i], static_cast<std::uint32_t>(slots + i), thread() % 32);
+      auto const slot = static_cast<std::uint32_t>(slots + i);
+      std::uint32_t const granule = runs.granules[i];
+      load_granule(ref, granule, slot, thread() % 32);
+      if constexpr (C::needs_queries) {
+        __syncwarp();
+        std::uint32_t const sum = rebuilt_sum(ref, slot, static_cast<int>(granule));
+        if (thread() % 32 == 0) {
+          ref.sum(slot) = sum;
+        }
+      }
     }
     __syncthreads();
     return count;
@@ -111,6 +123,34 @@ struct ThawLane {
       atomicAdd(&shared.missed, static_cast<unsigned long long>(missed));
     }
     __syncthreads();
+  }
+
+  /// @brief Frozen granules that were asked and not wanted: another detection, another sleep.
+  /// @param unwanted unwanted(granule)
+  /// @see host::sleep_where
+  template <class Unwanted>
+  __device__ void sleep_where(typename C::Scheduler const& scheduler,
+                              Unwanted const& unwanted) const {
+    if constexpr (C::sleeps) {
+      auto const open = ref.open_range();
+      std::uint32_t sleepers = 0;
+      for (int i = open.low + thread(); i < open.high; i += Threads) {
+        constexpr std::uint8_t held = host::GranuleState::pinned | host::GranuleState::forced |
+                                      host::GranuleState::fidelity_mask;
+        if ((ref.states[i] & held) != static_cast<std::uint8_t>(Fidelity::frozen) || !unwanted(i)) {
+          continue;
+        }
+        auto const granule = static_cast<std::uint32_t>(i);
+        int const sleep = detect(ref, scheduler, granule, true, where.step);
+        if (sleep > 0) {
+          fall_asleep(ref, granule, where.step + static_cast<std::uint32_t>(sleep));
+          sleepers += 1;
+        }
+      }
+      if (sleepers != 0) {
+        atomicAdd(&ref.lane->asleep, sleepers);
+      }
+    }
   }
 
   /// The lane's numbers, and what attention reads.
@@ -163,8 +203,10 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     return;
   }
   LaneRuns const runs = lane_runs(ref, s, work);
-  ThawLane<C, Threads> const lane{g, ref, where, runs, shared};
+  ThawLane<C, Threads> const lane{
+      g, ref, where, runs, C::has_digest ? recall_scores(runs, s) : nullptr, shared};
   int count = 0;
+  bool everything = false;  // is wanted, where no digest says what
   if constexpr (C::has_digest) {
     RecallResult const& result = results[work];
     lane.stamp_wanted(result.keep_from);
@@ -174,8 +216,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     }
   } else {
     LaneFacts const facts = lane_facts(ref, s.layer, where.head, where.step);
-    bool const everything = kvfreeze::detail::is_eager<typename C::Scheduler>() ||
-                            scheduler.recall(facts).kind == Selection::Kind::all;
+    everything = kvfreeze::detail::is_eager<typename C::Scheduler>() ||
+                 scheduler.recall(facts).kind == Selection::Kind::all;
     count = lane.list_without_digests(everything);
   }
   int const thawed = lane.thaw(memory.pool, count);
@@ -184,6 +226,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     if (threadIdx.x == 0) {
       ref.lane->missed = static_cast<float>(shared.missed) * 0x1p-30F;
     }
+    lane.sleep_where(scheduler, [&](int i) { return ref.plans[i] == 0; });
+  } else {
+    lane.sleep_where(scheduler, [&](int) { return !everything; });
   }
   lane.finish(s, work, thawed);
 }
