@@ -1,34 +1,12 @@
-#include <kvfreeze/gpu/kv_freeze_cache.cuh>
-
 #include <catch2/catch.hpp>
 
-#include <gpu/device.cuh>
-#include <gpu/host_twin.hpp>
-#include <gpu/twins.cuh>
+#include <gpu/rows_twins.cuh>
 
 namespace {
 
 using namespace kvfreeze;
-using gpu::test::Twins;
+using namespace gpu::test;
 using MassScorer = InstantMassScorer<KeyCodes<4>>;
-using DotScorer = MeanAbsDotScorer<KeyCodes<4>>;
-
-template <class T, class Scorer, class Scheduler, class Trigger>
-using Rows = gpu::KvFreezeCache<Layout<T>, Scorer, Scheduler, Trigger>;
-
-template <class T, class Scorer, class Scheduler, class Trigger>
-auto twins_of(Shape const& shape, Limits const& limits, Scheduler const& scheduler,
-              Trigger const& trigger, Scorer const& scorer = {}) {
-  return Twins<Rows<T, Scorer, Scheduler, Trigger>>(
-      gpu::test::make_rows_twin<T, Scorer>(shape, limits, scheduler, trigger, scorer), shape,
-      limits, scheduler, trigger, scorer);
-}
-
-constexpr Shape small{.layers = 2, .query_heads = 6, .kv_heads = 2, .head_dim = 64};
-
-Limits limits_of(int tokens, int sequences) {
-  return {.max_tokens = tokens, .max_sequences = sequences, .window = 16};
-}
 
 /// Rows freeze and come back early and often.
 WaterLevelScheduler<> busy() {
@@ -37,21 +15,6 @@ WaterLevelScheduler<> busy() {
   scheduler.stay = 2;
   scheduler.dense_rows = 0;
   return scheduler;
-}
-
-/// A trigger that does not mind.
-MissedMassTrigger calm() {
-  MissedMassTrigger trigger;
-  trigger.limit = 1.0F;
-  return trigger;
-}
-
-/// A trigger that is never content.
-MissedMassTrigger impatient() {
-  MissedMassTrigger trigger;
-  trigger.limit = 0.02F;
-  trigger.cooldown = 8;
-  return trigger;
 }
 
 }  // namespace
@@ -195,25 +158,4 @@ TEST_CASE("A captured step of recall serves later ones, and other sequences", "[
     }
   }
   twins.step({second, third});
-}
-
-TEST_CASE("Rows sleep, wake and are asked on the device as on the host", "[cache]") {
-  SublinearScheduler<Thaw::lazy> scheduler;
-  scheduler.softness = 0.5F;
-  DotScorer const scorer{.window = 8};
-  auto twins = twins_of<Half>(small, limits_of(256, 3), scheduler, impatient(), scorer);
-  std::size_t const first = twins.open(14);
-  for (int i = 0; i < 110; ++i) {
-    twins.step({first});
-  }
-  CHECK(twins.rows(first).asleep > 0);
-  std::size_t const second = twins.open(15);
-  std::size_t const third = twins.open(16);
-  int recoveries = 0;
-  for (int i = 0; i < 100; ++i) {
-    recoveries += twins.step({second, first}) ? 1 : 0;
-    recoveries += twins.step({third}) ? 1 : 0;
-  }
-  CHECK(recoveries >= 6);
-  CHECK(twins.rows(second).asleep > 0);
 }
