@@ -55,4 +55,18 @@ __device__ void begin_recall(LaneRef<C> const& ref, LayerStep<C> const& s,
   lane.mode = ranks ? LaneMode::ranked : LaneMode::dense;
 }
 
+/// @brief Describes the rows that no digest holds yet, for exact_logits_async(): digests stand for
+/// all others, so that the logits of these come behind, in the order of positions. By one thread,
+/// when the lane is described.
+template <class C>
+__device__ void describe_tail(LaneRef<C> const& ref, LayerStep<C> const& s, int work) {
+  LaneState const& lane = *ref.lane;
+  typename LayerStep<C>::Lane tail = s.attention[work];
+  tail.rows.slots = lane.tail;
+  tail.logits = lane_runs(ref, s, work).logits + ref.tail_begin();
+  s.tails[work] = tail;
+  bool const ranks = lane.mode != LaneMode::dense;
+  s.ranked_rows[work] = ranks ? static_cast<std::uint32_t>(lane.rows - ref.tail_begin()) : 0U;
+}
+
 }  // namespace kvfreeze::gpu::detail

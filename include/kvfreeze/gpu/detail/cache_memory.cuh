@@ -5,6 +5,7 @@
 
 #include <kvfreeze/error.hpp>
 #include <kvfreeze/gpu/detail/end_step_kernels.cuh>
+#include <kvfreeze/gpu/detail/recall_memory.cuh>
 #include <kvfreeze/gpu/detail/sequence_kernels.cuh>
 #include <kvfreeze/gpu/detail/step_memory.cuh>
 #include <kvfreeze/gpu/lane.cuh>
@@ -60,7 +61,8 @@ class CacheStorage {
         status_(1),
         tier_({static_cast<std::uint32_t>(g.max_sequences), static_cast<std::uint32_t>(g.lanes),
                static_cast<std::uint32_t>(g.max_granules), g.part_bytes}),
-        step_(g) {
+        step_(g),
+        recall_(g) {
     for (DeviceReport& report : reports_) {
       report = DeviceReport{};
     }
@@ -144,6 +146,8 @@ class CacheStorage {
 
   [[nodiscard]] StepMemory<C>& step() noexcept { return step_; }
 
+  [[nodiscard]] RecallMemory<C> const& recall() const noexcept { return recall_; }
+
   [[nodiscard]] PinnedTier const& tier() const noexcept { return tier_; }
 
   /// Pages of the pool.
@@ -173,7 +177,7 @@ class CacheStorage {
       report.ledger.codes += found.pages[pool_segment(level)] * geometry_.page_bytes;
     }
     report.ledger.metadata = metadata_bytes();
-    report.ledger.scratch = step_.bytes();
+    report.ledger.scratch = step_.bytes() + recall_.bytes();
     report.ledger.tier = tier_.bytes();
     report.touched_bytes = found.touched_bytes;
     report.moved_in_bytes = found.moved_in_bytes;
@@ -210,7 +214,7 @@ class CacheStorage {
   }
 
   [[nodiscard]] std::size_t device_bytes() const noexcept {
-    return pages_.size_bytes() + metadata_bytes() + step_.bytes();
+    return pages_.size_bytes() + metadata_bytes() + step_.bytes() + recall_.bytes();
   }
 
  private:
@@ -280,6 +284,7 @@ class CacheStorage {
   PinnedArray<std::uint32_t> status_;
   PinnedTier tier_;
   StepMemory<C> step_;
+  RecallMemory<C> recall_;
 };
 
 }  // namespace kvfreeze::gpu::detail

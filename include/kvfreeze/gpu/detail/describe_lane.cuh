@@ -117,18 +117,10 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
     s.attended[s.lanes + work] = 0;
   }
   s.attention[work] = attention;
-  int ranked = lane.slots;
-  if constexpr (C::recalls) {
-    // Digests stand for all rows but these, whose logits come behind, in the order of positions.
-    attention.rows.slots = lane.tail;
-    attention.logits = runs.logits + ref.tail_begin();
-    s.attention[s.lanes + work] = attention;
-    ranked = lane.rows - ref.tail_begin();
-  }
   lane.touched = step_bytes(ref, ranks, lane.slots);
   // Ranking overwrites these where rows rise.
   s.attended[work] = static_cast<std::uint32_t>(lane.slots);
-  s.ranked_rows[work] = ranks ? static_cast<std::uint32_t>(ranked) : 0U;
+  s.ranked_rows[work] = ranks ? static_cast<std::uint32_t>(lane.slots) : 0U;
 }
 
 }  // namespace kvfreeze::gpu::detail

@@ -29,29 +29,31 @@ namespace kvfreeze::gpu::detail {
 
 /// @brief Which rows the step wants exact, by the digests: lists of what thaws.
 template <class C>
-void launch_recall(RecallLanes<C> const& source, StepMemory<C>& step,
-                   typename C::Scheduler const& scheduler, ::cuda::stream_ref stream) {
+void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
+                   RecallLanes<C> const& source, ::cuda::stream_ref stream) {
   Geometry const& g = source.geometry;
-  auto const lanes = static_cast<std::size_t>(source.step.lanes);
-  RecallBatch const batch = step.recall().batch(lanes);
-  RecallResults const results{step.recall().results(lanes)};
-  Span<std::byte> const workspace = step.recall().workspace();
-  digest_scan_async<typename C::Digest>(step.scans(lanes), g.lane_queries, g.head_dim,
-                                        static_cast<std::size_t>(g.max_groups), stream);
-  exact_logits_async(step.ranked(lanes), step.decode_shape(), step.queries(lanes), stream);
-  MassBatch const masses = step.mass_batch(source.step.lanes);
-  Span<host::LogHistogram> const histograms = step.mass_results(lanes).histograms;
-  auto const decide = decide_recall(scheduler, source, batch, results, workspace);
+  LayerStep<C> const& s = source.step;
+  StepMemory<C> const& step = memory.step();
+  RecallMemory<C> const& recall = memory.recall();
+  auto const lanes = static_cast<std::size_t>(s.lanes);
+  digest_scan_async<typename C::Digest>(Span<DigestLane const>(s.scans, lanes), g.lane_queries,
+                                        g.head_dim, static_cast<std::size_t>(g.max_groups), stream);
+  exact_logits_async(recall.ranked(s, lanes), step.decode_shape(), step.queries(lanes), stream);
+  RecallBatch const batch = recall.batch(lanes);
+  RecallResults const results{recall.results(lanes)};
+  MassBatch const masses = recall.masses(lanes);
+  Span<host::LogHistogram> const histograms = recall.histograms(lanes);
+  auto const decide = decide_recall(scheduler, source, batch, results, recall.workspace());
   if constexpr (C::needs_queries) {
     dot_scores_async(DotLanes<C>{source}, masses, g.dot_limit, stream);
     log_histograms_async(source, batch.max_granules, histograms, stream);
     finish_histograms_async(Span<host::LogHistogram const>(histograms), decide, stream);
-    softmax_masses_async(source, masses, {}, step.workspace(), stream);  // what will be missed
+    softmax_masses_async(source, masses, {}, recall.mass_workspace(), stream);  // will be missed
   } else {
-    softmax_masses_async(source, masses, {{}, {}, {}, histograms}, step.workspace(), stream,
+    softmax_masses_async(source, masses, {{}, {}, {}, histograms}, recall.mass_workspace(), stream,
                          decide);
   }
-  recall_async(source, batch, results, workspace, stream);
+  recall_async(source, batch, results, recall.workspace(), stream);
 }
 
 /// @brief One layer's step: append, recall, thaw, attention.
@@ -62,19 +64,22 @@ void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& sch
                        ::cuda::stream_ref stream) {
   Geometry const& g = memory.geometry();
   StepMemory<C>& step = memory.step();
-  LayerStep<C> const s = step.layer(layer, sequences, memory.batch(), memory.steps());
+  LayerStep<C> s = step.layer(layer, sequences, memory.batch(), memory.steps());
+  s.tails = memory.recall().tails();
   auto const lanes = static_cast<std::size_t>(s.lanes);
   CacheMemory const view = memory.view();
   constexpr int threads = 128;
   append_kernel<C, Input, threads><<<static_cast<unsigned>(lanes), threads, 0, stream.get()>>>(
       g, view, s, scheduler, rows, memory.status());
   check_launch("append_kernel");
+  RecallResult const* results = nullptr;
   if constexpr (C::recalls) {
-    launch_recall(RecallLanes<C>{g, view, s}, step, scheduler, stream);
+    launch_recall(memory, scheduler, RecallLanes<C>{g, view, s}, stream);
+    results = memory.recall().results(lanes).data();
   }
   constexpr int thaw_threads = 256;
   thaw_kernel<C, thaw_threads><<<static_cast<unsigned>(lanes), thaw_threads, 0, stream.get()>>>(
-      g, view, s, scheduler, step.recall().results(C::recalls ? lanes : 0).data());
+      g, view, s, scheduler, results);
   check_launch("thaw_kernel");
   decode_attention_async(step.attended(lanes), step.decode_shape(), step.queries(lanes), out,
                          Span<float>{}, step.tickets(), step.workspace(), stream);
