@@ -37,9 +37,11 @@ namespace kvfreeze::gpu {
 ///
 /// Rows are written through to the tier when they are appended: what freezes later moves nothing.
 ///
-/// So far there are compact levels only: a LadderScheduler that does not sleep, single rows, a lane
-/// for each KV head, no byte cap and no transfer budget (`Limits::resident_bytes`,
-/// `Limits::transfer_bytes`), one token a sequence and step. Device memory is reserved up front.
+/// Layouts with compact rows take a LadderScheduler that does not sleep. Those without take any
+/// scheduler but UniformScheduler, and scorers of masses with a digest, of window queries, or of
+/// positions. So far single rows, a lane for each KV head, no byte cap and no transfer budget
+/// (`Limits::resident_bytes`, `Limits::transfer_bytes`), one token a sequence and step. Device
+/// memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD

@@ -11,8 +11,8 @@
 #include <kvfreeze/gpu/detail/launch_step.cuh>
 #include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
-#include <kvfreeze/gpu/detail/retain_rows_kernels.cuh>
-#include <kvfreeze/gpu/detail/thaw_kernels.cuh>
+#include <kvfreeze/gpu/detail/retain_rows_kernel.cuh>
+#include <kvfreeze/gpu/detail/thaw_kernel.cuh>
 #include <kvfreeze/gpu/digest_scan.cuh>
 #include <kvfreeze/gpu/dot_scores.cuh>
 #include <kvfreeze/gpu/exact_logits.cuh>
