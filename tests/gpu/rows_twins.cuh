@@ -5,7 +5,7 @@
 
 #include <kvfreeze/gpu/kv_freeze_cache.cuh>
 
-#include <gpu/host_twin.hpp>
+#include <gpu/rows_twin.hpp>
 #include <gpu/twins.cuh>
 
 namespace kvfreeze::gpu::test {

@@ -38,8 +38,8 @@ namespace kvfreeze::gpu {
 /// Rows are written through to the tier when they are appended: what freezes later moves nothing.
 ///
 /// Layouts with compact rows take a LadderScheduler that does not sleep. Those without take any
-/// scheduler but UniformScheduler, and scorers of masses with a digest, of window queries, or of
-/// positions. So far single rows, a lane for each KV head, no byte cap and no transfer budget
+/// scheduler but UniformScheduler, and any scorer, of which only those of masses may remember. So
+/// far single rows, a lane for each KV head, no byte cap and no transfer budget
 /// (`Limits::resident_bytes`, `Limits::transfer_bytes`), one token a sequence and step. Device
 /// memory is reserved up front.
 ///
@@ -53,10 +53,8 @@ class KvFreezeCache {
   static_assert(!C::uniform, "kvfreeze::gpu: so far no UniformScheduler");
   static_assert(!C::has_levels || !C::sleeps,
                 "kvfreeze::gpu: so far no scheduler that sleeps where rows may be compact");
-  static_assert(!C::has_state && Scorer::evidence != Evidence::key,
-                "kvfreeze::gpu: so far scorers without memory, and none of key norms");
-  static_assert(!C::needs_mass || C::has_digest,
-                "kvfreeze::gpu: so far a scorer of masses needs a digest");
+  static_assert(!C::has_state || C::needs_mass,
+                "kvfreeze::gpu: so far scorers that remember are scorers of masses");
   static_assert(C::page == 1 && L::grouping == Grouping::kv_head,
                 "kvfreeze::gpu: so far granules of one row and a lane for each KV head");
   static_assert(!C::rewalks && !C::needs_cosine,

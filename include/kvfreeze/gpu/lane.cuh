@@ -74,6 +74,7 @@ struct CacheMemory {
   /// where no recovery asks for it.
   std::uint16_t* changed = nullptr;
   GranuleTimer* timers = nullptr;  ///< [sequence][lane][max_granules], for schedulers that sleep
+  void* scores = nullptr;          ///< [sequence][lane][max_granules], states of a scorer's
   /// [sequence][lane][window_queries + 1][lane_queries][head_dim], octaves, for scorers of queries:
   /// that of the row at position p is entry p % (window_queries + 1).
   float* ring = nullptr;
@@ -93,10 +94,11 @@ struct LaneRef {
   std::uint8_t* plans = nullptr;
   float* importance = nullptr;
   float* means = nullptr;
-  std::uint16_t* changed = nullptr;  ///< null on the ladder
-  GranuleTimer* timers = nullptr;    ///< null unless rows sleep
-  float* ring = nullptr;             ///< null unless queries are kept
-  std::byte* tier = nullptr;         ///< the lane's granules
+  std::uint16_t* changed = nullptr;             ///< null on the ladder
+  GranuleTimer* timers = nullptr;               ///< null unless rows sleep
+  typename C::Scorer::State* scores = nullptr;  ///< null unless the scorer remembers
+  float* ring = nullptr;                        ///< null unless queries are kept
+  std::byte* tier = nullptr;                    ///< the lane's granules
 
   __device__ LaneRef(Geometry const& g, CacheMemory const& memory, std::uint32_t sequence,
                      std::uint32_t index)
@@ -115,6 +117,10 @@ struct LaneRef {
     }
     if constexpr (C::sleeps) {
       timers = memory.timers + number * static_cast<std::size_t>(g.max_granules);
+    }
+    if constexpr (C::has_state) {
+      scores = static_cast<typename C::Scorer::State*>(memory.scores) +
+               number * static_cast<std::size_t>(g.max_granules);
     }
     if constexpr (C::needs_queries) {
       ring = memory.ring + number * static_cast<std::size_t>(g.window_queries + 1) *

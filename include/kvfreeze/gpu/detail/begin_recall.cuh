@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/gpu/detail/row_evidence.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/detail/timers.cuh>
 #include <kvfreeze/selection.hpp>
@@ -9,7 +10,7 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// What is kept of the new row and its queries: a counter, a sum, the queries themselves.
+/// What is kept of the new row and its queries: a counter, a score, a sum, the queries themselves.
 template <class C, int Threads>
 __device__ void note_newborn(LaneRef<C> const& ref, float const* query) {
   LaneState const& lane = *ref.lane;
@@ -17,6 +18,16 @@ __device__ void note_newborn(LaneRef<C> const& ref, float const* query) {
   if constexpr (C::sleeps) {
     if (first) {
       ref.timers[lane.rows - 1] = {};
+    }
+  }
+  if constexpr (C::has_state) {
+    if (first) {
+      ref.scores[lane.rows - 1] = {};
+    }
+  }
+  if constexpr (C::needs_norms) {
+    if (threadIdx.x < 32) {
+      note_key_norm(ref, static_cast<std::uint32_t>(lane.slots - 1));
     }
   }
   if constexpr (C::needs_queries) {
@@ -47,10 +58,11 @@ __device__ void begin_recall(LaneRef<C> const& ref, LayerStep<C> const& s,
   LaneState& lane = *ref.lane;
   bool ranks = lane.slots < lane.rows;
   if constexpr (C::has_digest) {
-    // With nothing frozen a scan tells what may freeze.
+    // With nothing frozen a scan serves a scorer's memory, and tells what may freeze.
     auto const open = ref.open_range();
     LaneFacts const facts = lane_facts(ref, s.layer, work.head, work.step);
-    ranks = ranks || (open.low < open.high && scheduler.recall(facts).kind != Selection::Kind::all);
+    ranks = ranks || C::has_state ||
+            (open.low < open.high && scheduler.recall(facts).kind != Selection::Kind::all);
   }
   lane.mode = ranks ? LaneMode::ranked : LaneMode::dense;
 }

@@ -53,6 +53,7 @@ class CacheStorage {
         means_(importance_.size()),
         changed_(C::has_levels ? 0 : states_.size()),
         timers_(C::sleeps ? states_.size() : 0),
+        scores_(C::has_state ? states_.size() : 0),
         ring_(C::needs_queries ? array_bytes(lane_count(), ring_elements(g)) : 0),
         batch_(static_cast<std::size_t>(g.max_sequences)),
         steps_(batch_.size()),
@@ -92,6 +93,7 @@ class CacheStorage {
     memory.means = means_.data();
     memory.changed = changed_.data();
     memory.timers = timers_.data();
+    memory.scores = scores_.data();
     memory.ring = ring_.data();
     memory.tier = tier_.slots().slabs.data();
     return memory;
@@ -241,9 +243,9 @@ class CacheStorage {
   [[nodiscard]] std::size_t metadata_bytes() const noexcept {
     return free_list_.size_bytes() + lanes_.size_bytes() + tables_.size_bytes() +
            states_.size_bytes() + plans_.size_bytes() + importance_.size_bytes() +
-           means_.size_bytes() + changed_.size_bytes() + timers_.size_bytes() + ring_.size_bytes() +
-           batch_.size_bytes() + steps_.size_bytes() + sequences_.size_bytes() +
-           tier_.device_bytes();
+           means_.size_bytes() + changed_.size_bytes() + timers_.size_bytes() +
+           scores_.size_bytes() + ring_.size_bytes() + batch_.size_bytes() + steps_.size_bytes() +
+           sequences_.size_bytes() + tier_.device_bytes();
   }
 
   /// The later one of two reports that are whole.
@@ -276,6 +278,7 @@ class CacheStorage {
   DeviceArray<float> means_;
   DeviceArray<std::uint16_t> changed_;
   DeviceArray<GranuleTimer> timers_;
+  DeviceArray<typename C::Scorer::State> scores_;
   DeviceArray<float> ring_;
   DeviceArray<std::uint32_t> batch_;
   DeviceArray<std::uint32_t> steps_;

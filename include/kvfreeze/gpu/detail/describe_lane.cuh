@@ -93,7 +93,9 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   attention.rows.row_elements = static_cast<std::uint32_t>(g.row_elements);
   attention.rows.page_shift = 4;
   static_assert(page_rows == 16);
-  attention.logits = C::has_levels ? runs.logits + runs.begin[LaneRuns::exact] : nullptr;
+  attention.logits = C::has_levels     ? runs.logits + runs.begin[LaneRuns::exact]
+                     : C::notes_masses ? runs.logits
+                                       : nullptr;
   attention.stride = static_cast<std::size_t>(s.stride);
   if constexpr (C::levels > 0) {
     for (int level = 0; level < C::levels; ++level) {

@@ -12,6 +12,7 @@
 #include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
 #include <kvfreeze/gpu/detail/retain_rows_kernel.cuh>
+#include <kvfreeze/gpu/detail/row_evidence.cuh>
 #include <kvfreeze/gpu/detail/thaw_kernel.cuh>
 #include <kvfreeze/gpu/digest_scan.cuh>
 #include <kvfreeze/gpu/dot_scores.cuh>
@@ -56,7 +57,7 @@ void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& schedul
   recall_async(source, batch, results, recall.workspace(), stream);
 }
 
-/// @brief One layer's step: append, recall, thaw, attention.
+/// @brief One layer's step: append, recall, thaw, attention, evidence.
 template <class C, class Input>
   requires(!C::has_levels)
 void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
@@ -79,15 +80,21 @@ void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& sch
   }
   constexpr int thaw_threads = 256;
   thaw_kernel<C, thaw_threads><<<static_cast<unsigned>(lanes), thaw_threads, 0, stream.get()>>>(
-      g, view, s, scheduler, results);
+      g, view, s, scheduler, memory.scorer(), results);
   check_launch("thaw_kernel");
   decode_attention_async(step.attended(lanes), step.decode_shape(), step.queries(lanes), out,
                          Span<float>{}, step.tickets(), step.workspace(), stream);
+  dim3 const grid(16, static_cast<unsigned>(lanes));
   if constexpr (C::needs_queries) {
-    constexpr unsigned blocks = 16;
-    slide_window_kernel<C, threads>
-        <<<dim3(blocks, static_cast<unsigned>(lanes)), threads, 0, stream.get()>>>(g, view, s);
+    slide_window_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, s);
     check_launch("slide_window_kernel");
+  }
+  if constexpr (C::notes_masses) {
+    RecallMemory<C> const& recall = memory.recall();
+    softmax_masses_async(AttendedRows<C>{g, view, s}, recall.masses(lanes), {},
+                         recall.mass_workspace(), stream);
+    note_masses_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, s, memory.scorer());
+    check_launch("note_masses_kernel");
   }
 }
 

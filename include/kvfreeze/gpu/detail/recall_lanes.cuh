@@ -73,7 +73,29 @@ struct RecallLanes {
   }
 };
 
-/// The same lanes for dot_scores_async().
+/// @brief The rows that attention saw, in slot order, for softmax_masses_async() behind it.
+template <class C>
+struct AttendedRows {
+  Geometry geometry;
+  CacheMemory memory;
+  LayerStep<C> step;
+
+  [[nodiscard]] __device__ int runs(int) const { return 1; }
+
+  [[nodiscard]] __device__ LogitRun run(int work, int) const {
+    WorkLane const where(geometry, step, work);
+    LaneRef<C> const own(geometry, memory, where.sequence, where.lane);
+    LaneRuns const all = lane_runs(own, step, work);
+    LogitRun run;
+    run.logits = all.logits;
+    run.stride = all.stride;
+    run.rows = own.lane->slots;
+    run.masses = all.masses;
+    return run;
+  }
+};
+
+/// Lanes that are recalled, for dot_scores_async().
 template <class C>
 struct DotLanes {
   RecallLanes<C> lanes;

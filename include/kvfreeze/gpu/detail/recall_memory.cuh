@@ -11,8 +11,8 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief Work space of a layer's recall, shared by all layers. Empty where rows are not recalled
-/// by their digests.
+/// @brief Work space of a layer's recall, shared by all layers. Empty where neither digests are
+/// asked nor masses noted.
 template <class C>
 class RecallMemory {
   using Lane = typename AttentionOf<C>::Lane;
@@ -22,13 +22,13 @@ class RecallMemory {
   /// @throws OutOfMemory, CudaError
   explicit RecallMemory(Geometry const& g)
       : geometry_(g),
-        lanes_(C::recalls ? static_cast<std::size_t>(g.lanes_per_layer) *
-                                static_cast<std::size_t>(g.max_sequences)
-                          : 0),
+        lanes_(C::recalls ? lanes_of(g) : 0),
         tails_(lanes_),
         results_(lanes_),
         histograms_(lanes_),
-        mass_workspace_(C::recalls ? softmax_masses_workspace_bytes(masses(lanes_)) : 0),
+        mass_workspace_(C::recalls || C::notes_masses
+                            ? softmax_masses_workspace_bytes(masses(lanes_of(g)))
+                            : 0),
         workspace_(C::recalls ? recall_workspace_bytes(batch(lanes_)) : 0) {
     if constexpr (C::recalls) {  // descriptions are copied whole, padding included
       check(cudaMemset(tails_.data(), 0, tails_.size_bytes()), "cudaMemset");
@@ -78,6 +78,10 @@ class RecallMemory {
   }
 
  private:
+  static std::size_t lanes_of(Geometry const& g) noexcept {
+    return static_cast<std::size_t>(g.lanes_per_layer) * static_cast<std::size_t>(g.max_sequences);
+  }
+
   Geometry geometry_;
   std::size_t lanes_;
   DeviceArray<Lane> tails_;

@@ -4,11 +4,11 @@
 /// @brief The slow clock of a lane without compact rows: what the scheduler does not retain
 /// freezes.
 
-#include <kvfreeze/element.hpp>
 #include <kvfreeze/gpu/detail/block_partition.cuh>
 #include <kvfreeze/gpu/detail/move_rows.cuh>
 #include <kvfreeze/gpu/detail/ordered_list.cuh>
 #include <kvfreeze/gpu/detail/retain_kernels.cuh>
+#include <kvfreeze/gpu/detail/row_evidence.cuh>
 #include <kvfreeze/gpu/detail/timers.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 #include <kvfreeze/policy_traits.hpp>
@@ -58,8 +58,9 @@ struct RetainRows {
   /// The scores of the exact rows that may freeze, as RetainSearch asks for them.
   template <class F>
   __device__ void for_each(F const& f) const {
-    for_each_open(
-        [&](std::uint32_t granule, host::SlotRecord const& record) { f(score(granule, record)); });
+    for_each_open([&](std::uint32_t, host::SlotRecord const& record) {
+      f(score_of(ref, scorer, record, step));
+    });
   }
 
   /// @brief Marks in `plans` which exact rows go. @see host::mark_retained, host::list_stale
@@ -140,22 +141,9 @@ struct RetainRows {
     return at >= open.low && at < open.high && is_retain_candidate(ref.states[granule]);
   }
 
-  /// @see host::recorded_evidence
-  [[nodiscard]] __device__ float score(std::uint32_t granule,
-                                       host::SlotRecord const& record) const {
-    float const value = to_float(BFloat16{record.value});
-    RowEvidence row;
-    row.position = static_cast<std::int32_t>(granule);
-    row.age = ref.lane->rows - 1 - row.position;
-    row.step = step;
-    row.mass = C::needs_mass ? value : 0.0F;
-    row.mean_abs_dot = C::needs_queries ? value : 0.0F;
-    return scorer.score({}, row);
-  }
-
   __device__ void mark_by_score(RetainEdge const& edge) const {
     for_each_open([&](std::uint32_t granule, host::SlotRecord const& record) {
-      std::uint32_t const key = edge.key(score(granule, record));
+      std::uint32_t const key = edge.key(score_of(ref, scorer, record, step));
       bool const tied = key == edge.edge && edge.ties != RetainEdge::all;
       bool const goes = key < edge.edge;
       ref.plans[granule] = tied ? RetainPlan::tied : goes ? RetainPlan::goes : RetainPlan::stays;

@@ -14,7 +14,7 @@ namespace kvfreeze::gpu::detail {
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void thaw_kernel(
     Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scheduler scheduler,
-    RecallResult const* results) {
+    typename C::Scorer scorer, RecallResult const* results) {
   __shared__ ThawStorage<Threads> shared;
   int const work = static_cast<int>(blockIdx.x);
   WorkLane const where(g, s, work);
@@ -47,6 +47,10 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       ref.lane->missed = static_cast<float>(shared.missed) * 0x1p-30F;
     }
     lane.sleep_where(scheduler, [&](int i) { return ref.plans[i] == 0; });
+    if constexpr (C::has_state) {
+      __syncthreads();
+      lane.update_scores(scorer);
+    }
   } else {
     lane.sleep_where(scheduler, [&](int) { return !everything; });
   }

@@ -8,6 +8,7 @@
 #include <kvfreeze/gpu/detail/ordered_list.cuh>
 #include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
+#include <kvfreeze/gpu/detail/row_evidence.cuh>
 #include <kvfreeze/gpu/detail/timers.cuh>
 
 #include <cstdint>
@@ -24,8 +25,8 @@ struct ThawStorage {
 
 /// Upper half of a non-negative float, as host::coarse: what a slot record keeps of its mass.
 __device__ inline std::uint16_t coarse(Mass mass) {
-  float const value = __fmul_rn(static_cast<float>(mass), 0x1p-30F);
-  return static_cast<std::uint16_t>(static_cast<std::uint32_t>(__float_as_int(value)) >> 16);
+  return static_cast<std::uint16_t>(static_cast<std::uint32_t>(__float_as_int(mass_of(mass))) >>
+                                    16);
 }
 
 /// @brief One lane's thaw. By one block, which calls every function together.
@@ -93,8 +94,11 @@ struct ThawLane {
       auto const slot = static_cast<std::uint32_t>(slots + i);
       std::uint32_t const granule = runs.granules[i];
       load_granule(ref, granule, slot, thread() % 32);
+      __syncwarp();
+      if constexpr (C::needs_norms) {
+        note_key_norm(ref, slot);
+      }
       if constexpr (C::needs_queries) {
-        __syncwarp();
         std::uint32_t const sum = rebuilt_sum(ref, slot, static_cast<int>(granule));
         if (thread() % 32 == 0) {
           ref.sum(slot) = sum;
@@ -146,6 +150,16 @@ struct ThawLane {
       }
       if (sleepers != 0) {
         atomicAdd(&ref.lane->asleep, sleepers);
+      }
+    }
+  }
+
+  /// The scorer's memory of all rows that were asked takes their masses in.
+  __device__ void update_scores(typename C::Scorer const& scorer) const {
+    for (int i = thread(); i < ref.lane->rows; i += Threads) {
+      Fidelity const fidelity = host::GranuleState::fidelity(ref.states[i]);
+      if (fidelity == Fidelity::exact || fidelity == Fidelity::frozen) {
+        update_score(ref, scorer, static_cast<std::uint32_t>(i), where.step, runs.masses[i]);
       }
     }
   }
