@@ -113,11 +113,7 @@ constexpr int digest_rows_of(int max_tokens) { return (max_tokens + 63) / 64 * 6
 /// rows with those that rise, which may all have been codes.
 template <class C>
 constexpr std::ptrdiff_t logits_stride(int max_tokens) {
-  auto const rows = static_cast<std::ptrdiff_t>(digest_rows_of(max_tokens));
-  if constexpr (!C::has_levels) {
-    return (C::recalls && C::needs_queries ? 2 : 1) * rows;  // by position, and scores behind
-  }
-  return 3 * rows + 16 * (1 + C::levels);
+  return 3 * static_cast<std::ptrdiff_t>(digest_rows_of(max_tokens)) + 16 * (1 + C::levels);
 }
 
 /// @brief The lanes of a layer's step, for softmax_masses_async().
