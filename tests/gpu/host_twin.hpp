@@ -4,15 +4,8 @@
 /// @brief A host cache behind an interface: compiled by the host's compiler, for the host's
 /// processor, as users compile it, and once for all tests of the device.
 
-#include <kvfreeze/digest/key_codes.hpp>
 #include <kvfreeze/report.hpp>
-#include <kvfreeze/scheduler/fixed_budget_scheduler.hpp>
-#include <kvfreeze/scheduler/keep_all_scheduler.hpp>
 #include <kvfreeze/scheduler/ladder_scheduler.hpp>
-#include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
-#include <kvfreeze/scheduler/water_level_scheduler.hpp>
-#include <kvfreeze/scorer/instant_mass_scorer.hpp>
-#include <kvfreeze/scorer/recency_scorer.hpp>
 #include <kvfreeze/trigger/missed_mass_trigger.hpp>
 #include <kvfreeze/trigger/never_trigger.hpp>
 #include <kvfreeze/types.hpp>
@@ -48,11 +41,6 @@ std::unique_ptr<HostTwin> make_ladder_twin(Shape const&, Limits const&, LadderSc
 /// One compact level of 4 bits, flat key codes of 4.
 template <class T, class Trigger>
 std::unique_ptr<HostTwin> make_flat_twin(Shape const&, Limits const&, LadderScheduler<> const&,
-                                         Trigger const&);
-
-/// Rows that are exact or frozen, elements of T; Scorer as it comes.
-template <class T, class Scorer, class Scheduler, class Trigger>
-std::unique_ptr<HostTwin> make_rows_twin(Shape const&, Limits const&, Scheduler const&,
                                          Trigger const&);
 
 }  // namespace kvfreeze::gpu::test

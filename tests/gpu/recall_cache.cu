@@ -1,33 +1,12 @@
-#include <kvfreeze/gpu/kv_freeze_cache.cuh>
-
 #include <catch2/catch.hpp>
 
-#include <gpu/device.cuh>
-#include <gpu/host_twin.hpp>
-#include <gpu/twins.cuh>
+#include <gpu/rows_twins.cuh>
 
 namespace {
 
 using namespace kvfreeze;
-using gpu::test::Twins;
+using namespace gpu::test;
 using MassScorer = InstantMassScorer<KeyCodes<4>>;
-
-template <class T, class Scorer, class Scheduler, class Trigger>
-using Rows = gpu::KvFreezeCache<Layout<T>, Scorer, Scheduler, Trigger>;
-
-template <class T, class Scorer, class Scheduler, class Trigger>
-auto twins_of(Shape const& shape, Limits const& limits, Scheduler const& scheduler,
-              Trigger const& trigger) {
-  return Twins<Rows<T, Scorer, Scheduler, Trigger>>(
-      gpu::test::make_rows_twin<T, Scorer>(shape, limits, scheduler, trigger), shape, limits,
-      scheduler, trigger);
-}
-
-constexpr Shape small{.layers = 2, .query_heads = 6, .kv_heads = 2, .head_dim = 64};
-
-Limits limits_of(int tokens, int sequences) {
-  return {.max_tokens = tokens, .max_sequences = sequences, .window = 16};
-}
 
 /// Rows freeze and come back early and often.
 WaterLevelScheduler<> busy() {
@@ -36,21 +15,6 @@ WaterLevelScheduler<> busy() {
   scheduler.stay = 2;
   scheduler.dense_rows = 0;
   return scheduler;
-}
-
-/// A trigger that does not mind.
-MissedMassTrigger calm() {
-  MissedMassTrigger trigger;
-  trigger.limit = 1.0F;
-  return trigger;
-}
-
-/// A trigger that is never content.
-MissedMassTrigger impatient() {
-  MissedMassTrigger trigger;
-  trigger.limit = 0.02F;
-  trigger.cooldown = 8;
-  return trigger;
 }
 
 }  // namespace

@@ -16,6 +16,12 @@ struct Composition : host::Composition<L, S, D, HostTier, R> {
   /// Is a row exact or frozen, and the current query asks the digests which it shall be?
   static constexpr bool recalls = Base::has_digest && !Base::has_levels;
 
+  /// Without digests masses are those of the rows that attention saw, noted behind it.
+  static constexpr bool notes_masses = Base::needs_mass && !Base::has_digest;
+
+  /// Does the scorer go by the norms of keys?
+  static constexpr bool needs_norms = S::evidence == Evidence::key;
+
   // The device cannot call the host's constexpr functions, but reads what they gave.
 
   /// Bits of a V code of a compact level.

@@ -70,12 +70,15 @@ struct Geometry {
   int pin_words = 0;  ///< of a sequence: its number of pinned ranges, then a bit a token
   int sinks = 0;
   int window = 0;
+  int window_queries = 0;                ///< last queries that a scorer looks at
+  float dot_limit = 0.0F;                ///< clamp of |q.k|, nats; as host::Geometry::dot_limit
   float octaves = 0.0F;                  ///< scale * log2(e): q.k times this is a logit in octaves
   std::uint32_t part_bytes = 0;          ///< K of a granule; V is as large
   std::uint32_t digest_bytes = 0;        ///< of a group and KV head
   std::uint32_t digest_group_bytes = 0;  ///< of a group, all KV heads of the lane
   std::uint32_t values_offset = 0;       ///< V within a page of exact rows
   std::uint32_t records_offset = 0;      ///< slot records within a page of exact rows
+  std::uint32_t sums_offset = 0;         ///< sums of |q.k| likewise, for scorers of queries
   std::uint32_t page_bytes = 0;
   std::uint32_t table_pages = 0;  ///< entries of a lane's page table
   std::uint32_t room = 0;         ///< pages of a sequence under a byte cap; 0: there is no cap
@@ -121,7 +124,8 @@ PoolPage make_pool(Geometry& g) {
 /// @brief All sizes of a cache on the device.
 /// @throws InvalidArgument for a shape or limits out of range
 template <class C>
-Geometry make_geometry(Shape const& shape, Limits const& limits) {
+Geometry make_geometry(Shape const& shape, Limits const& limits,
+                       typename C::Scorer const& scorer = {}) {
   host::check_shape(shape);
   host::check_limits(limits);
   Geometry g;
@@ -141,14 +145,17 @@ Geometry make_geometry(Shape const& shape, Limits const& limits) {
   g.pin_words = 1 + host::ceil_div(limits.max_tokens, 32);
   g.sinks = limits.sinks;
   g.window = limits.window;
+  g.window_queries = kvfreeze::detail::query_window(scorer);
+  g.dot_limit = host::dot_limit(g.window_queries, g.lane_queries);
   g.octaves = host::octaves_of(shape);
   g.part_bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(g.row_elements) *
                                             sizeof(typename C::Value));
   std::uint32_t const rows = detail::page_rows;
   g.values_offset = rows * g.part_bytes;
   g.records_offset = 2 * g.values_offset;
-  std::uint32_t const used =
-      g.records_offset + rows * static_cast<std::uint32_t>(sizeof(host::SlotRecord));
+  g.sums_offset = g.records_offset + rows * static_cast<std::uint32_t>(sizeof(host::SlotRecord));
+  std::uint32_t const used = g.sums_offset + (C::needs_queries ? rows : 0) *
+                                                 static_cast<std::uint32_t>(sizeof(std::uint32_t));
   g.page_bytes = static_cast<std::uint32_t>(host::round_up(used, detail::page_alignment));
   g.segment[rows_segment].per_page = rows;
   if constexpr (C::has_digest) {

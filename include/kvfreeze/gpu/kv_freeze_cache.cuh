@@ -45,8 +45,10 @@ namespace kvfreeze::gpu {
 /// (`Limits::transfer_bytes`, of a token of a sequence) covers what is written through and what
 /// comes back. Decisions under either are the device's own: its pages are not the host's blocks.
 ///
-/// So far there are schedulers that do not sleep, single rows, a lane for each KV head; budgets
-/// only with compact rows. Device memory is reserved up front.
+/// Layouts with compact rows take a LadderScheduler that does not sleep. Those without take any
+/// scheduler but UniformScheduler, and any scorer, of which only those of masses may remember. So
+/// far single rows, a lane for each KV head, budgets and chunks only with compact rows. Device
+/// memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
@@ -55,12 +57,13 @@ template <LayoutPolicy L = Layout<Half, 1, Grouping::kv_head, LadderRows>,
           SchedulerPolicy Scheduler = LadderScheduler<>, TriggerPolicy Trigger = MissedMassTrigger>
 class KvFreezeCache {
   using C = Composition<L, Scorer, Scheduler, Trigger>;
-  static_assert(!C::uniform && !C::sleeps,
-                "kvfreeze::gpu: so far no UniformScheduler, and no scheduler that sleeps");
-  static_assert(!C::has_state && !C::needs_queries && Scorer::evidence != Evidence::key,
-                "kvfreeze::gpu: so far scorers without memory, of masses or of positions");
-  static_assert(!C::needs_mass || C::has_digest,
-                "kvfreeze::gpu: so far a scorer of masses needs a digest");
+  /// Do rows have timers, sums or scores, which a truncation would have to roll back?
+  static constexpr bool remembers = C::sleeps || C::needs_queries || C::has_state;
+  static_assert(!C::uniform, "kvfreeze::gpu: so far no UniformScheduler");
+  static_assert(!C::has_levels || !C::sleeps,
+                "kvfreeze::gpu: so far no scheduler that sleeps where rows may be compact");
+  static_assert(!C::has_state || C::needs_mass,
+                "kvfreeze::gpu: so far scorers that remember are scorers of masses");
   static_assert(C::page == 1 && L::grouping == Grouping::kv_head,
                 "kvfreeze::gpu: so far granules of one row and a lane for each KV head");
   static_assert(!C::rewalks && !C::needs_cosine,
@@ -76,12 +79,14 @@ class KvFreezeCache {
   /// @throws InvalidArgument for a shape, limit or policy parameter out of range
   /// @throws OutOfMemory with the bytes that the device did not have; CudaError without a device
   explicit KvFreezeCache(Shape const& shape, Limits const& limits = {},
-                         Scheduler const& scheduler = {}, Trigger const& trigger = {})
+                         Scheduler const& scheduler = {}, Trigger const& trigger = {},
+                         Scorer const& scorer = {})
       : shape_(shape),
         limits_(checked(limits)),
         scheduler_(validated(scheduler)),
         trigger_(validated(trigger)),
-        memory_(bounded(make_geometry<C>(shape, limits)), limits.resident_bytes),
+        memory_(bounded(make_geometry<C>(shape, limits, validated(scorer))), scorer,
+                limits.resident_bytes),
         open_(static_cast<std::size_t>(limits.max_sequences)),
         taken_(open_.size()) {
     if constexpr (C::has_levels) {
@@ -273,7 +278,9 @@ class KvFreezeCache {
   /// that failed half-way. Rows that are protected now come back.
   /// @throws UnknownSequence, InvalidArgument for a length outside of [0, length()], CudaError
   /// @stream_semantics never waits, never allocates
-  void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream) {
+  void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream)
+    requires(!remembers)
+  {
     Record& sequence = record(handle);
     if (length < 0 || length > sequence.length) {
       throw InvalidArgument("truncate_async(): length " + std::to_string(length) +
@@ -288,7 +295,9 @@ class KvFreezeCache {
   /// @throws UnknownSequence, InvalidArgument if the ranges are not sorted, overlap, are empty or
   ///   out of range; CudaError
   /// @stream_semantics never waits, never allocates
-  void pin_async(Sequence handle, std::span<TokenRange const> ranges, ::cuda::stream_ref stream) {
+  void pin_async(Sequence handle, std::span<TokenRange const> ranges, ::cuda::stream_ref stream)
+    requires(!remembers)
+  {
     static_cast<void>(record(handle));
     host::check_pins(limits_, ranges);
     memory_.pin(ranges, handle.index, stream);
@@ -299,7 +308,9 @@ class KvFreezeCache {
   /// @throws UnknownSequence, CudaError; CapacityError if the byte cap does not hold them
   /// @stream_semantics never waits, never allocates
   /// @complexity O(rows): all of them come from the tier
-  void thaw_async(Sequence handle, ::cuda::stream_ref stream) {
+  void thaw_async(Sequence handle, ::cuda::stream_ref stream)
+    requires(!remembers)
+  {
     std::size_t const needed = memory_.pages_when_whole(record(handle).length);
     if (memory_.geometry().room != 0 && needed > memory_.geometry().room) {
       throw CapacityError("thaw_async(): all rows need " + std::to_string(needed) +

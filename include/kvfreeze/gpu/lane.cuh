@@ -38,6 +38,7 @@ struct LaneState {
   std::uint32_t frozen = 0;              ///< granules, in this step
   std::uint32_t deferred = 0;            ///< granules wanted and not thawed, in this step
   std::uint32_t forced = 0;              ///< granules flagged `forced`
+  std::uint32_t asleep = 0;              ///< granules that recall does not ask yet
   std::uint64_t touched = 0;             ///< bytes read in this step
   std::uint64_t moved_in = 0;            ///< bytes from the tier, in this step
   std::uint64_t moved_out = 0;           ///< bytes to the tier, in this step
@@ -53,6 +54,13 @@ struct LaneState {
   bool sinks = false;           ///< this step lets sink what was not needed
   bool over_cap = false;        ///< the cap decided this step's levels
   std::uint32_t tail[64] = {};  ///< slots of the rows that no digest holds yet
+};
+
+/// @brief Counter and timer of a granule. @see host::Timer
+struct GranuleTimer {
+  std::uint32_t wake = 0;   ///< step at which the granule is due
+  std::uint16_t count = 0;  ///< detections
+  std::uint16_t last = 0;   ///< low half of the step of the last detection
 };
 
 /// @brief The pool of pages. A launch takes pages or gives pages back, never both, so that a
@@ -76,6 +84,11 @@ struct CacheMemory {
   /// [sequence][lane][max_granules]: low half of the step of the last freeze; not on the ladder,
   /// where no recovery asks for it.
   std::uint16_t* changed = nullptr;
+  GranuleTimer* timers = nullptr;  ///< [sequence][lane][max_granules], for schedulers that sleep
+  void* scores = nullptr;          ///< [sequence][lane][max_granules], states of a scorer's
+  /// [sequence][lane][window_queries + 1][lane_queries][head_dim], octaves, for scorers of queries:
+  /// that of the row at position p is entry p % (window_queries + 1).
+  float* ring = nullptr;
   std::byte* const* tier = nullptr;  ///< [sequence]: [lane][granule][K, V] in pinned memory
 };
 
@@ -92,9 +105,12 @@ struct LaneRef {
   std::uint8_t* plans = nullptr;
   float* importance = nullptr;
   float* means = nullptr;
-  std::uint32_t const* pins = nullptr;  ///< of the sequence
-  std::uint16_t* changed = nullptr;     ///< null on the ladder
-  std::byte* tier = nullptr;            ///< the lane's granules
+  std::uint32_t const* pins = nullptr;          ///< of the sequence
+  std::uint16_t* changed = nullptr;             ///< null on the ladder
+  GranuleTimer* timers = nullptr;               ///< null unless rows sleep
+  typename C::Scorer::State* scores = nullptr;  ///< null unless the scorer remembers
+  float* ring = nullptr;                        ///< null unless queries are kept
+  std::byte* tier = nullptr;                    ///< the lane's granules
 
   __device__ LaneRef(Geometry const& g, CacheMemory const& memory, std::uint32_t sequence,
                      std::uint32_t index)
@@ -111,6 +127,17 @@ struct LaneRef {
     pins = memory.pins + static_cast<std::size_t>(sequence) * static_cast<std::size_t>(g.pin_words);
     if constexpr (!C::has_levels) {
       changed = memory.changed + number * static_cast<std::size_t>(g.max_granules);
+    }
+    if constexpr (C::sleeps) {
+      timers = memory.timers + number * static_cast<std::size_t>(g.max_granules);
+    }
+    if constexpr (C::has_state) {
+      scores = static_cast<typename C::Scorer::State*>(memory.scores) +
+               number * static_cast<std::size_t>(g.max_granules);
+    }
+    if constexpr (C::needs_queries) {
+      ring = memory.ring + number * static_cast<std::size_t>(g.window_queries + 1) *
+                               static_cast<std::size_t>(g.lane_queries * g.head_dim);
     }
     tier = memory.tier[sequence] + static_cast<std::size_t>(index) *
                                        static_cast<std::size_t>(g.max_granules) * g.granule_bytes();
@@ -136,6 +163,18 @@ struct LaneRef {
   [[nodiscard]] __device__ host::SlotRecord& record(std::uint32_t slot) const {
     return reinterpret_cast<host::SlotRecord*>(page(rows_segment, slot) +
                                                geometry->records_offset)[slot % detail::page_rows];
+  }
+
+  /// Sum of |q.k| over the window's queries, in units of 2^-12 nats.
+  [[nodiscard]] __device__ std::uint32_t& sum(std::uint32_t slot) const {
+    return reinterpret_cast<std::uint32_t*>(page(rows_segment, slot) +
+                                            geometry->sums_offset)[slot % detail::page_rows];
+  }
+
+  /// Queries of the step that appended the row at a position.
+  [[nodiscard]] __device__ float* query_of(int position) const {
+    return ring + static_cast<std::ptrdiff_t>(position % (geometry->window_queries + 1)) *
+                      geometry->lane_queries * geometry->head_dim;
   }
 
   [[nodiscard]] __device__ std::byte* digest(std::uint32_t group) const {

@@ -39,7 +39,8 @@ struct LogitRun {
   /// `hidden`.
   std::int32_t low = 0;
   std::int32_t high = 0x7FFFFFFF;
-  std::uint16_t hidden = 0;
+  std::uint8_t hidden = 0;
+  std::uint8_t absent = 0;   ///< rows of states with one of these bits take no part in the softmax
   bool frozen_only = false;  ///< rows of other states do not take part in the softmax
   bool protects = false;     ///< masses of granules that histograms do not count are written as 0
 };

@@ -198,6 +198,12 @@ inline float octaves_of(Shape const& shape) noexcept {
   return scale * 1.44269504088896340736F;
 }
 
+/// Clamp of |q.k| in nats that keeps a window's sum, in units of 2^-12, in 32 bits. The device asks
+/// here too.
+inline float dot_limit(int window_queries, int lane_queries) noexcept {
+  return 1048000.0F / static_cast<float>(std::max(window_queries, 1) * lane_queries);
+}
+
 /// The block of a compact level.
 template <class C>
 PoolGeometry make_pool(Geometry const& g, std::size_t level) noexcept {
@@ -258,7 +264,7 @@ Geometry make_geometry(Shape const& shape, Limits const& limits, typename C::Sco
   g.max_tiles = ceil_div(g.max_granules, tile_granules);
   g.window_queries = kvfreeze::detail::query_window(scorer);
   g.octaves = octaves_of(shape);
-  g.dot_limit = 1048000.0F / static_cast<float>(std::max(g.window_queries, 1) * g.lane_queries);
+  g.dot_limit = dot_limit(g.window_queries, g.lane_queries);
   g.element_bytes = sizeof(typename C::Value);
   std::size_t const row_bytes = static_cast<std::size_t>(g.row_elements) * g.element_bytes;
   g.part_bytes = row_bytes * static_cast<std::size_t>(C::page);

@@ -36,6 +36,8 @@ struct GranuleState {
   static constexpr std::uint8_t fidelity_mask = 0x07;
   /// Set in a compact, asleep, evicted or pinned granule: recall does not ask those.
   static constexpr std::uint8_t not_askable = 0x15;
+  /// Set in a compact, asleep or evicted granule: digests do not stand for those.
+  static constexpr std::uint8_t not_estimated = 0x05;
   static constexpr std::uint8_t clean = 0x08;  ///< the tier holds the exact rows
   static constexpr std::uint8_t pinned = 0x10;
   static constexpr std::uint8_t forced = 0x20;   ///< thaw it at the next recall, wanted or not

@@ -185,6 +185,11 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   }
   __syncthreads();
   describe_lane<C, Threads>(ref, s, static_cast<int>(blockIdx.x));
+  if constexpr (C::recalls) {
+    if (thread == 0) {
+      describe_tail(ref, s, static_cast<int>(blockIdx.x));
+    }
+  }
 }
 
 }  // namespace kvfreeze::gpu::detail

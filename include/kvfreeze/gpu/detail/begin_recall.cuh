@@ -1,28 +1,84 @@
 #pragma once
 
 #include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/gpu/detail/row_evidence.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
+#include <kvfreeze/gpu/detail/timers.cuh>
 #include <kvfreeze/selection.hpp>
 
+#include <cstddef>
+
 namespace kvfreeze::gpu::detail {
+
+/// What is kept of the new row and its queries: a counter, a score, a sum, the queries themselves.
+template <class C, int Threads>
+__device__ void note_newborn(LaneRef<C> const& ref, float const* query) {
+  LaneState const& lane = *ref.lane;
+  bool const first = threadIdx.x == 0;
+  if constexpr (C::sleeps) {
+    if (first) {
+      ref.timers[lane.rows - 1] = {};
+    }
+  }
+  if constexpr (C::has_state) {
+    if (first) {
+      ref.scores[lane.rows - 1] = {};
+    }
+  }
+  if constexpr (C::needs_norms) {
+    if (threadIdx.x < 32) {
+      note_key_norm(ref, static_cast<std::uint32_t>(lane.slots - 1));
+    }
+  }
+  if constexpr (C::needs_queries) {
+    if (first) {
+      ref.sum(static_cast<std::uint32_t>(lane.slots - 1)) = 0;
+    }
+    float* const kept = ref.query_of(lane.rows - 1);
+    int const elements = ref.geometry->lane_queries * ref.geometry->head_dim;
+    for (int i = static_cast<int>(threadIdx.x); i < elements; i += Threads) {
+      kept[i] = query[i];
+    }
+  }
+}
 
 /// @brief Says how the step of a lane without compact rows will go. By the lane's block, when the
 /// step's row is there. @see host::recall_lane
 template <class C, int Threads>
 __device__ void begin_recall(LaneRef<C> const& ref, LayerStep<C> const& s,
                              typename C::Scheduler const& scheduler, WorkLane const& work) {
+  int const elements = ref.geometry->lane_queries * ref.geometry->head_dim;
+  note_newborn<C, Threads>(ref, s.queries + static_cast<std::ptrdiff_t>(blockIdx.x) * elements);
+  if constexpr (C::sleeps) {
+    wake_due<C, Threads>(ref, work.step);
+  }
   if (threadIdx.x != 0) {
     return;
   }
   LaneState& lane = *ref.lane;
   bool ranks = lane.slots < lane.rows;
   if constexpr (C::has_digest) {
-    // With nothing frozen a scan tells what may freeze.
+    // With nothing frozen a scan serves a scorer's memory, and tells what may freeze.
     auto const open = ref.open_range();
     LaneFacts const facts = lane_facts(ref, s.layer, work.head, work.step);
-    ranks = ranks || (open.low < open.high && scheduler.recall(facts).kind != Selection::Kind::all);
+    ranks = ranks || C::has_state ||
+            (open.low < open.high && scheduler.recall(facts).kind != Selection::Kind::all);
   }
   lane.mode = ranks ? LaneMode::ranked : LaneMode::dense;
+}
+
+/// @brief Describes the rows that no digest holds yet, for exact_logits_async(): digests stand for
+/// all others, so that the logits of these come behind, in the order of positions. By one thread,
+/// when the lane is described.
+template <class C>
+__device__ void describe_tail(LaneRef<C> const& ref, LayerStep<C> const& s, int work) {
+  LaneState const& lane = *ref.lane;
+  typename LayerStep<C>::Lane tail = s.attention[work];
+  tail.rows.slots = lane.tail;
+  tail.logits = lane_runs(ref, s, work).logits + ref.tail_begin();
+  s.tails[work] = tail;
+  bool const ranks = lane.mode != LaneMode::dense;
+  s.ranked_rows[work] = ranks ? static_cast<std::uint32_t>(lane.rows - ref.tail_begin()) : 0U;
 }
 
 }  // namespace kvfreeze::gpu::detail

@@ -6,6 +6,7 @@
 #include <kvfreeze/error.hpp>
 #include <kvfreeze/gpu/detail/end_step_kernels.cuh>
 #include <kvfreeze/gpu/detail/pin_kernels.cuh>
+#include <kvfreeze/gpu/detail/recall_memory.cuh>
 #include <kvfreeze/gpu/detail/sequence_kernels.cuh>
 #include <kvfreeze/gpu/detail/step_memory.cuh>
 #include <kvfreeze/gpu/detail/truncate_kernels.cuh>
@@ -42,8 +43,9 @@ class CacheStorage {
  public:
   /// @throws OutOfMemory, CudaError
   /// @throws CapacityError with the least cap, if it is below
-  CacheStorage(Geometry const& g, std::size_t resident_bytes)
+  CacheStorage(Geometry const& g, typename C::Scorer const& scorer, std::size_t resident_bytes)
       : geometry_(g),
+        scorer_(scorer),
         free_count_(1),
         lanes_(lane_count()),
         tables_(array_bytes(lane_count(), g.table_pages)),
@@ -54,6 +56,9 @@ class CacheStorage {
         pins_(array_bytes(static_cast<std::size_t>(g.max_sequences),
                           static_cast<std::size_t>(g.pin_words))),
         changed_(C::has_levels ? 0 : states_.size()),
+        timers_(C::sleeps ? states_.size() : 0),
+        scores_(C::has_state ? states_.size() : 0),
+        ring_(C::needs_queries ? array_bytes(lane_count(), ring_elements(g)) : 0),
         batch_(static_cast<std::size_t>(g.max_sequences)),
         steps_(batch_.size()),
         sequences_(batch_.size()),
@@ -62,6 +67,7 @@ class CacheStorage {
         tier_({static_cast<std::uint32_t>(g.max_sequences), static_cast<std::uint32_t>(g.lanes),
                static_cast<std::uint32_t>(g.max_granules), g.part_bytes}),
         step_(g),
+        recall_(g),
         page_count_(pages_within(resident_bytes)),
         pages_(array_bytes(page_count_, g.page_bytes)),
         free_list_(page_count_) {
@@ -85,6 +91,8 @@ class CacheStorage {
 
   [[nodiscard]] Geometry const& geometry() const noexcept { return geometry_; }
 
+  [[nodiscard]] typename C::Scorer const& scorer() const noexcept { return scorer_; }
+
   /// What kernels are told.
   [[nodiscard]] CacheMemory view() const noexcept {
     CacheMemory memory;
@@ -97,6 +105,9 @@ class CacheStorage {
     memory.means = means_.data();
     memory.pins = pins_.data();
     memory.changed = changed_.data();
+    memory.timers = timers_.data();
+    memory.scores = scores_.data();
+    memory.ring = ring_.data();
     memory.tier = tier_.slots().slabs.data();
     return memory;
   }
@@ -213,6 +224,8 @@ class CacheStorage {
 
   [[nodiscard]] StepMemory<C>& step() noexcept { return step_; }
 
+  [[nodiscard]] RecallMemory<C> const& recall() const noexcept { return recall_; }
+
   [[nodiscard]] PinnedTier const& tier() const noexcept { return tier_; }
 
   /// Pages of a sequence all of whose rows are exact, with room for the next one.
@@ -248,7 +261,7 @@ class CacheStorage {
       report.ledger.codes += found.pages[pool_segment(level)] * geometry_.page_bytes;
     }
     report.ledger.metadata = metadata_bytes();
-    report.ledger.scratch = step_.bytes();
+    report.ledger.scratch = step_.bytes() + recall_.bytes();
     report.ledger.tier = tier_.bytes();
     report.touched_bytes = found.touched_bytes;
     report.moved_in_bytes = found.moved_in_bytes;
@@ -285,7 +298,7 @@ class CacheStorage {
   }
 
   [[nodiscard]] std::size_t device_bytes() const noexcept {
-    return pages_.size_bytes() + metadata_bytes() + step_.bytes();
+    return pages_.size_bytes() + metadata_bytes() + step_.bytes() + recall_.bytes();
   }
 
  private:
@@ -321,6 +334,12 @@ class CacheStorage {
                                  static_cast<std::size_t>(threads));
   }
 
+  /// Of the queries that a lane keeps.
+  static std::size_t ring_elements(Geometry const& g) noexcept {
+    return static_cast<std::size_t>(g.window_queries + 1) *
+           static_cast<std::size_t>(g.lane_queries * g.head_dim);
+  }
+
   [[nodiscard]] std::size_t lane_count() const noexcept {
     return static_cast<std::size_t>(geometry_.lanes) *
            static_cast<std::size_t>(geometry_.max_sequences);
@@ -338,8 +357,9 @@ class CacheStorage {
   [[nodiscard]] std::size_t fixed_bytes() const noexcept {
     return free_count_.size_bytes() + lanes_.size_bytes() + tables_.size_bytes() +
            states_.size_bytes() + plans_.size_bytes() + importance_.size_bytes() +
-           means_.size_bytes() + pins_.size_bytes() + changed_.size_bytes() + batch_.size_bytes() +
-           steps_.size_bytes() + sequences_.size_bytes() + tier_.device_bytes();
+           means_.size_bytes() + pins_.size_bytes() + changed_.size_bytes() + timers_.size_bytes() +
+           scores_.size_bytes() + ring_.size_bytes() + batch_.size_bytes() + steps_.size_bytes() +
+           sequences_.size_bytes() + tier_.device_bytes();
   }
 
   /// The later one of two reports that are whole.
@@ -359,6 +379,7 @@ class CacheStorage {
   }
 
   Geometry geometry_;
+  typename C::Scorer scorer_;
   DeviceArray<std::int32_t> free_count_;
   DeviceArray<LaneState> lanes_;
   DeviceArray<std::uint32_t> tables_;
@@ -368,6 +389,9 @@ class CacheStorage {
   DeviceArray<float> means_;
   DeviceArray<std::uint32_t> pins_;
   DeviceArray<std::uint16_t> changed_;
+  DeviceArray<GranuleTimer> timers_;
+  DeviceArray<typename C::Scorer::State> scores_;
+  DeviceArray<float> ring_;
   DeviceArray<std::uint32_t> batch_;
   DeviceArray<std::uint32_t> steps_;
   DeviceArray<SequenceState<C>> sequences_;
@@ -375,6 +399,7 @@ class CacheStorage {
   PinnedArray<std::uint32_t> status_;
   PinnedTier tier_;
   StepMemory<C> step_;
+  RecallMemory<C> recall_;
   std::size_t page_count_;
   DeviceArray<std::byte> pages_;
   DeviceArray<std::uint32_t> free_list_;

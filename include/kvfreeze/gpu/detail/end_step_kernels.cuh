@@ -28,6 +28,7 @@ struct SequenceState {
   std::uint32_t entropies = 0;         ///< observations in the running mean
   float entropy_mean = 0.0F;           ///< nats
   Recovery recovery = Recovery::none;  ///< that the last step asked for
+  std::uint32_t recovered = 0;         ///< lanes that have begun it; where rows sleep
   typename C::Trigger trigger;
 };
 
@@ -57,7 +58,7 @@ struct DeviceReport {
 
 /// Sums of a block's threads, by atomics on shared memory.
 struct StepSums {
-  unsigned long long exact, compact, absent;
+  unsigned long long exact, compact, absent, asleep;
   unsigned long long pages[segments];
   unsigned long long touched, moved_in, moved_out, thawed, frozen, deferred, over_cap;
 };
@@ -99,7 +100,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       };
       add(sums.exact, static_cast<std::uint64_t>(lane.slots));
       add(sums.compact, static_cast<std::uint64_t>(compact));
-      add(sums.absent, static_cast<std::uint64_t>(lane.rows - lane.slots - compact));
+      add(sums.absent, static_cast<std::uint64_t>(lane.rows - lane.slots - compact) - lane.asleep);
+      add(sums.asleep, lane.asleep);
       for (int s = 0; s < pool_segment(C::levels); ++s) {
         add(sums.pages[s], kept_pages<C>(g, lane, s));
       }
@@ -129,7 +131,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   std::uint32_t const step = steps[index] + 1;
   DeviceReport report;
   report.length = sequence.length + tokens;
-  report.rows = {sums.exact, sums.compact, sums.absent, 0, 0};
+  report.rows = {sums.exact, sums.compact, sums.absent, sums.asleep, 0};
   for (int s = 0; s < segments; ++s) {
     report.pages[s] = sums.pages[s];
   }
@@ -179,8 +181,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   *written = 0;
   __threadfence_system();
   out = report;  // its step is 0
-  __threadfence_system();
-  *written = step;
+  if constexpr (C::sleeps) {
+    sequence.recovered = 0;  // force_rows_kernel() counts who sleeps on, and ends the report
+  } else {
+    __threadfence_system();
+    *written = step;
+  }
 }
 
 /// @brief Codes go and frozen rows are first in line to come back. By one block. @see host::recover

@@ -50,6 +50,9 @@ __device__ void move_exact(LaneRef<C> const& ref, std::uint32_t from, std::uint3
     host::SlotRecord const moved = ref.record(from);
     ref.record(from) = ref.record(to);
     ref.record(to) = moved;
+    if constexpr (C::needs_queries) {
+      ref.sum(to) = ref.sum(from);
+    }
     if constexpr (C::has_digest) {
       auto const tail = static_cast<std::uint32_t>(ref.tail_begin());
       if (moved.granule >= tail) {

@@ -9,11 +9,15 @@
 #include <kvfreeze/gpu/detail/cache_memory.cuh>
 #include <kvfreeze/gpu/detail/force_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
+#include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
-#include <kvfreeze/gpu/detail/retain_rows_kernels.cuh>
-#include <kvfreeze/gpu/detail/thaw_kernels.cuh>
+#include <kvfreeze/gpu/detail/retain_rows_kernel.cuh>
+#include <kvfreeze/gpu/detail/row_evidence.cuh>
+#include <kvfreeze/gpu/detail/thaw_kernel.cuh>
 #include <kvfreeze/gpu/digest_scan.cuh>
+#include <kvfreeze/gpu/dot_scores.cuh>
 #include <kvfreeze/gpu/exact_logits.cuh>
+#include <kvfreeze/gpu/histogram.cuh>
 #include <kvfreeze/gpu/masses.cuh>
 #include <kvfreeze/gpu/select.cuh>
 
@@ -26,24 +30,34 @@ namespace kvfreeze::gpu::detail {
 
 /// @brief Which rows the step wants exact, by the digests: lists of what thaws.
 template <class C>
-void launch_recall(RecallLanes<C> const& source, StepMemory<C>& step,
-                   typename C::Scheduler const& scheduler, ::cuda::stream_ref stream) {
+void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
+                   RecallLanes<C> const& source, ::cuda::stream_ref stream) {
   Geometry const& g = source.geometry;
-  auto const lanes = static_cast<std::size_t>(source.step.lanes);
-  RecallBatch const batch = step.recall().batch(lanes);
-  RecallResults const results{step.recall().results(lanes)};
-  Span<std::byte> const workspace = step.recall().workspace();
-  digest_scan_async<typename C::Digest>(step.scans(lanes), g.lane_queries, g.head_dim,
-                                        static_cast<std::size_t>(g.max_groups), stream);
-  exact_logits_async(step.ranked(lanes), step.decode_shape(), step.queries(lanes), stream);
-  MassResults masses;
-  masses.histograms = step.mass_results(lanes).histograms;
-  softmax_masses_async(source, step.mass_batch(source.step.lanes), masses, step.workspace(), stream,
-                       decide_recall(scheduler, source, batch, results, workspace));
-  recall_async(source, batch, results, workspace, stream);
+  LayerStep<C> const& s = source.step;
+  StepMemory<C> const& step = memory.step();
+  RecallMemory<C> const& recall = memory.recall();
+  auto const lanes = static_cast<std::size_t>(s.lanes);
+  digest_scan_async<typename C::Digest>(Span<DigestLane const>(s.scans, lanes), g.lane_queries,
+                                        g.head_dim, static_cast<std::size_t>(g.max_groups), stream);
+  exact_logits_async(recall.ranked(s, lanes), step.decode_shape(), step.queries(lanes), stream);
+  RecallBatch const batch = recall.batch(lanes);
+  RecallResults const results{recall.results(lanes)};
+  MassBatch const masses = recall.masses(lanes);
+  Span<host::LogHistogram> const histograms = recall.histograms(lanes);
+  auto const decide = decide_recall(scheduler, source, batch, results, recall.workspace());
+  if constexpr (C::needs_queries) {
+    dot_scores_async(DotLanes<C>{source}, masses, g.dot_limit, stream);
+    log_histograms_async(source, batch.max_granules, histograms, stream);
+    finish_histograms_async(Span<host::LogHistogram const>(histograms), decide, stream);
+    softmax_masses_async(source, masses, {}, recall.mass_workspace(), stream);  // will be missed
+  } else {
+    softmax_masses_async(source, masses, {{}, {}, {}, histograms}, recall.mass_workspace(), stream,
+                         decide);
+  }
+  recall_async(source, batch, results, recall.workspace(), stream);
 }
 
-/// @brief One layer's step: append, recall, thaw, attention.
+/// @brief One layer's step: append, recall, thaw, attention, evidence.
 template <class C, class Input>
   requires(!C::has_levels)
 void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
@@ -51,22 +65,37 @@ void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& sch
                        ::cuda::stream_ref stream) {
   Geometry const& g = memory.geometry();
   StepMemory<C>& step = memory.step();
-  LayerStep<C> const s = step.layer(layer, sequences, memory.batch(), memory.steps());
+  LayerStep<C> s = step.layer(layer, sequences, memory.batch(), memory.steps());
+  s.tails = memory.recall().tails();
   auto const lanes = static_cast<std::size_t>(s.lanes);
   CacheMemory const view = memory.view();
   constexpr int threads = 128;
   append_kernel<C, Input, threads><<<static_cast<unsigned>(lanes), threads, 0, stream.get()>>>(
       g, view, s, scheduler, rows, memory.status());
   check_launch("append_kernel");
+  RecallResult const* results = nullptr;
   if constexpr (C::recalls) {
-    launch_recall(RecallLanes<C>{g, view, s}, step, scheduler, stream);
+    launch_recall(memory, scheduler, RecallLanes<C>{g, view, s}, stream);
+    results = memory.recall().results(lanes).data();
   }
   constexpr int thaw_threads = 256;
   thaw_kernel<C, thaw_threads><<<static_cast<unsigned>(lanes), thaw_threads, 0, stream.get()>>>(
-      g, view, s, scheduler, step.recall().results(C::recalls ? lanes : 0).data());
+      g, view, s, scheduler, memory.scorer(), results);
   check_launch("thaw_kernel");
   decode_attention_async(step.attended(lanes), step.decode_shape(), step.queries(lanes), out,
                          Span<float>{}, step.tickets(), step.workspace(), stream);
+  dim3 const grid(16, static_cast<unsigned>(lanes));
+  if constexpr (C::needs_queries) {
+    slide_window_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, s);
+    check_launch("slide_window_kernel");
+  }
+  if constexpr (C::notes_masses) {
+    RecallMemory<C> const& recall = memory.recall();
+    softmax_masses_async(AttendedRows<C>{g, view, s}, recall.masses(lanes), {},
+                         recall.mass_workspace(), stream);
+    note_masses_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, s, memory.scorer());
+    check_launch("note_masses_kernel");
+  }
 }
 
 /// @brief The slow clock: what is not retained freezes, reports are written, recoveries begun.
@@ -80,7 +109,7 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   Entropy const* const entropies = launch_entropies<C, Input>(memory, sequences, logits, stream);
   dim3 const grid(static_cast<unsigned>(g.lanes), static_cast<unsigned>(sequences));
   retain_rows_kernel<C><<<grid, retain_threads, 0, stream.get()>>>(
-      g, view, scheduler, typename C::Scorer{}, memory.batch(), memory.steps());
+      g, view, scheduler, memory.scorer(), memory.batch(), memory.steps());
   check_launch("retain_rows_kernel");
   constexpr int threads = 128;
   end_step_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
@@ -88,7 +117,7 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
       memory.status(), memory.reports(), tokens);
   check_launch("end_step_kernel");
   force_rows_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(
-      g, view, scheduler, memory.batch(), memory.steps(), memory.sequences());
+      g, view, scheduler, memory.batch(), memory.steps(), memory.sequences(), memory.reports());
   check_launch("force_rows_kernel");
 }
 

@@ -129,7 +129,8 @@ struct RowQuad {
         granules(page_shift == 0 ? rows : min(rows, 1)),
         in((1U << rows) - 1U),
         counted(0) {
-    bool const asks = run.states != nullptr && (run.frozen_only || (Counting && run.hidden != 0));
+    bool const asks = run.states != nullptr &&
+                      (run.frozen_only || run.absent != 0 || (Counting && run.hidden != 0));
     std::uint32_t states = 0;  // of the granules, a byte each
     if (run.positions == nullptr) {
       states = asks ? load_four(run.states + granule, granules) : 0U;
@@ -154,8 +155,9 @@ struct RowQuad {
     if constexpr (Counting) {
       counted &= ~nonzero_bytes(states & (run.hidden * each_byte));
     }
+    std::uint32_t const spread = page_shift == 0 ? states : byte_of(states, 0) * each_byte;
+    in &= ~nonzero_bytes(spread & (run.absent * each_byte));
     if (run.frozen_only) {
-      std::uint32_t const spread = page_shift == 0 ? states : byte_of(states, 0) * each_byte;
       in &= ~nonzero_bytes((spread & (LogitRun::state_bits * each_byte)) ^
                            (LogitRun::taking_part * each_byte));
     }

@@ -8,6 +8,12 @@
 
 namespace kvfreeze::gpu::detail {
 
+/// What recall selects by, by position: masses, or |q.k| behind them. @see host::recall_scores
+template <class C>
+__device__ std::uint32_t* recall_scores(LaneRuns const& runs, LayerStep<C> const& step) {
+  return runs.masses + (C::needs_queries ? step.digest_rows : 0);
+}
+
 /// @brief The lanes of a layer's step without compact rows, for softmax_masses_async() and
 /// recall_async(). Logits and masses are by position; a lane that ranks nothing has no rows.
 template <class C>
@@ -33,6 +39,7 @@ struct RecallLanes {
     run.low = open.low;
     run.high = open.high;
     run.hidden = host::GranuleState::not_askable;
+    run.absent = C::sleeps ? host::GranuleState::not_estimated : 0;
     return run;
   }
 
@@ -43,7 +50,7 @@ struct RecallLanes {
     LaneRuns const all = lane_runs(own, step, work);
     RecallLane lane;
     lane.facts = lane_facts(own, step.layer, where.head, where.step);
-    lane.scores = all.masses;
+    lane.scores = recall_scores(all, step);
     lane.states = own.states;
     lane.wanted = own.plans;
     lane.thaws = all.granules;
@@ -57,10 +64,48 @@ struct RecallLanes {
     return lane;
   }
 
+  [[nodiscard]] __device__ ScoredRows rows(int work) const { return lane(work).rows(); }
+
  private:
   [[nodiscard]] __device__ LaneRef<C> ref(int work) const {
     WorkLane const lane(geometry, step, work);
     return {geometry, memory, lane.sequence, lane.lane};
+  }
+};
+
+/// @brief The rows that attention saw, in slot order, for softmax_masses_async() behind it.
+template <class C>
+struct AttendedRows {
+  Geometry geometry;
+  CacheMemory memory;
+  LayerStep<C> step;
+
+  [[nodiscard]] __device__ int runs(int) const { return 1; }
+
+  [[nodiscard]] __device__ LogitRun run(int work, int) const {
+    WorkLane const where(geometry, step, work);
+    LaneRef<C> const own(geometry, memory, where.sequence, where.lane);
+    LaneRuns const all = lane_runs(own, step, work);
+    LogitRun run;
+    run.logits = all.logits;
+    run.stride = all.stride;
+    run.rows = own.lane->slots;
+    run.masses = all.masses;
+    return run;
+  }
+};
+
+/// Lanes that are recalled, for dot_scores_async().
+template <class C>
+struct DotLanes {
+  RecallLanes<C> lanes;
+
+  [[nodiscard]] __device__ int runs(int work) const { return lanes.runs(work); }
+
+  [[nodiscard]] __device__ LogitRun run(int work, int i) const {
+    LogitRun run = lanes.run(work, i);
+    run.masses += lanes.step.digest_rows;
+    return run;
   }
 };
 

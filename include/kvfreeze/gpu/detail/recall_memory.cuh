@@ -1,7 +1,8 @@
 #pragma once
 
 #include <kvfreeze/detail/selection_rules.hpp>
-#include <kvfreeze/gpu/geometry.cuh>
+#include <kvfreeze/gpu/detail/step.cuh>
+#include <kvfreeze/gpu/masses.cuh>
 #include <kvfreeze/gpu/memory.cuh>
 #include <kvfreeze/gpu/select.cuh>
 #include <kvfreeze/gpu/workspace.cuh>
@@ -10,21 +11,50 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief Work space of a layer's recall, shared by all layers. Empty where rows are not recalled
-/// by their digests.
+/// @brief Work space of a layer's recall, shared by all layers. Empty where neither digests are
+/// asked nor masses noted.
 template <class C>
 class RecallMemory {
+  using Lane = typename AttentionOf<C>::Lane;
+  using Lanes = typename AttentionOf<C>::Lanes;
+
  public:
   /// @throws OutOfMemory, CudaError
-  RecallMemory(Geometry const& g, std::size_t lanes)
-      : max_granules_(g.max_granules),
-        results_(C::recalls ? lanes : 0),
-        workspace_(C::recalls ? recall_workspace_bytes(batch(lanes)) : 0) {}
+  explicit RecallMemory(Geometry const& g)
+      : geometry_(g),
+        lanes_(C::recalls ? lanes_of(g) : 0),
+        tails_(lanes_),
+        results_(lanes_),
+        histograms_(lanes_),
+        mass_workspace_(C::recalls || C::notes_masses
+                            ? softmax_masses_workspace_bytes(masses(lanes_of(g)))
+                            : 0),
+        workspace_(C::recalls ? recall_workspace_bytes(batch(lanes_)) : 0) {
+    if constexpr (C::recalls) {  // descriptions are copied whole, padding included
+      check(cudaMemset(tails_.data(), 0, tails_.size_bytes()), "cudaMemset");
+    }
+  }
+
+  /// [work lane]
+  [[nodiscard]] Lane* tails() const noexcept { return tails_.data(); }
+
+  /// The rows that no digest holds.
+  [[nodiscard]] Lanes ranked(LayerStep<C> const& s, std::size_t lanes) const noexcept {
+    return {tails_.span().subspan(0, lanes), Span<std::uint32_t const>(s.ranked_rows, lanes)};
+  }
+
+  [[nodiscard]] MassBatch masses(std::size_t lanes) const noexcept {
+    MassBatch batch;
+    batch.lanes = static_cast<int>(lanes);
+    batch.heads = geometry_.lane_queries;
+    batch.max_rows = geometry_.max_tokens;
+    return batch;
+  }
 
   [[nodiscard]] RecallBatch batch(std::size_t lanes) const noexcept {
     RecallBatch batch;
     batch.lanes = static_cast<int>(lanes);
-    batch.max_granules = max_granules_;
+    batch.max_granules = geometry_.max_granules;
     batch.units =
         C::needs_queries ? kvfreeze::detail::dots_per_nat : kvfreeze::detail::masses_per_one;
     return batch;
@@ -34,15 +64,30 @@ class RecallMemory {
     return results_.span().subspan(0, lanes);
   }
 
+  [[nodiscard]] Span<host::LogHistogram> histograms(std::size_t lanes) const noexcept {
+    return histograms_.span().subspan(0, lanes);
+  }
+
+  [[nodiscard]] Span<std::byte> mass_workspace() const noexcept { return mass_workspace_.span(); }
+
   [[nodiscard]] Span<std::byte> workspace() const noexcept { return workspace_.span(); }
 
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return results_.size_bytes() + workspace_.bytes();
+    return tails_.size_bytes() + results_.size_bytes() + histograms_.size_bytes() +
+           mass_workspace_.bytes() + workspace_.bytes();
   }
 
  private:
-  int max_granules_;
+  static std::size_t lanes_of(Geometry const& g) noexcept {
+    return static_cast<std::size_t>(g.lanes_per_layer) * static_cast<std::size_t>(g.max_sequences);
+  }
+
+  Geometry geometry_;
+  std::size_t lanes_;
+  DeviceArray<Lane> tails_;
   DeviceArray<RecallResult> results_;
+  DeviceArray<host::LogHistogram> histograms_;
+  Workspace mass_workspace_;
   Workspace workspace_;
 };
 

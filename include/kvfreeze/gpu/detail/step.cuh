@@ -71,6 +71,7 @@ struct LayerStep {
   DigestLane* scans = nullptr;           ///< [work lane]
   RefineLane* refinements = nullptr;     ///< [level][work lane]
   Lane* attention = nullptr;             ///< [work lane]
+  Lane* tails = nullptr;                 ///< [work lane], rows that no digest holds
   std::uint32_t* ranked_rows = nullptr;  ///< [work lane], exact rows whose logits ranking needs
   std::uint32_t* attended = nullptr;     ///< [run][work lane], rows that attention reads
   std::uint32_t* work = nullptr;         ///< [work lane], rank_work(); 0: nothing is ranked

@@ -5,7 +5,6 @@
 
 #include <kvfreeze/gpu/decode_attention.cuh>
 #include <kvfreeze/gpu/detail/rank_memory.cuh>
-#include <kvfreeze/gpu/detail/recall_memory.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/entropy.cuh>
 #include <kvfreeze/gpu/masses.cuh>
@@ -39,14 +38,13 @@ class StepMemory {
         absent_(highest_.size()),
         scans_(lanes_),
         refinements_(lanes_ * static_cast<std::size_t>(C::levels)),
-        attention_(lanes_ * (C::recalls ? 2 : 1)),
+        attention_(lanes_),
         ranked_rows_(lanes_),
         attended_(lanes_ * static_cast<std::size_t>(Lane::runs)),
         histograms_(lanes_),
         tickets_(decode_attention_tickets(decode_shape(), lanes_)),
         entropies_(static_cast<std::size_t>(g.max_sequences)),
         rank_(g, lanes_),
-        recall_(g, lanes_),
         workspace_(std::max(mass_bytes(), attention_bytes())) {
     check(cudaMemset(tickets_.data(), 0, tickets_.size_bytes()), "cudaMemset");
     // Descriptions are copied whole, padding included.
@@ -114,8 +112,7 @@ class StepMemory {
 
   /// What ranking reads of exact rows.
   [[nodiscard]] Lanes ranked(std::size_t lanes) const noexcept {
-    return {attention_.span().subspan(C::recalls ? lanes : 0, lanes),
-            ranked_rows_.span().subspan(0, lanes)};
+    return {attention_.span().subspan(0, lanes), ranked_rows_.span().subspan(0, lanes)};
   }
 
   /// What attention reads.
@@ -136,8 +133,6 @@ class StepMemory {
 
   [[nodiscard]] Span<std::byte> workspace() const noexcept { return workspace_.span(); }
 
-  [[nodiscard]] RecallMemory<C>& recall() noexcept { return recall_; }
-
   [[nodiscard]] Span<Entropy> entropies(std::size_t sequences) const noexcept {
     return entropies_.span().subspan(0, sequences);
   }
@@ -156,8 +151,8 @@ class StepMemory {
            granules_.size_bytes() + highest_.size_bytes() + absent_.size_bytes() +
            scans_.size_bytes() + refinements_.size_bytes() + attention_.size_bytes() +
            ranked_rows_.size_bytes() + attended_.size_bytes() + histograms_.size_bytes() +
-           tickets_.size_bytes() + entropies_.size_bytes() + rank_.bytes() + recall_.bytes() +
-           workspace_.bytes() + entropy_workspace_.bytes();
+           tickets_.size_bytes() + entropies_.size_bytes() + rank_.bytes() + workspace_.bytes() +
+           entropy_workspace_.bytes();
   }
 
  private:
@@ -198,7 +193,6 @@ class StepMemory {
   DeviceArray<std::uint32_t> tickets_;
   DeviceArray<Entropy> entropies_;
   RankMemory<C> rank_;
-  RecallMemory<C> recall_;
   Workspace workspace_;
   Workspace entropy_workspace_;
 };

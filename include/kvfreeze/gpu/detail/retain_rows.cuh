@@ -1,15 +1,15 @@
 #pragma once
 
 /// @file
-/// @brief The slow clock of lanes without compact rows: what the scheduler does not retain freezes.
-/// One block a lane, one launch for the whole model.
+/// @brief The slow clock of a lane without compact rows: what the scheduler does not retain
+/// freezes.
 
-#include <kvfreeze/element.hpp>
 #include <kvfreeze/gpu/detail/block_partition.cuh>
-#include <kvfreeze/gpu/detail/lane_facts.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
 #include <kvfreeze/gpu/detail/ordered_list.cuh>
 #include <kvfreeze/gpu/detail/retain_kernels.cuh>
+#include <kvfreeze/gpu/detail/row_evidence.cuh>
+#include <kvfreeze/gpu/detail/timers.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 #include <kvfreeze/policy_traits.hpp>
 
@@ -58,8 +58,9 @@ struct RetainRows {
   /// The scores of the exact rows that may freeze, as RetainSearch asks for them.
   template <class F>
   __device__ void for_each(F const& f) const {
-    for_each_open(
-        [&](std::uint32_t granule, host::SlotRecord const& record) { f(score(granule, record)); });
+    for_each_open([&](std::uint32_t, host::SlotRecord const& record) {
+      f(score_of(ref, scorer, record, step));
+    });
   }
 
   /// @brief Marks in `plans` which exact rows go. @see host::mark_retained, host::list_stale
@@ -80,6 +81,22 @@ struct RetainRows {
     __syncthreads();
   }
 
+  /// @brief Counts a detection or its absence for each exact row that may freeze. A timed scheduler
+  /// lets stay what it gives no sleep; the others' wake steps are in their timers.
+  /// @see host::list_low
+  __device__ void count_detections() const {
+    for_each_open([&](std::uint32_t granule, host::SlotRecord const&) {
+      bool const low = ref.plans[granule] == RetainPlan::goes;
+      int const sleep = detect(ref, scheduler, granule, low, step);
+      if (low && kvfreeze::detail::is_timed<typename C::Scheduler>() && sleep == 0) {
+        ref.plans[granule] = RetainPlan::stays;
+      } else if (low) {
+        ref.timers[granule].wake = step + 1U + static_cast<std::uint32_t>(sleep);
+      }
+    });
+    __syncthreads();
+  }
+
   /// @brief Freezes the rows that go: the tier has them, so nothing moves but what packs the
   /// others. @return how many
   __device__ int freeze() const {
@@ -94,11 +111,23 @@ struct RetainRows {
           move_exact(ref, from, to, warp_lane);
         });
     __syncthreads();
+    std::uint32_t sleepers = 0;
     for (int i = kept + thread(); i < slots; i += threads) {
       std::uint32_t const granule = ref.record(static_cast<std::uint32_t>(i)).granule;
       std::uint8_t const state = host::GranuleState::with(ref.states[granule], Fidelity::frozen);
       ref.states[granule] = static_cast<std::uint8_t>(state & ~host::GranuleState::forced);
       ref.changed[granule] = static_cast<std::uint16_t>(step);
+      if constexpr (C::sleeps) {
+        // Absent for its sleep in whole steps; without one the next recall looks at it.
+        std::uint32_t const wake = ref.timers[granule].wake;
+        if (wake > step + 1U) {
+          fall_asleep(ref, granule, wake);
+          sleepers += 1;
+        }
+      }
+    }
+    if (sleepers != 0) {
+      atomicAdd(&ref.lane->asleep, sleepers);
     }
     __syncthreads();
     return slots - kept;
@@ -112,22 +141,9 @@ struct RetainRows {
     return at >= open.low && at < open.high && is_retain_candidate(ref.states[granule]);
   }
 
-  /// @see host::recorded_evidence
-  [[nodiscard]] __device__ float score(std::uint32_t granule,
-                                       host::SlotRecord const& record) const {
-    float const value = to_float(BFloat16{record.value});
-    RowEvidence row;
-    row.position = static_cast<std::int32_t>(granule);
-    row.age = ref.lane->rows - 1 - row.position;
-    row.step = step;
-    row.mass = C::needs_mass ? value : 0.0F;
-    row.mean_abs_dot = C::needs_queries ? value : 0.0F;
-    return scorer.score({}, row);
-  }
-
   __device__ void mark_by_score(RetainEdge const& edge) const {
     for_each_open([&](std::uint32_t granule, host::SlotRecord const& record) {
-      std::uint32_t const key = edge.key(score(granule, record));
+      std::uint32_t const key = edge.key(score_of(ref, scorer, record, step));
       bool const tied = key == edge.edge && edge.ties != RetainEdge::all;
       bool const goes = key < edge.edge;
       ref.plans[granule] = tied ? RetainPlan::tied : goes ? RetainPlan::goes : RetainPlan::stays;
@@ -148,40 +164,5 @@ struct RetainRows {
         });
   }
 };
-
-/// @param steps [max_sequences] finished steps; this one is the next
-template <class C>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    retain_threads) void retain_rows_kernel(Geometry g, CacheMemory memory,
-                                            typename C::Scheduler scheduler,
-                                            typename C::Scorer scorer, std::uint32_t const* batch,
-                                            std::uint32_t const* steps) {
-  __shared__ RetainRowsStorage shared;
-  std::uint32_t const sequence = batch[blockIdx.y];
-  std::uint32_t const step = steps[sequence];
-  auto const period = static_cast<std::uint32_t>(max(kvfreeze::detail::slow_period(scheduler), 1));
-  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
-  auto const open = ref.open_range();
-  if (step % period != 0 || open.low == open.high) {
-    return;
-  }
-  auto const index = static_cast<int>(blockIdx.x);
-  LaneFacts const facts =
-      lane_facts(ref, index / g.lanes_per_layer, index % g.lanes_per_layer, step);
-  Selection const selection = kvfreeze::detail::as_count(
-      kvfreeze::detail::among_open(scheduler.retain(facts), facts.protected_granules),
-      open.high - open.low);
-  if (selection.kind == Selection::Kind::all) {
-    return;
-  }
-  RetainRows<C> const rows{ref, scheduler, scorer, step, open, shared};
-  rows.mark(selection);
-  int const frozen = rows.freeze();
-  if (threadIdx.x == 0) {
-    ref.lane->slots -= frozen;
-    ref.lane->frozen += static_cast<std::uint32_t>(frozen);
-    shrink(ref, memory.pool, rows_segment, ref.lane->slots + 1);
-  }
-}
 
 }  // namespace kvfreeze::gpu::detail

@@ -1,14 +1,15 @@
 #pragma once
 
 /// @file
-/// @brief What a step wants exact and has not: fetched from the tier before attention. A block for
-/// each lane.
+/// @brief What a lane's step wants exact and has not: fetched from the tier before attention.
 
 #include <kvfreeze/gpu/detail/describe_lane.cuh>
 #include <kvfreeze/gpu/detail/ladder_rank.cuh>
-#include <kvfreeze/gpu/detail/lane_facts.cuh>
 #include <kvfreeze/gpu/detail/ordered_list.cuh>
-#include <kvfreeze/gpu/recall_lane.cuh>
+#include <kvfreeze/gpu/detail/query_window.cuh>
+#include <kvfreeze/gpu/detail/recall_lanes.cuh>
+#include <kvfreeze/gpu/detail/row_evidence.cuh>
+#include <kvfreeze/gpu/detail/timers.cuh>
 
 #include <cstdint>
 
@@ -24,8 +25,8 @@ struct ThawStorage {
 
 /// Upper half of a non-negative float, as host::coarse: what a slot record keeps of its mass.
 __device__ inline std::uint16_t coarse(Mass mass) {
-  float const value = __fmul_rn(static_cast<float>(mass), 0x1p-30F);
-  return static_cast<std::uint16_t>(static_cast<std::uint32_t>(__float_as_int(value)) >> 16);
+  return static_cast<std::uint16_t>(static_cast<std::uint32_t>(__float_as_int(mass_of(mass))) >>
+                                    16);
 }
 
 /// @brief One lane's thaw. By one block, which calls every function together.
@@ -35,6 +36,7 @@ struct ThawLane {
   LaneRef<C> const& ref;
   WorkLane const& where;
   LaneRuns const& runs;
+  std::uint32_t const* scores;  ///< by granule, as recall had them; null: there are no digests
   ThawStorage<Threads>& shared;
 
   /// @brief Notes on each slot that this step wants its row, and the row's mass.
@@ -43,8 +45,7 @@ struct ThawLane {
     auto const stamp = static_cast<std::uint16_t>(where.step);
     for (int i = thread(); i < ref.lane->slots; i += Threads) {
       host::SlotRecord record = ref.record(static_cast<std::uint32_t>(i));
-      std::uint32_t const score = runs.masses[record.granule];
-      if (ref.plans[record.granule] != 0 || score >= keep_from) {
+      if (ref.plans[record.granule] != 0 || scores[record.granule] >= keep_from) {
         record.stamp = stamp;
       }
       if constexpr (C::needs_mass) {
@@ -90,7 +91,19 @@ struct ThawLane {
       take(runs.granules[i], static_cast<std::uint32_t>(slots + i));
     }
     for (int i = thread() / 32; i < count; i += Threads / 32) {
-      load_granule(ref, runs.granules[i], static_cast<std::uint32_t>(slots + i), thread() % 32);
+      auto const slot = static_cast<std::uint32_t>(slots + i);
+      std::uint32_t const granule = runs.granules[i];
+      load_granule(ref, granule, slot, thread() % 32);
+      __syncwarp();
+      if constexpr (C::needs_norms) {
+        note_key_norm(ref, slot);
+      }
+      if constexpr (C::needs_queries) {
+        std::uint32_t const sum = rebuilt_sum(ref, slot, static_cast<int>(granule));
+        if (thread() % 32 == 0) {
+          ref.sum(slot) = sum;
+        }
+      }
     }
     __syncthreads();
     return count;
@@ -111,6 +124,44 @@ struct ThawLane {
       atomicAdd(&shared.missed, static_cast<unsigned long long>(missed));
     }
     __syncthreads();
+  }
+
+  /// @brief Frozen granules that were asked and not wanted: another detection, another sleep.
+  /// @param unwanted unwanted(granule)
+  /// @see host::sleep_where
+  template <class Unwanted>
+  __device__ void sleep_where(typename C::Scheduler const& scheduler,
+                              Unwanted const& unwanted) const {
+    if constexpr (C::sleeps) {
+      auto const open = ref.open_range();
+      std::uint32_t sleepers = 0;
+      for (int i = open.low + thread(); i < open.high; i += Threads) {
+        constexpr std::uint8_t held = host::GranuleState::pinned | host::GranuleState::forced |
+                                      host::GranuleState::fidelity_mask;
+        if ((ref.states[i] & held) != static_cast<std::uint8_t>(Fidelity::frozen) || !unwanted(i)) {
+          continue;
+        }
+        auto const granule = static_cast<std::uint32_t>(i);
+        int const sleep = detect(ref, scheduler, granule, true, where.step);
+        if (sleep > 0) {
+          fall_asleep(ref, granule, where.step + static_cast<std::uint32_t>(sleep));
+          sleepers += 1;
+        }
+      }
+      if (sleepers != 0) {
+        atomicAdd(&ref.lane->asleep, sleepers);
+      }
+    }
+  }
+
+  /// The scorer's memory of all rows that were asked takes their masses in.
+  __device__ void update_scores(typename C::Scorer const& scorer) const {
+    for (int i = thread(); i < ref.lane->rows; i += Threads) {
+      Fidelity const fidelity = host::GranuleState::fidelity(ref.states[i]);
+      if (fidelity == Fidelity::exact || fidelity == Fidelity::frozen) {
+        update_score(ref, scorer, static_cast<std::uint32_t>(i), where.step, runs.masses[i]);
+      }
+    }
   }
 
   /// The lane's numbers, and what attention reads.
@@ -149,43 +200,5 @@ struct ThawLane {
         static_cast<std::uint8_t>(host::GranuleState::with(state, Fidelity::exact) & ~settled);
   }
 };
-
-/// @param results [work lane] of recall_async(), or null: there are no digests
-template <class C, int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void thaw_kernel(
-    Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scheduler scheduler,
-    RecallResult const* results) {
-  __shared__ ThawStorage<Threads> shared;
-  int const work = static_cast<int>(blockIdx.x);
-  WorkLane const where(g, s, work);
-  LaneRef<C> const ref(g, memory, where.sequence, where.lane);
-  if (ref.lane->mode == LaneMode::dense) {
-    return;
-  }
-  LaneRuns const runs = lane_runs(ref, s, work);
-  ThawLane<C, Threads> const lane{g, ref, where, runs, shared};
-  int count = 0;
-  if constexpr (C::has_digest) {
-    RecallResult const& result = results[work];
-    lane.stamp_wanted(result.keep_from);
-    count = static_cast<int>(result.thaws);
-    if (threadIdx.x == 0) {
-      ref.lane->deferred += result.deferred;
-    }
-  } else {
-    LaneFacts const facts = lane_facts(ref, s.layer, where.head, where.step);
-    bool const everything = kvfreeze::detail::is_eager<typename C::Scheduler>() ||
-                            scheduler.recall(facts).kind == Selection::Kind::all;
-    count = lane.list_without_digests(everything);
-  }
-  int const thawed = lane.thaw(memory.pool, count);
-  if constexpr (C::has_digest) {
-    lane.note_missed();
-    if (threadIdx.x == 0) {
-      ref.lane->missed = static_cast<float>(shared.missed) * 0x1p-30F;
-    }
-  }
-  lane.finish(s, work, thawed);
-}
 
 }  // namespace kvfreeze::gpu::detail

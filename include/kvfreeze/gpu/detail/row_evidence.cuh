@@ -1,0 +1,100 @@
+#pragma once
+
+/// @file
+/// @brief What scorers are told of a row, and what they keep of it.
+
+#include <kvfreeze/element.hpp>
+#include <kvfreeze/evidence.hpp>
+#include <kvfreeze/gpu/detail/element_loads.cuh>
+#include <kvfreeze/gpu/detail/step.cuh>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// Evidence of a row, as far as its position tells it.
+template <class C>
+__device__ RowEvidence evidence_of(LaneRef<C> const& ref, std::uint32_t granule,
+                                   std::uint32_t step) {
+  RowEvidence row;
+  row.position = static_cast<std::int32_t>(granule);
+  row.age = ref.lane->rows - 1 - row.position;
+  row.step = step;
+  return row;
+}
+
+/// @brief Evidence of an exact row as its record keeps it. @see host::recorded_evidence
+template <class C>
+__device__ RowEvidence recorded_evidence(LaneRef<C> const& ref, host::SlotRecord const& record,
+                                         std::uint32_t step) {
+  RowEvidence row = evidence_of(ref, record.granule, step);
+  float const value = to_float(BFloat16{record.value});
+  row.mass = C::needs_mass ? value : 0.0F;
+  row.mean_abs_dot = C::needs_queries ? value : 0.0F;
+  row.key_norm = C::needs_norms ? value : 0.0F;
+  return row;
+}
+
+/// A mass of 1, from its units.
+__device__ inline float mass_of(Mass mass) { return __fmul_rn(static_cast<float>(mass), 0x1p-30F); }
+
+/// The scorer's memory of a row takes this step's mass in.
+template <class C>
+__device__ void update_score(LaneRef<C> const& ref, typename C::Scorer const& scorer,
+                             std::uint32_t granule, std::uint32_t step, Mass mass) {
+  if constexpr (C::has_state) {
+    RowEvidence row = evidence_of(ref, granule, step);
+    row.mass = mass_of(mass);
+    scorer.update(ref.scores[granule], row);
+  }
+}
+
+/// A row's score from what is kept of it.
+template <class C>
+__device__ float score_of(LaneRef<C> const& ref, typename C::Scorer const& scorer,
+                          host::SlotRecord const& record, std::uint32_t step) {
+  RowEvidence const row = recorded_evidence(ref, record, step);
+  if constexpr (C::has_state) {
+    return scorer.score(ref.scores[record.granule], row);
+  } else {
+    return scorer.score({}, row);
+  }
+}
+
+/// @brief Writes the norm of a slot's key into its record. By one warp, both of whose halves do
+/// the same. @see host::note_key_norm
+template <class C>
+__device__ void note_key_norm(LaneRef<C> const& ref, std::uint32_t slot) {
+  auto const thread = static_cast<int>(threadIdx.x) % 32;
+  float x = 0.0F;
+  for (int at = thread % 16; at < ref.geometry->head_dim; at += 16) {
+    float const k = widened(ref.k(slot)[at]);
+    x = __fmaf_rn(k, k, x);
+  }
+#pragma unroll
+  for (int distance = 8; distance > 0; distance /= 2) {
+    x = __fadd_rn(x, __shfl_xor_sync(0xFFFFFFFFU, x, distance));
+  }
+  if (thread == 0) {
+    ref.record(slot).value = from_float<BFloat16>(__fsqrt_rn(x)).bits;
+  }
+}
+
+/// @brief Masses of the rows that attention saw become evidence, where there are no digests.
+/// Lanes along y. @see host::note_masses
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void note_masses_kernel(
+    Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scorer scorer) {
+  auto const work = static_cast<int>(blockIdx.y);
+  WorkLane const where(g, s, work);
+  LaneRef<C> const ref(g, memory, where.sequence, where.lane);
+  Mass const* const masses = lane_runs(ref, s, work).masses;
+  int const first = static_cast<int>(blockIdx.x * Threads + threadIdx.x);
+  for (int i = first; i < ref.lane->slots; i += static_cast<int>(gridDim.x) * Threads) {
+    host::SlotRecord& record = ref.record(static_cast<std::uint32_t>(i));
+    record.value = from_float<BFloat16>(mass_of(masses[i])).bits;
+    update_score(ref, scorer, record.granule, where.step, masses[i]);
+  }
+}
+
+}  // namespace kvfreeze::gpu::detail

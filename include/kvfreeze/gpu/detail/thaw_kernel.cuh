@@ -1,0 +1,60 @@
+#pragma once
+
+#include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/gpu/detail/recall_lanes.cuh>
+#include <kvfreeze/gpu/detail/thaw_lane.cuh>
+#include <kvfreeze/gpu/recall_lane.cuh>
+#include <kvfreeze/policy_traits.hpp>
+#include <kvfreeze/selection.hpp>
+
+namespace kvfreeze::gpu::detail {
+
+/// @brief What a step wants exact and has not is fetched before attention. A block a lane.
+/// @param results [work lane] of recall_async(), or null: there are no digests
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void thaw_kernel(
+    Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scheduler scheduler,
+    typename C::Scorer scorer, RecallResult const* results) {
+  __shared__ ThawStorage<Threads> shared;
+  int const work = static_cast<int>(blockIdx.x);
+  WorkLane const where(g, s, work);
+  LaneRef<C> const ref(g, memory, where.sequence, where.lane);
+  if (ref.lane->mode == LaneMode::dense) {
+    return;
+  }
+  LaneRuns const runs = lane_runs(ref, s, work);
+  ThawLane<C, Threads> const lane{
+      g, ref, where, runs, C::has_digest ? recall_scores(runs, s) : nullptr, shared};
+  int count = 0;
+  bool everything = false;  // is wanted, where no digest says what
+  if constexpr (C::has_digest) {
+    RecallResult const& result = results[work];
+    lane.stamp_wanted(result.keep_from);
+    count = static_cast<int>(result.thaws);
+    if (threadIdx.x == 0) {
+      ref.lane->deferred += result.deferred;
+    }
+  } else {
+    LaneFacts const facts = lane_facts(ref, s.layer, where.head, where.step);
+    everything = kvfreeze::detail::is_eager<typename C::Scheduler>() ||
+                 scheduler.recall(facts).kind == Selection::Kind::all;
+    count = lane.list_without_digests(everything);
+  }
+  int const thawed = lane.thaw(memory.pool, count);
+  if constexpr (C::has_digest) {
+    lane.note_missed();
+    if (threadIdx.x == 0) {
+      ref.lane->missed = static_cast<float>(shared.missed) * 0x1p-30F;
+    }
+    lane.sleep_where(scheduler, [&](int i) { return ref.plans[i] == 0; });
+    if constexpr (C::has_state) {
+      __syncthreads();
+      lane.update_scores(scorer);
+    }
+  } else {
+    lane.sleep_where(scheduler, [&](int) { return !everything; });
+  }
+  lane.finish(s, work, thawed);
+}
+
+}  // namespace kvfreeze::gpu::detail

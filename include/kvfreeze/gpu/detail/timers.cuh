@@ -1,0 +1,56 @@
+#pragma once
+
+/// @file
+/// @brief Counters and timers of granules, for schedulers that sleep.
+
+#include <kvfreeze/gpu/lane.cuh>
+#include <kvfreeze/policy_traits.hpp>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// @brief Counts a detection (or its absence) and says how many steps the granule should sleep.
+/// @see host::detect
+template <class C>
+__device__ int detect(LaneRef<C> const& ref, typename C::Scheduler const& scheduler,
+                      std::uint32_t granule, bool low, std::uint32_t step) {
+  GranuleTimer& timer = ref.timers[granule];
+  auto const since = static_cast<int>(static_cast<std::uint16_t>(step - timer.last));
+  int const counted =
+      kvfreeze::detail::recount(scheduler, static_cast<int>(timer.count), low, since);
+  int const count = min(max(counted, 0), 65535);
+  timer.count = static_cast<std::uint16_t>(count);
+  if (!low) {
+    return 0;
+  }
+  timer.last = static_cast<std::uint16_t>(step);
+  return max(scheduler.sleep(count), 0) * kvfreeze::detail::slow_period(scheduler);
+}
+
+/// A frozen granule sleeps until step `wake`; the caller counts it.
+template <class C>
+__device__ void fall_asleep(LaneRef<C> const& ref, std::uint32_t granule, std::uint32_t wake) {
+  ref.timers[granule].wake = wake;
+  ref.states[granule] = host::GranuleState::with(ref.states[granule], Fidelity::asleep);
+}
+
+/// @brief Wakes the granules that are due, by the lane's block. One byte is read of each granule:
+/// sleepers cost that much.
+/// @see host::wake_due
+template <class C, int Threads>
+__device__ void wake_due(LaneRef<C> const& ref, std::uint32_t step) {
+  std::uint32_t woken = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < ref.lane->rows; i += Threads) {
+    std::uint8_t const state = ref.states[i];
+    if (host::GranuleState::fidelity(state) == Fidelity::asleep && ref.timers[i].wake <= step) {
+      ref.states[i] = host::GranuleState::with(state, Fidelity::frozen);
+      woken += 1;
+    }
+  }
+  if (woken != 0) {
+    atomicSub(&ref.lane->asleep, woken);
+  }
+}
+
+}  // namespace kvfreeze::gpu::detail

@@ -1,0 +1,43 @@
+#include <kvfreeze/kv_freeze_cache.hpp>
+
+#include <gpu/cache_twin.hpp>
+#include <gpu/rows_twin.hpp>
+#include <memory>
+
+namespace kvfreeze::gpu::test {
+
+template <class T, class Scorer, class Scheduler, class Trigger>
+std::unique_ptr<HostTwin> make_rows_twin(Shape const& shape, Limits const& limits,
+                                         Scheduler const& scheduler, Trigger const& trigger,
+                                         Scorer const& scorer) {
+  using Cache = KvFreezeCache<Layout<T>, Scorer, Scheduler, HostTier, Trigger>;
+  return std::make_unique<CacheTwin<Cache>>(shape, limits, scorer, scheduler, HostTier(), trigger);
+}
+
+using MassScorer = InstantMassScorer<KeyCodes<4>>;
+using NestedScorer = InstantMassScorer<NestedKeyCodes<1, 5>>;
+using DotScorer = MeanAbsDotScorer<KeyCodes<4>>;
+
+// A T, a scorer, a scheduler and a trigger each.
+#define KVFREEZE_ROWS_TWIN(T, Scorer, Scheduler, Trigger)       \
+  template std::unique_ptr<HostTwin> make_rows_twin<T, Scorer>( \
+      Shape const&, Limits const&, Scheduler const&, Trigger const&, Scorer const&)
+KVFREEZE_ROWS_TWIN(Half, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(BFloat16, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(float, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(Half, MassScorer, WaterLevelScheduler<true>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(Half, MassScorer, FixedBudgetScheduler, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(Half, RecencyScorer, KeepAllScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(Half, RecencyScorer, OverCapacityScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(Half, DotScorer, SublinearScheduler<Thaw::lazy>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(BFloat16, DotScorer, SublinearScheduler<Thaw::lazy>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(float, MeanAbsDotScorer<>, SublinearScheduler<Thaw::eager>, NeverTrigger);
+KVFREEZE_ROWS_TWIN(Half, NestedScorer, MassLadderScheduler<>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(Half, EmaMassScorer<KeyCodes<4>>, FixedBudgetScheduler, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(BFloat16, CumulativeMassScorer<>, OverCapacityScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(float, WindowMassScorer<KeyCodes<2>>, MassLadderScheduler<true>,
+                   MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(Half, KeyNormScorer<>, OverCapacityScheduler, NeverTrigger);
+#undef KVFREEZE_ROWS_TWIN
+
+}  // namespace kvfreeze::gpu::test

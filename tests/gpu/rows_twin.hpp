@@ -1,0 +1,29 @@
+#pragma once
+
+#include <kvfreeze/digest/key_codes.hpp>
+#include <kvfreeze/digest/nested_key_codes.hpp>
+#include <kvfreeze/scheduler/fixed_budget_scheduler.hpp>
+#include <kvfreeze/scheduler/keep_all_scheduler.hpp>
+#include <kvfreeze/scheduler/mass_ladder_scheduler.hpp>
+#include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
+#include <kvfreeze/scheduler/sublinear_scheduler.hpp>
+#include <kvfreeze/scheduler/water_level_scheduler.hpp>
+#include <kvfreeze/scorer/cumulative_mass_scorer.hpp>
+#include <kvfreeze/scorer/ema_mass_scorer.hpp>
+#include <kvfreeze/scorer/instant_mass_scorer.hpp>
+#include <kvfreeze/scorer/key_norm_scorer.hpp>
+#include <kvfreeze/scorer/mean_abs_dot_scorer.hpp>
+#include <kvfreeze/scorer/recency_scorer.hpp>
+#include <kvfreeze/scorer/window_mass_scorer.hpp>
+
+#include <gpu/host_twin.hpp>
+#include <memory>
+
+namespace kvfreeze::gpu::test {
+
+/// Rows that are exact or frozen, elements of T; Scorer as it comes.
+template <class T, class Scorer, class Scheduler, class Trigger>
+std::unique_ptr<HostTwin> make_rows_twin(Shape const&, Limits const&, Scheduler const&,
+                                         Trigger const&, Scorer const& = {});
+
+}  // namespace kvfreeze::gpu::test

@@ -1,0 +1,45 @@
+#pragma once
+
+/// @file
+/// @brief Twins of layouts without compact rows, and what their tests set.
+
+#include <kvfreeze/gpu/kv_freeze_cache.cuh>
+
+#include <gpu/rows_twin.hpp>
+#include <gpu/twins.cuh>
+
+namespace kvfreeze::gpu::test {
+
+template <class T, class Scorer, class Scheduler, class Trigger>
+using Rows = KvFreezeCache<Layout<T>, Scorer, Scheduler, Trigger>;
+
+template <class T, class Scorer, class Scheduler, class Trigger>
+auto twins_of(Shape const& shape, Limits const& limits, Scheduler const& scheduler,
+              Trigger const& trigger, Scorer const& scorer = {}) {
+  return Twins<Rows<T, Scorer, Scheduler, Trigger>>(
+      make_rows_twin<T, Scorer>(shape, limits, scheduler, trigger, scorer), shape, limits,
+      scheduler, trigger, scorer);
+}
+
+inline constexpr Shape small{.layers = 2, .query_heads = 6, .kv_heads = 2, .head_dim = 64};
+
+inline Limits limits_of(int tokens, int sequences) {
+  return {.max_tokens = tokens, .max_sequences = sequences, .window = 16};
+}
+
+/// A trigger that does not mind.
+inline MissedMassTrigger calm() {
+  MissedMassTrigger trigger;
+  trigger.limit = 1.0F;
+  return trigger;
+}
+
+/// A trigger that is never content.
+inline MissedMassTrigger impatient() {
+  MissedMassTrigger trigger;
+  trigger.limit = 0.02F;
+  trigger.cooldown = 8;
+  return trigger;
+}
+
+}  // namespace kvfreeze::gpu::test

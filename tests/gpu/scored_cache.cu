@@ -1,0 +1,69 @@
+#include <catch2/catch.hpp>
+
+#include <gpu/rows_twins.cuh>
+
+namespace {
+
+using namespace kvfreeze;
+using namespace gpu::test;
+
+/// Steps of one sequence.
+template <class Twins>
+std::size_t run(Twins& twins, int steps, unsigned seed) {
+  std::size_t const sequence = twins.open(seed);
+  for (int i = 0; i < steps; ++i) {
+    twins.step({sequence});
+  }
+  return sequence;
+}
+
+}  // namespace
+
+TEST_CASE("Nested digests weigh channels on the device too", "[cache]") {
+  MassLadderScheduler<> scheduler;
+  scheduler.missed_mass = 0.3F;
+  scheduler.stay = 3;
+  scheduler.dense_rows = 0;
+  auto twins = twins_of<Half, InstantMassScorer<NestedKeyCodes<1, 5>>>(small, limits_of(256, 1),
+                                                                       scheduler, impatient());
+  std::size_t const sequence = run(twins, 200, 22);
+  CHECK(twins.rows(sequence).frozen > 0);
+}
+
+TEST_CASE("Averages of masses are the same on both sides", "[cache]") {
+  EmaMassScorer<KeyCodes<4>> const scorer{.decay = 0.8F};
+  auto twins = twins_of<Half>(small, limits_of(256, 2), FixedBudgetScheduler{.fraction = 0.4F},
+                              impatient(), scorer);
+  run(twins, 90, 23);
+  std::size_t const sequence = run(twins, 180, 24);
+  CHECK(twins.rows(sequence).frozen > 0);
+}
+
+TEST_CASE("Sums of the masses that attention saw are the same on both sides", "[cache]") {
+  OverCapacityScheduler const scheduler{.capacity = 50, .shrink = 0.8F};
+  auto twins = twins_of<BFloat16>(small, limits_of(256, 1), scheduler, NeverTrigger{},
+                                  CumulativeMassScorer<>{});
+  std::size_t const sequence = run(twins, 180, 25);
+  CHECK(twins.rows(sequence).frozen > 0);
+}
+
+TEST_CASE("Windows of masses go on while rows sleep", "[cache]") {
+  Shape const four{.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 80};
+  MassLadderScheduler<true> scheduler;
+  scheduler.missed_mass = 0.4F;
+  scheduler.stay = 2;
+  scheduler.softness = 0.5F;
+  scheduler.dense_rows = 0;
+  WindowMassScorer<KeyCodes<2>> const scorer{.steps = 10};
+  auto twins = twins_of<float>(four, limits_of(256, 1), scheduler, impatient(), scorer);
+  std::size_t const sequence = run(twins, 200, 26);
+  CHECK(twins.rows(sequence).asleep > 0);
+}
+
+TEST_CASE("Keys of small norms are kept on both sides", "[cache]") {
+  OverCapacityScheduler const scheduler{.capacity = 40, .shrink = 0.75F};
+  auto twins =
+      twins_of<Half>(small, limits_of(128, 1), scheduler, NeverTrigger{}, KeyNormScorer<>{});
+  std::size_t const sequence = run(twins, 120, 27);
+  CHECK(twins.rows(sequence).frozen > 0);
+}

@@ -1,0 +1,102 @@
+#include <catch2/catch.hpp>
+
+#include <gpu/rows_twins.cuh>
+
+namespace {
+
+using namespace kvfreeze;
+using namespace gpu::test;
+using DotScorer = MeanAbsDotScorer<KeyCodes<4>>;
+
+}  // namespace
+
+TEST_CASE("Rows sleep, wake and are asked on the device as on the host", "[cache]") {
+  SublinearScheduler<Thaw::lazy> scheduler;
+  scheduler.softness = 0.5F;
+  DotScorer const scorer{.window = 8};
+  auto twins = twins_of<Half>(small, limits_of(256, 3), scheduler, impatient(), scorer);
+  std::size_t const first = twins.open(14);
+  for (int i = 0; i < 110; ++i) {
+    twins.step({first});
+  }
+  CHECK(twins.rows(first).asleep > 0);
+  std::size_t const second = twins.open(15);
+  std::size_t const third = twins.open(16);
+  int recoveries = 0;
+  for (int i = 0; i < 100; ++i) {
+    recoveries += twins.step({second, first}) ? 1 : 0;
+    recoveries += twins.step({third}) ? 1 : 0;
+  }
+  CHECK(recoveries >= 6);
+  CHECK(twins.rows(second).asleep > 0);
+}
+
+TEST_CASE("Detections are counted at the steps of a period", "[cache]") {
+  Shape const four{.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 72};
+  SublinearScheduler<Thaw::lazy> scheduler;
+  scheduler.softness = 0.75F;
+  scheduler.quantile = 0.5F;
+  scheduler.history = 24;
+  scheduler.forgive = 0.25F;
+  scheduler.period_steps = 3;
+  auto twins = twins_of<BFloat16>(four, limits_of(256, 1), scheduler, impatient(), DotScorer{});
+  std::size_t const sequence = twins.open(17);
+  for (int i = 0; i < 220; ++i) {
+    twins.step({sequence});
+  }
+  CHECK(twins.rows(sequence).total() > twins.rows(sequence).exact);
+}
+
+TEST_CASE("Eager rows come back when they wake, without digests", "[cache]") {
+  Shape const alone{.layers = 2, .query_heads = 1, .kv_heads = 1, .head_dim = 64};
+  SublinearScheduler<Thaw::eager> scheduler;
+  scheduler.softness = 0.25F;
+  auto twins = twins_of<float>(alone, limits_of(256, 1), scheduler, NeverTrigger{},
+                               MeanAbsDotScorer<>{.window = 4});
+  std::size_t const sequence = twins.open(18);
+  for (int i = 0; i < 160; ++i) {
+    twins.step({sequence});
+  }
+  CHECK(twins.rows(sequence).asleep > 0);
+}
+
+TEST_CASE("Masses put rows to sleep too", "[cache]") {
+  WaterLevelScheduler<true> scheduler;
+  scheduler.missed_mass = 0.3F;
+  scheduler.stay = 2;
+  scheduler.softness = 1.0F;
+  scheduler.dense_rows = 0;
+  auto twins = twins_of<Half, InstantMassScorer<KeyCodes<4>>>(small, limits_of(256, 1), scheduler,
+                                                              impatient());
+  std::size_t const sequence = twins.open(19);
+  for (int i = 0; i < 180; ++i) {
+    twins.step({sequence});
+  }
+  CHECK(twins.rows(sequence).asleep > 0);
+}
+
+TEST_CASE("A step with timers is a fixed number of launches, and can be captured", "[cache]") {
+  SublinearScheduler<Thaw::lazy> scheduler;
+  scheduler.softness = 0.5F;
+  auto twins = twins_of<Half>(small, limits_of(256, 2), scheduler, impatient(), DotScorer{});
+  std::size_t const first = twins.open(20);
+  std::size_t const second = twins.open(21);
+  for (int i = 0; i < 90; ++i) {
+    twins.step({first});
+  }
+  for (int i = 0; i < 60; ++i) {
+    twins.replay({second, first});
+  }
+  auto const counted = twins.count({first});
+  if (!counted) {
+    WARN("nobody counts launches here");
+    return;
+  }
+  // append, scan, logits of the tail, scores, their histogram and what is made of it, 3 of masses,
+  // marks and lists, thaw, attention, window
+  constexpr unsigned per_layer = 13;
+  CHECK(counted->kernel_launches == 1 + per_layer * small.layers + 3);
+  CHECK(counted->host_syncs == 0);
+  CHECK(counted->mallocs + counted->async_mallocs + counted->host_allocs == 0);
+  CHECK(counted->copies_h2d + counted->copies_d2h == 0);
+}
