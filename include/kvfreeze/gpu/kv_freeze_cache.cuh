@@ -62,7 +62,8 @@ class KvFreezeCache {
 
   /// @brief Reserves device memory for everything, and pins nothing yet.
   /// @throws InvalidArgument for a shape, limit or policy parameter out of range
-  /// @throws OutOfMemory with the bytes that the device did not have; CudaError without a device
+  /// @throws OutOfMemory that says how large the pool of pages is, with the bytes that the device
+  ///   did not have; CudaError without a device
   explicit KvFreezeCache(Shape const& shape, Limits const& limits = {},
                          Scheduler const& scheduler = {}, Trigger const& trigger = {})
       : shape_(shape),
@@ -70,7 +71,7 @@ class KvFreezeCache {
         scheduler_(validated(scheduler)),
         trigger_(validated(trigger)),
         geometry_(make_geometry<C>(shape, limits)),
-        memory_(geometry_),
+        memory_(detail::make_cache_storage<C>(geometry_)),
         open_(static_cast<std::size_t>(limits.max_sequences)),
         taken_(open_.size()) {
     host::check_rungs(scheduler.rungs(LaneFacts{}), C::levels);
@@ -90,24 +91,36 @@ class KvFreezeCache {
     auto const index = static_cast<std::uint32_t>(found - open_.begin());
     memory_.open(index, trigger_, stream);
     found->open = true;
+    found->failed = false;
     found->generation += 1;
     found->length = 0;
     return {index, found->generation};
   }
 
   /// @brief Forgets a sequence and gives its memory back. Waits for the stream.
-  /// @throws UnknownSequence, CudaError
+  /// @throws UnknownSequence
+  /// @throws CudaError: the sequence is as it was if nothing could be enqueued, else it is closed
   void close(Sequence handle, ::cuda::stream_ref stream) {
     Record& sequence = record(handle);
+    if (std::find(batch_.begin(), batch_.end(), handle) != batch_.end()) {
+      batch_.clear();
+    }
+    try {
+      memory_.close(handle.index, stream);
+    } catch (...) {
+      sequence.open = memory_.tier().is_open(handle.index);
+      throw;
+    }
     sequence.open = false;
-    memory_.close(handle.index, stream);
   }
 
   /// @brief Says which sequences take the next step. Every one gets one token.
   /// @param batch each at most once, at most max_sequences
   /// @throws InvalidArgument for a batch that is empty or names one twice; UnknownSequence
   /// @throws CapacityError for a sequence that has `max_tokens`; nothing was enqueued
-  /// @throws InvalidArgument if a step before had K, V or Q that were not finite
+  /// @throws InvalidArgument if a step before had K, V or Q that were not finite, or a launch of a
+  ///   sequence's last step failed: it can only be closed; its rows are in the tier
+  /// @throws CudaError; no batch is begun
   void begin_async(std::span<Sequence const> batch, ::cuda::stream_ref stream) {
     if (batch.empty() || batch.size() > open_.size()) {
       throw InvalidArgument("begin_async(): a batch of " + std::to_string(batch.size()) +
@@ -121,6 +134,12 @@ class KvFreezeCache {
                               std::to_string(handle.generation) + "} is in the batch twice");
       }
       taken_[handle.index] = true;
+      if (sequence.failed) {
+        throw InvalidArgument("begin_async(): a launch of the last step of sequence {" +
+                              std::to_string(handle.index) + ", " +
+                              std::to_string(handle.generation) +
+                              "} failed: all that can be done is close() it");
+      }
       if (sequence.length >= limits_.max_tokens) {
         throw CapacityError(
             "begin_async(): Limits::max_tokens is " + std::to_string(limits_.max_tokens),
@@ -129,6 +148,7 @@ class KvFreezeCache {
       }
     }
     check_status();
+    batch_.clear();
     memory_.set_batch(batch, stream);
     batch_.assign(batch.begin(), batch.end());
   }
@@ -139,7 +159,8 @@ class KvFreezeCache {
   ///   begin_async()
   /// @param out [sequences][query_heads][head_dim]
   /// @tparam Input element type of q, k and v
-  /// @throws InvalidArgument for a layer or sizes that do not fit, CudaError
+  /// @throws InvalidArgument for a layer or sizes that do not fit
+  /// @throws CudaError: the batch's sequences can only be closed, others go on
   /// @stream_semantics never waits, never allocates; what is handed in must live until it has run
   template <Element Input>
   void attend_async(int layer, Span<Input const> q, Span<Input const> k, Span<Input const> v,
@@ -154,6 +175,9 @@ class KvFreezeCache {
       return batch_.size() * static_cast<std::size_t>(heads) *
              static_cast<std::size_t>(shape_.head_dim);
     };
+    if (batch_.empty()) {
+      throw InvalidArgument("attend_async(): no batch: begin_async() comes first");
+    }
     if (layer < 0 || layer >= shape_.layers) {
       throw InvalidArgument("attend_async(): layer is " + std::to_string(layer) +
                             ", must be in [0, " + std::to_string(shape_.layers) + ")");
@@ -170,16 +194,18 @@ class KvFreezeCache {
     if (v.size() != expected(shape_.kv_heads)) {
       fail("v", v.size(), shape_.kv_heads);
     }
-    if (batch_.empty()) {
-      throw InvalidArgument("attend_async(): no batch: begin_async() comes first");
-    }
-    detail::launch_layer_step<C>(memory_, scheduler_, layer, static_cast<int>(batch_.size()),
-                                 detail::NewRows<Input>{q.data(), k.data(), v.data()}, out, stream);
+    or_lose_batch([&] {
+      detail::launch_layer_step<C>(memory_, scheduler_, layer, static_cast<int>(batch_.size()),
+                                   detail::NewRows<Input>{q.data(), k.data(), v.data()}, out,
+                                   stream);
+    });
   }
 
   /// @brief Ends the batch's step: what was not needed sinks, the trigger is asked.
   /// @param logits [sequences][vocabulary] of the step, or none
-  /// @throws InvalidArgument if logits do not divide among the sequences; CudaError
+  /// @throws InvalidArgument if logits do not divide among the sequences
+  /// @throws OutOfMemory if there is no room for the logits' sums; nothing was enqueued
+  /// @throws CudaError as attend_async()
   /// @stream_semantics as attend_async(). Only the first step with so many logits makes room for
   ///   their sums: it may not be captured
   template <Element Input = float>
@@ -189,7 +215,10 @@ class KvFreezeCache {
                             " logits for a batch of " + std::to_string(batch_.size()) +
                             " sequences");
     }
-    detail::launch_advance<C>(memory_, scheduler_, static_cast<int>(batch_.size()), logits, stream);
+    or_lose_batch([&] {
+      detail::launch_advance<C>(memory_, scheduler_, static_cast<int>(batch_.size()), logits,
+                                stream);
+    });
     for (Sequence const handle : batch_) {
       open_[handle.index].length += 1;
     }
@@ -247,9 +276,24 @@ class KvFreezeCache {
  private:
   struct Record {
     bool open = false;
+    bool failed = false;  ///< a step was enqueued in part
     std::uint32_t generation = 0;
     int length = 0;
   };
+
+  /// Calls `enqueue`; if a launch fails, the batch is half way through a step that has no end.
+  template <class F>
+  void or_lose_batch(F const& enqueue) {
+    try {
+      enqueue();
+    } catch (CudaError const&) {
+      for (Sequence const handle : batch_) {
+        open_[handle.index].failed = true;
+      }
+      batch_.clear();
+      throw;
+    }
+  }
 
   template <class P>
   static P const& validated(P const& policy) {

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace kvfreeze::gpu::detail {
@@ -91,16 +92,22 @@ class CacheStorage {
     tier_.open(index, stream);
     if (!tier_.is_pinned()) {
       std::string const warning = tier_.warning();
-      tier_.close(index, stream);
+      abandon(index, stream);
       throw OutOfMemory("open(): kernels must reach the tier: " + warning, tier_.slab_bytes());
     }
     reports_[2 * index] = reports_[2 * index + 1] = DeviceReport{};
     constexpr int threads = 128;
     open_kernel<C, threads><<<static_cast<unsigned>(geometry_.lanes), threads, 0, stream.get()>>>(
         geometry_, view(), index, steps_.data(), sequences_.data(), trigger);
-    check_launch("open_kernel");
+    try {
+      check_launch("open_kernel");
+    } catch (CudaError const&) {
+      abandon(index, stream);
+      throw;
+    }
   }
 
+  /// @throws CudaError; the tier's part is kept if it was the pages that could not be given back
   void close(std::uint32_t index, ::cuda::stream_ref stream) {
     close_kernel<C>
         <<<static_cast<unsigned>(geometry_.lanes), 1, 0, stream.get()>>>(geometry_, view(), index);
@@ -210,6 +217,14 @@ class CacheStorage {
                                  static_cast<std::size_t>(threads));
   }
 
+  /// Takes the tier's part of an open() back that failed with something else.
+  void abandon(std::uint32_t index, ::cuda::stream_ref stream) noexcept {
+    try {
+      tier_.close(index, stream);
+    } catch (CudaError const&) {  // the memory is given back all the same
+    }
+  }
+
   [[nodiscard]] std::size_t lane_count() const noexcept {
     return static_cast<std::size_t>(geometry_.lanes) *
            static_cast<std::size_t>(geometry_.max_sequences);
@@ -261,5 +276,21 @@ class CacheStorage {
   PinnedTier tier_;
   StepMemory<C> step_;
 };
+
+/// @throws OutOfMemory with the size of the pool, which is by far the most; CudaError
+template <class C>
+CacheStorage<C> make_cache_storage(Geometry const& g) {
+  std::size_t const pages = pages_of<C>(g);
+  std::size_t const bytes = array_bytes(pages, g.page_bytes);
+  try {
+    return CacheStorage<C>(g);
+  } catch (OutOfMemory const& error) {
+    throw OutOfMemory("KvFreezeCache: " + std::to_string(g.max_sequences) + " sequences of " +
+                          std::to_string(g.max_tokens) + " tokens need " + std::to_string(pages) +
+                          " pages, " + std::to_string(bytes) +
+                          " bytes of device memory, and some for lists: " + error.what(),
+                      error.bytes());
+  }
+}
 
 }  // namespace kvfreeze::gpu::detail
