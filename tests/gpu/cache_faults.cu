@@ -4,16 +4,11 @@
 
 #include <catch2/catch.hpp>
 
-#include <algorithm>
 #include <array>
-#include <cmath>
-#include <cstring>
-#include <gpu/cuda_faults.hpp>
+#include <gpu/cache_pair.cuh>
+#include <gpu/cuda_calls.hpp>
 #include <gpu/device.cuh>
-#include <gpu/host_twin.hpp>
 #include <memory>
-#include <optional>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -23,164 +18,19 @@ using namespace kvfreeze;
 using gpu::test::Calls;
 using gpu::test::CudaFault;
 
-using Cache =
-    gpu::KvFreezeCache<Layout<Half, 1, Grouping::kv_head, LadderRows>,
-                       InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, NeverTrigger>;
+using gpu::test::CachePair;
+using Cache = CachePair::Cache;
 
-constexpr Shape shape{.layers = 1, .query_heads = 2, .kv_heads = 1, .head_dim = 64};
+constexpr Shape shape = CachePair::small;
 constexpr Limits limits{.max_tokens = 160, .max_sequences = 2, .window = 8};
-constexpr int vocabulary = 100;
 
-LadderScheduler<> ladder() {
-  LadderScheduler<> scheduler;
-  scheduler.dense = false;
-  scheduler.stay = 1;
-  scheduler.every = 1;
-  return scheduler;
-}
-
-Cache make_cache() { return Cache(shape, limits, ladder()); }
-
-/// Both caches with the same sequences. The device's may be made to fail.
-class Pair {
+/// A cache and its twin of the host.
+class Pair : public CachePair {
  public:
-  struct Text {
-    Sequence host;
-    Sequence device;
-    std::mt19937 random;
-    std::vector<std::vector<float>> keys;
-    std::vector<Half> stored;  // K and V of each row, as the tier has them
-  };
-
-  gpu::test::Stream stream;
-  Cache device = make_cache();
-
-  Text open(unsigned seed) {
-    return {host_->open(), device.open(stream), std::mt19937(seed), {}, {}};
-  }
-
-  /// The host's half of a text that the device lost.
-  void forget(Text const& text) { host_->close(text.host); }
-
-  void close(Text const& text) {
-    device.close(text.device, stream);
-    host_->close(text.host);
-  }
-
-  /// The device's half of a step, which may throw.
-  void enqueue(Text& text) {
-    next_row(text);
-    q_ = gpu::test::upload(row_q_);
-    k_ = gpu::test::upload(row_k_);
-    v_ = gpu::test::upload(row_v_);
-    logits_ = gpu::test::upload(row_logits_);
-    out_ = gpu::DeviceArray<float>(row_q_.size());
-    fault_.emplace(calls_, nth_, cudaErrorLaunchFailure);
-    device.begin_async({&text.device, 1}, stream);
-    device.attend_async<float>(0, q_, k_, v_, out_, stream);
-    device.advance_async<float>(logits_, stream);
-    fault_.reset();
-  }
-
-  /// A step on both sides, compared.
-  void step(Text& text) {
-    calls_ = 0;
-    enqueue(text);
-    auto const found = gpu::test::download(out_, stream);
-    std::vector<float> expected(row_q_.size());
-    host_->attend(text.host, 0, row_q_, row_k_, row_v_, expected);
-    StepReport const report = host_->advance(text.host, row_logits_);
-    float worst = 0.0F;
-    for (std::size_t i = 0; i < found.size(); ++i) {
-      worst = std::max(worst, std::fabs(found[i] - expected[i]));
-    }
-    REQUIRE(worst < 2e-5F);
-    REQUIRE(device.report(text.device).step == report.step);
-    REQUIRE(device.report(text.device).missed_mass == report.missed_mass);
-    std::vector<Fidelity> on_host(static_cast<std::size_t>(report.length));
-    std::vector<Fidelity> on_device(on_host.size());
-    host_->fidelities(text.host, 0, 0, on_host);
-    device.fidelities(text.device, 0, 0, on_device, stream);
-    REQUIRE(on_host == on_device);
-  }
-
-  void steps(Text& text, int count) {
-    for (int i = 0; i < count; ++i) {
-      step(text);
-    }
-  }
-
-  /// A step of which the n-th launch fails.
-  /// @return the message; nothing if there are fewer launches
-  std::optional<std::string> failing_step(Text& text, int nth) {
-    calls_ = Calls::launches;
-    nth_ = nth;
-    try {
-      enqueue(text);
-    } catch (gpu::CudaError const& error) {
-      CHECK(error.code() == cudaErrorLaunchFailure);
-      fault_.reset();
-      return error.what();
-    }
-    return std::nullopt;
-  }
-
-  /// Are the first rows of the text in the tier, bit for bit?
-  /// @pre nothing of it is being written
-  [[nodiscard]] bool is_stored(Text const& text, int rows) const {
-    constexpr std::size_t elements = 2 * shape.head_dim;
-    for (int row = 0; row < rows; ++row) {
-      auto const bytes =
-          device.tier().granule({text.device.index, 0, static_cast<std::uint32_t>(row)});
-      if (bytes.size() != elements * sizeof(Half) ||
-          std::memcmp(bytes.data(), text.stored.data() + static_cast<std::size_t>(row) * elements,
-                      bytes.size()) != 0) {
-        return false;
-      }
-    }
-    return true;
-  }
-
- private:
-  /// The next row looks for two of the past.
-  void next_row(Text& text) {
-    std::normal_distribution<float> normal;
-    auto const fill = [&](std::vector<float>& out, std::size_t size) {
-      out.resize(size);
-      std::generate(out.begin(), out.end(), [&] { return normal(text.random); });
-    };
-    constexpr std::size_t dim = shape.head_dim;
-    fill(row_k_, dim);
-    fill(row_v_, dim);
-    fill(row_q_, dim * shape.query_heads);
-    fill(row_logits_, vocabulary);
-    text.keys.push_back(row_k_);
-    for (std::size_t i = 0; i < row_q_.size(); ++i) {
-      std::size_t const wanted = (7 * text.keys.size() + 31 * (i / dim)) % text.keys.size();
-      row_q_[i] = 0.5F * row_q_[i] + 0.8F * text.keys[wanted][i % dim];
-    }
-    for (std::vector<float> const* part : {&row_k_, &row_v_}) {
-      for (float const x : *part) {
-        text.stored.push_back(from_float<Half>(x));
-      }
-    }
-  }
-
-  std::unique_ptr<gpu::test::HostTwin> host_ =
-      gpu::test::make_ladder_twin<Half>(shape, limits, ladder(), NeverTrigger{});
-  unsigned calls_ = 0;
-  int nth_ = 0;
-  std::optional<CudaFault> fault_;
-  std::vector<float> row_q_;
-  std::vector<float> row_k_;
-  std::vector<float> row_v_;
-  std::vector<float> row_logits_;
-  gpu::DeviceArray<float> q_;
-  gpu::DeviceArray<float> k_;
-  gpu::DeviceArray<float> v_;
-  gpu::DeviceArray<float> logits_;
-  gpu::DeviceArray<float> out_;
+  Pair() : CachePair(shape, limits) {}
 };
+
+Cache make_cache() { return Cache(shape, limits, CachePair::ladder()); }
 
 /// @brief Lets the n-th call of some kinds fail in `operation`, for every n that there is, with
 /// `check(n)` after each.
@@ -236,7 +86,7 @@ TEST_CASE("Too little device memory says how much is needed", "[faults]") {
   many.max_tokens = 1 << 24;
   many.max_sequences = 1 << 12;
   try {
-    Cache const cache(shape, many, ladder());
+    Cache const cache(shape, many, CachePair::ladder());
     FAIL("a pool of some terabytes was allocated");
   } catch (OutOfMemory const& error) {
     CHECK(error.bytes() > std::size_t{1} << 40U);
@@ -314,7 +164,7 @@ TEST_CASE("A step that fails loses no row, and no other sequence", "[faults]") {
     INFO("launch " << nth << ": " << *message);
     REQUIRE(message->find("launch of") != std::string::npos);
     REQUIRE(pair.device.length(text.device) == warm_up);
-    REQUIRE(pair.is_stored(text, warm_up));
+    REQUIRE(pair.are_stored(text, warm_up));
     pair.steps(other, 1);
     pair.close(text);
     REQUIRE(gpu::test::live_blocks() == before);
@@ -395,7 +245,7 @@ TEST_CASE("A close that fails can be repeated, or has closed", "[faults]") {
     INFO("call " << nth << ": " << message);
     if (is_open) {
       REQUIRE_FALSE(message.empty());
-      REQUIRE(pair.is_stored(text, 70));
+      REQUIRE(pair.are_stored(text, 70));
       pair.step(text);  // as if nothing had happened
       pair.close(text);
     } else {
@@ -444,7 +294,7 @@ TEST_CASE("After a crash everything throws, and the tier has every row", "[fault
     CHECK_THROWS_AS(make_cache(), gpu::CudaError);
     CHECK(pair->device.report(text.device).step == 90);
     CHECK_THROWS_AS(pair->device.close(text.device, pair->stream), gpu::CudaError);
-    CHECK(pair->is_stored(text, 90));
+    CHECK(pair->are_stored(text, 90));
     CHECK_NOTHROW(pair.reset());
   }
   CHECK(gpu::test::live_blocks() == before);

@@ -1,7 +1,13 @@
+#include <algorithm>
 #include <cstddef>
+#include <cstdlib>
+#include <cxxabi.h>
 #include <dlfcn.h>
-#include <gpu/cuda_faults.hpp>
+#include <gpu/cuda_calls.hpp>
+#include <gpu/emulator_counters.hpp>
+#include <memory>
 #include <string>
+#include <vector>
 
 namespace kvfreeze::gpu::test {
 
@@ -18,6 +24,8 @@ struct State {
 
 State state;
 int blocks = 0;
+bool counting = false;
+std::vector<KernelCount> counted;
 
 /// What the call is to fail with.
 cudaError_t fault_of(unsigned kind, char const* name) {
@@ -49,7 +57,75 @@ cudaError_t took(cudaError_t status, void const* memory) {
   return fails ? state.status : status;
 }
 
+/// A kernel's name without its namespaces and arguments.
+std::string name_of(void const* kernel) {
+  char const* mangled = nullptr;
+  if (cudaFuncGetName(&mangled, kernel) != cudaSuccess || mangled == nullptr) {
+    return "a kernel";
+  }
+  int status = 0;
+  std::unique_ptr<char, void (*)(void*)> const name(
+      abi::__cxa_demangle(mangled, nullptr, nullptr, &status), &std::free);
+  std::string full = status == 0 ? name.get() : mangled;
+  full.resize(std::min(full.find_first_of("<("), full.size()));
+  return full.substr(full.find_last_of(": ") + 1);
+}
+
+cudasimStats snapshot(cudaStream_t stream) {
+  static_cast<void>(real<cudaError_t(cudaStream_t)>("cudaStreamSynchronize")(stream));
+  cudasimStats stats{};
+  cudasimStatsSnapshot(&stats);
+  return stats;
+}
+
+/// Launches, and counts if it is asked for.
+template <class F>
+cudaError_t launched(void const* kernel, cudaStream_t stream, F const& launch) {
+  if (cudaError_t const fault = fault_of(Calls::launches, "launch of"); fault != cudaSuccess) {
+    state.last = fault;
+    return fault;
+  }
+  if (!counting) {
+    return launch();
+  }
+  std::string const name = name_of(kernel);
+  auto found = std::find_if(counted.begin(), counted.end(),
+                            [&](KernelCount const& k) { return k.name == name; });
+  if (found == counted.end()) {
+    found = counted.insert(counted.end(), KernelCount{.name = name});
+  }
+  cudasimStats const before = snapshot(stream);
+  cudaError_t const status = launch();
+  cudasimStats const after = snapshot(stream);
+  found->launches += 1;
+  found->load_bytes += after.global_load_bytes - before.global_load_bytes;
+  found->load_sectors += after.global_load_sectors - before.global_load_sectors;
+  found->store_bytes += after.global_store_bytes - before.global_store_bytes;
+  found->store_sectors += after.global_store_sectors - before.global_store_sectors;
+  found->warp_instructions += after.warp_instructions - before.warp_instructions;
+  return status;
+}
+
 }  // namespace
+
+KernelCounter::KernelCounter() {
+  counted.clear();
+  counting = counts();
+  if (counting) {
+    cudasimStatsEnableMemory(1);
+  }
+}
+
+KernelCounter::~KernelCounter() {
+  if (counting) {
+    cudasimStatsEnableMemory(0);
+  }
+  counting = false;
+}
+
+bool KernelCounter::counts() { return cudasimActive != nullptr && cudasimActive() != 0; }
+
+std::vector<KernelCount> const& KernelCounter::kernels() { return counted; }
 
 CudaFault::CudaFault(unsigned calls, int nth, cudaError_t status, bool sticky) {
   state = {.calls = calls, .left = nth, .status = status, .sticky = sticky, .failed = {}};
@@ -68,6 +144,7 @@ extern "C" {
 using kvfreeze::gpu::test::Calls;
 using kvfreeze::gpu::test::fault_of;
 using kvfreeze::gpu::test::gave;
+using kvfreeze::gpu::test::launched;
 using kvfreeze::gpu::test::real;
 using kvfreeze::gpu::test::state;
 using kvfreeze::gpu::test::took;
@@ -139,22 +216,34 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 /// What `<<<>>>` calls.
 cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
                                std::size_t shared, cudaStream_t stream) {
-  if (cudaError_t const fault = fault_of(Calls::launches, "launch of"); fault != cudaSuccess) {
-    state.last = fault;
-    return fault;
-  }
-  using F = cudaError_t(cudaKernel_t, dim3, dim3, void**, std::size_t, cudaStream_t);
-  return real<F>("__cudaLaunchKernel")(kernel, grid, block, arguments, shared, stream);
+  return launched(kernel, stream, [&] {
+    using F = cudaError_t(cudaKernel_t, dim3, dim3, void**, std::size_t, cudaStream_t);
+    return real<F>("__cudaLaunchKernel")(kernel, grid, block, arguments, shared, stream);
+  });
 }
 
 cudaError_t cudaLaunchKernel(void const* kernel, dim3 grid, dim3 block, void** arguments,
                              std::size_t shared, cudaStream_t stream) {
-  if (cudaError_t const fault = fault_of(Calls::launches, "launch of"); fault != cudaSuccess) {
-    state.last = fault;
-    return fault;
-  }
-  using F = cudaError_t(void const*, dim3, dim3, void**, std::size_t, cudaStream_t);
-  return real<F>("cudaLaunchKernel")(kernel, grid, block, arguments, shared, stream);
+  return launched(kernel, stream, [&] {
+    using F = cudaError_t(void const*, dim3, dim3, void**, std::size_t, cudaStream_t);
+    return real<F>("cudaLaunchKernel")(kernel, grid, block, arguments, shared, stream);
+  });
+}
+
+cudaError_t cudaLaunchCooperativeKernel(void const* kernel, dim3 grid, dim3 block, void** arguments,
+                                        std::size_t shared, cudaStream_t stream) {
+  return launched(kernel, stream, [&] {
+    using F = cudaError_t(void const*, dim3, dim3, void**, std::size_t, cudaStream_t);
+    return real<F>("cudaLaunchCooperativeKernel")(kernel, grid, block, arguments, shared, stream);
+  });
+}
+
+cudaError_t cudaLaunchKernelExC(cudaLaunchConfig_t const* config, void const* kernel,
+                                void** arguments) {
+  return launched(kernel, config->stream, [&] {
+    using F = cudaError_t(cudaLaunchConfig_t const*, void const*, void**);
+    return real<F>("cudaLaunchKernelExC")(config, kernel, arguments);
+  });
 }
 
 cudaError_t cudaGetLastError() {
