@@ -169,7 +169,7 @@ TEST_CASE("A step that fails loses no row, and no other sequence", "[faults]") {
     pair.close(text);
     REQUIRE(gpu::test::live_blocks() == before);
   }
-  CHECK(failures >= 6);  // begin, at least 2 of a layer, 3 of the slow clock
+  CHECK(failures >= 8);  // begin, at least 2 of a layer, 2 of the logits, 3 of the slow clock
   // No page of the pool was lost: both sequences find room for all their rows.
   pair.steps(other, limits.max_tokens - pair.device.length(other.device));
   Pair::Text last = pair.open(3);
@@ -208,7 +208,7 @@ TEST_CASE("Room for the logits' sums that is refused can be asked for again", "[
   Sequence const sequence = cache.open(stream);
   auto const rows = gpu::test::filled<float>(shape.head_dim, 1.0F);
   auto const q = gpu::test::filled<float>(shape.query_heads * shape.head_dim, 1.0F);
-  auto const logits = gpu::test::filled<float>(5000, 1.0F);
+  auto const logits = gpu::test::filled<float>(20000, 1.0F);
   gpu::DeviceArray<float> const out(q.size());
   cache.begin_async(std::array{sequence}, stream);
   cache.attend_async<float>(0, q, rows, rows, out, stream);

@@ -30,7 +30,7 @@ class CachePair {
                     InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, NeverTrigger>;
 
   static constexpr Shape small{.layers = 1, .query_heads = 2, .kv_heads = 1, .head_dim = 64};
-  static constexpr int vocabulary = 100;
+  static constexpr int vocabulary = 10000;  ///< more than one block of its sums
 
   /// A sequence of both and what was fed to it.
   struct Text {
@@ -53,10 +53,10 @@ class CachePair {
     return scheduler;
   }
 
-  CachePair(Shape const& shape, Limits const& limits)
-      : device(shape, limits, ladder()),
+  CachePair(Shape const& shape, Limits const& limits, LadderScheduler<> const& scheduler = ladder())
+      : device(shape, limits, scheduler),
         shape_(shape),
-        host_(make_ladder_twin<Half>(shape, limits, ladder(), NeverTrigger{})),
+        host_(make_ladder_twin<Half>(shape, limits, scheduler, NeverTrigger{})),
         out_(static_cast<std::size_t>(shape.query_heads * shape.head_dim)) {}
 
   Text open(unsigned seed) {
@@ -178,7 +178,7 @@ class CachePair {
   }
 
  private:
-  /// It looks for some rows of the past.
+  /// It looks for some rows of the past, for others every 16 rows.
   void make_row(Text& text) {
     std::normal_distribution<float> normal;
     auto const fill = [&](std::vector<float>& out, std::size_t size) {
@@ -195,9 +195,10 @@ class CachePair {
     text.keys.push_back(row_k_);
     // Logits of 8, 7.4, 6.8, ... beside those of the many, which are about 1 apart.
     float const unit = 1.0F / std::sqrt(static_cast<float>(dim));
+    std::minstd_rand wish(static_cast<unsigned>(text.keys.size() / 16 + 1));
     for (std::size_t h = 0; h < heads; ++h) {
       for (float logit = 8.0F; logit > 4.0F; logit -= 0.6F) {
-        std::vector<float> const& wanted = text.keys[text.random() % text.keys.size()];
+        std::vector<float> const& wanted = text.keys[wish() % text.keys.size()];
         for (std::size_t d = 0; d < dim; ++d) {
           row_q_[h * dim + d] += logit * unit * wanted[h * lanes / heads * dim + d];
         }
