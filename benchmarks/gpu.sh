@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds GPU tests and benchmarks for the device that is here (sm_90 if none is), runs the tests, runs
-# them again under compute-sanitizer where it is installed, then the benchmarks.
+# them again under compute-sanitizer where it is installed, then the benchmarks. What finds no device
+# is skipped.
 #   benchmarks/gpu.sh --out DIR          everything; logs and JSON files go to DIR
 #   benchmarks/gpu.sh --out DIR --quick  no compute-sanitizer
 #   benchmarks/gpu.sh --out DIR --launcher "CMD ARGS" --small
@@ -31,7 +32,7 @@ while (($# > 0)); do
     --small) small=(--small); shift ;;
     --quick) sanitize=0; shift ;;
     -h | --help)
-      sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
       exit
       ;;
     *) fail "unknown option '$1'; --help lists them" ;;
@@ -69,15 +70,28 @@ cmake --build "$build" --parallel "${KVFREEZE_JOBS:-$(nproc)}" \
   fail "the build failed, see $out/build.log"
 
 status=0
+skipped=0
+
+# A program's exit status: 77 is skipped, others fail. Where its output is: $3.
+judge() {
+  local what=$1 code=$2
+  case $code in
+    0) ;;
+    77) say "$what skipped, see $3"; skipped=$((skipped + 1)) ;;
+    *) say "$what failed with $code, see $3"; status=1 ;;
+  esac
+}
+
 say "tests"
 ctest --test-dir "$build" -L gpu --output-on-failure | tee "$out/tests.log" || status=1
 if ((sanitize && ${#launcher[@]} == 0)) && command -v compute-sanitizer >/dev/null; then
   for target in "${targets[@]}"; do
     for tool in memcheck racecheck; do
       say "$tool: $target"
+      code=0
       timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 86 \
-        "$build/tests/gpu/$target" >"$out/$tool.$target.log" 2>&1 ||
-        { say "$tool: $target failed, see $out/$tool.$target.log"; status=1; }
+        "$build/tests/gpu/$target" >"$out/$tool.$target.log" 2>&1 || code=$?
+      judge "$tool: $target" "$code" "$out/$tool.$target.log"
     done
   done
 fi
@@ -85,6 +99,9 @@ for program in "$build"/benchmarks/kvfreeze_gpu_bench_*; do
   [[ -x $program && ! -d $program ]] || continue
   name=${program##*/kvfreeze_gpu_bench_}
   say "benchmark: $name"
-  "${launcher[@]}" "$program" "${small[@]}" --out "$out/$name.json" | tee "$out/$name.txt" || status=1
+  code=0
+  "${launcher[@]}" "$program" "${small[@]}" --out "$out/$name.json" | tee "$out/$name.txt" || code=$?
+  judge "benchmark: $name" "$code" "$out/$name.txt"
 done
+((skipped == 0)) || say "$skipped skipped"
 exit "$status"

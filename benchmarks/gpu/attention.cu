@@ -8,6 +8,7 @@
 #include <kvfreeze/gpu/exact_logits.cuh>
 
 #include "harness.cuh"
+#include "random_words.cuh"
 
 #include <algorithm>
 #include <cstdint>
@@ -37,35 +38,6 @@ struct Settings : Options {
     return small ? std::size_t{1} << 16U : std::size_t{512} << 20U;
   }
 };
-
-/// Numbers in [1/2, 1) of either sign: bit patterns that are all finite.
-__global__ void fill_kernel(Span<std::uint32_t> words, std::uint32_t seed) {
-  std::size_t const step = static_cast<std::size_t>(gridDim.x) * blockDim.x;
-  for (std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < words.size(); i += step) {
-    std::uint32_t x = (static_cast<std::uint32_t>(i) ^ seed) * 0x9E3779B9U;
-    x = (x ^ (x >> 15U)) * 0x85EBCA6BU;
-    x ^= x >> 13U;
-    words[i] = (x & 0x83FF83FFU) | 0x38003800U;
-  }
-}
-
-/// Median microseconds of one of `launches` calls of f(i), which are enqueued together.
-template <class F>
-double measure(Timer& timer, int rounds, int launches, F const& f) {
-  std::vector<double> times;
-  for (int round = 0; round <= rounds; ++round) {
-    double const us = timer.once([&] {
-      for (int i = 0; i < launches; ++i) {
-        f(i);
-      }
-    });
-    if (round > 0) {  // the first warms up
-      times.push_back(us / launches);
-    }
-  }
-  return median(times);
-}
 
 /// How rows lie: pages of 16 in any order, single rows in any order, or one behind another.
 enum class Listing { pages, slots, none };
@@ -98,9 +70,7 @@ struct Batch {
   Batch(Settings const& settings, int sequences, std::size_t context, Listing listing)
       : lanes(static_cast<std::size_t>(sequences) * kv_heads), rows(context) {
     copies = std::max<std::size_t>(settings.fresh_bytes() / bytes(), 1);
-    words = DeviceArray<std::uint32_t>(copies * bytes() / sizeof(std::uint32_t));
-    fill_kernel<<<1024, 256>>>(words.span(), 1);
-    check_launch("fill_kernel");
+    words = random_words(copies * bytes() / sizeof(std::uint32_t), 1);
     KvPages<Half> pool;
     pool.memory = Span<Half const>(reinterpret_cast<Half const*>(words.data()),
                                    copies * bytes() / sizeof(Half));
@@ -179,18 +149,6 @@ struct Result {
   double bytes;
 };
 
-double copy_gb_per_s(Settings const& settings, Stream const& stream, Timer& timer) {
-  std::size_t const bytes = settings.small ? std::size_t{1} << 16U : std::size_t{1} << 30U;
-  DeviceArray<std::byte> const from(bytes);
-  DeviceArray<std::byte> const to(bytes);
-  check(cudaMemset(from.data(), 1, bytes), "cudaMemset");
-  double const us = measure(timer, settings.rounds(), 1, [&](int) {
-    check(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, stream.get()),
-          "cudaMemcpyAsync");
-  });
-  return 2.0 * static_cast<double>(bytes) / (1000.0 * us);  // read and written
-}
-
 void write(Settings const& settings, double copy, std::vector<Result> const& results) {
   write_results(settings, [&](std::FILE* file) {
     std::fprintf(file,
@@ -214,7 +172,7 @@ void write(Settings const& settings, double copy, std::vector<Result> const& res
 int run(Settings const& settings) {
   Stream const stream;
   Timer timer(stream);
-  double const copy = copy_gb_per_s(settings, stream, timer);
+  double const copy = copy_gb_per_s(settings.small, settings.rounds(), stream, timer);
   std::printf("%sdevice copy: %.0f GB/s\n\n%-10s %-6s %6s %8s %10s %9s %8s\n",
               settings.small ? "--small: the times say nothing\n" : "", copy, "kernel", "rows",
               "batch", "context", "us", "GB/s", "of copy");

@@ -1,13 +1,14 @@
 #pragma once
 
 /// @file
-/// @brief What the device's benchmarks share: their options, a stream, times between two points of
-/// it, medians, files of results.
+/// @brief What the device's benchmarks share: their options, a stream, graphs, times between two
+/// points of a stream, medians, the rate of a copy, files of results.
 
 #include <kvfreeze/gpu/memory.cuh>
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -35,6 +36,38 @@ class Stream {
 
  private:
   cudaStream_t stream_ = nullptr;
+};
+
+/// Work on a stream, captured once and launched again and again.
+class Graph {
+ public:
+  /// @param enqueue what is captured: work on `stream`
+  template <class F>
+  Graph(Stream const& stream, F const& enqueue) : stream_(stream) {
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeGlobal),
+          "cudaStreamBeginCapture");
+    enqueue();
+    check(cudaStreamEndCapture(stream.get(), &graph), "cudaStreamEndCapture");
+    check(cudaGraphGetNodes(graph, nullptr, &nodes_), "cudaGraphGetNodes");
+    check(cudaGraphInstantiate(&run_, graph, 0), "cudaGraphInstantiate");
+    check(cudaGraphDestroy(graph), "cudaGraphDestroy");
+  }
+
+  Graph(Graph const&) = delete;
+  Graph& operator=(Graph const&) = delete;
+
+  ~Graph() { static_cast<void>(cudaGraphExecDestroy(run_)); }
+
+  void launch() const { check(cudaGraphLaunch(run_, stream_.get()), "cudaGraphLaunch"); }
+
+  /// Launches and whatever else was captured.
+  [[nodiscard]] std::size_t nodes() const { return nodes_; }
+
+ private:
+  Stream const& stream_;
+  cudaGraphExec_t run_ = nullptr;
+  std::size_t nodes_ = 0;
 };
 
 /// Times between two points of a stream.
@@ -76,6 +109,36 @@ inline double median(std::vector<double> values) {
   auto const middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
+}
+
+/// Median microseconds of one of `launches` calls of f(i), which are enqueued together.
+template <class F>
+double measure(Timer& timer, int rounds, int launches, F const& f) {
+  std::vector<double> times;
+  for (int round = 0; round <= rounds; ++round) {
+    double const us = timer.once([&] {
+      for (int i = 0; i < launches; ++i) {
+        f(i);
+      }
+    });
+    if (round > 0) {  // the first warms up
+      times.push_back(us / launches);
+    }
+  }
+  return median(times);
+}
+
+/// GB/s of a copy within the device, read and written, over blocks that no cache holds.
+inline double copy_gb_per_s(bool small, int rounds, Stream const& stream, Timer& timer) {
+  std::size_t const bytes = small ? std::size_t{1} << 16U : std::size_t{1} << 30U;
+  DeviceArray<std::byte> const from(bytes);
+  DeviceArray<std::byte> const to(bytes);
+  check(cudaMemset(from.data(), 1, bytes), "cudaMemset");
+  double const us = measure(timer, rounds, 1, [&](int) {
+    check(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, stream.get()),
+          "cudaMemcpyAsync");
+  });
+  return 2.0 * static_cast<double>(bytes) / (1000.0 * us);  // read and written
 }
 
 template <class T>

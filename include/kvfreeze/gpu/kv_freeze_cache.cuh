@@ -77,7 +77,8 @@ class KvFreezeCache {
 
   /// @brief Reserves device memory for everything, and pins nothing yet.
   /// @throws InvalidArgument for a shape, limit or policy parameter out of range
-  /// @throws OutOfMemory with the bytes that the device did not have; CudaError without a device
+  /// @throws OutOfMemory that says how large the pool of pages is, with the bytes that the device
+  ///   did not have; CudaError without a device
   explicit KvFreezeCache(Shape const& shape, Limits const& limits = {},
                          Scheduler const& scheduler = {}, Trigger const& trigger = {},
                          Scorer const& scorer = {})
@@ -85,8 +86,9 @@ class KvFreezeCache {
         limits_(checked(limits)),
         scheduler_(validated(scheduler)),
         trigger_(validated(trigger)),
-        memory_(bounded(make_geometry<C>(shape, limits, validated(scorer))), scorer,
-                limits.resident_bytes),
+        memory_(detail::make_cache_storage<C>(
+            bounded(make_geometry<C>(shape, limits, validated(scorer))), scorer,
+            limits.resident_bytes)),
         open_(static_cast<std::size_t>(limits.max_sequences)),
         taken_(open_.size()) {
     if constexpr (C::has_levels) {
@@ -108,24 +110,36 @@ class KvFreezeCache {
     auto const index = static_cast<std::uint32_t>(found - open_.begin());
     memory_.open(index, trigger_, stream);
     found->open = true;
+    found->failed = false;
     found->generation += 1;
     found->length = 0;
     return {index, found->generation};
   }
 
   /// @brief Forgets a sequence and gives its memory back. Waits for the stream.
-  /// @throws UnknownSequence, CudaError
+  /// @throws UnknownSequence
+  /// @throws CudaError: the sequence is as it was if nothing could be enqueued, else it is closed
   void close(Sequence handle, ::cuda::stream_ref stream) {
     Record& sequence = record(handle);
+    if (std::find(batch_.begin(), batch_.end(), handle) != batch_.end()) {
+      batch_.clear();
+    }
+    try {
+      memory_.close(handle.index, stream);
+    } catch (...) {
+      sequence.open = memory_.tier().is_open(handle.index);
+      throw;
+    }
     sequence.open = false;
-    memory_.close(handle.index, stream);
   }
 
   /// @brief Says which sequences take the next step. Every one gets one token.
   /// @param batch each at most once, at most max_sequences
   /// @throws InvalidArgument for a batch that is empty or names one twice; UnknownSequence
   /// @throws CapacityError for a sequence that has `max_tokens`; nothing was enqueued
-  /// @throws InvalidArgument if a step before had K, V or Q that were not finite
+  /// @throws InvalidArgument if a step before had K, V or Q that were not finite, or a launch of a
+  ///   sequence's last step failed: it can only be closed; its rows are in the tier
+  /// @throws CudaError; no batch is begun
   void begin_async(std::span<Sequence const> batch, ::cuda::stream_ref stream) {
     if (batch.empty() || batch.size() > open_.size()) {
       throw InvalidArgument("begin_async(): a batch of " + std::to_string(batch.size()) +
@@ -139,6 +153,12 @@ class KvFreezeCache {
                               std::to_string(handle.generation) + "} is in the batch twice");
       }
       taken_[handle.index] = true;
+      if (sequence.failed) {
+        throw InvalidArgument("begin_async(): a launch of the last step of sequence {" +
+                              std::to_string(handle.index) + ", " +
+                              std::to_string(handle.generation) +
+                              "} failed: all that can be done is close() it");
+      }
       if (sequence.length >= limits_.max_tokens) {
         throw CapacityError(
             "begin_async(): Limits::max_tokens is " + std::to_string(limits_.max_tokens),
@@ -147,6 +167,7 @@ class KvFreezeCache {
       }
     }
     check_status();
+    batch_.clear();
     memory_.set_batch(batch, stream);
     batch_.assign(batch.begin(), batch.end());
     tokens_ = 1;
@@ -177,6 +198,7 @@ class KvFreezeCache {
                             std::to_string(host::planned_chunk));
     }
     check_status();
+    batch_.clear();
     memory_.set_batch({&handle, 1}, stream);
     batch_.assign(1, handle);
     tokens_ = tokens;
@@ -201,9 +223,11 @@ class KvFreezeCache {
     requires C::has_levels
   {
     check_step("prefill_async", layer, true, q.size(), k.size(), v.size());
-    detail::launch_prefill<C>(memory_, scheduler_, layer,
-                              detail::ChunkRows<Input>{{q.data(), k.data(), v.data()}, tokens_},
-                              stream);
+    or_lose_batch([&] {
+      detail::launch_prefill<C>(memory_, scheduler_, layer,
+                                detail::ChunkRows<Input>{{q.data(), k.data(), v.data()}, tokens_},
+                                stream);
+    });
   }
 
   /// @brief A dense copy of a layer's rows in position order, frozen ones from the tier.
@@ -233,7 +257,8 @@ class KvFreezeCache {
   ///   begin_async()
   /// @param out [sequences][query_heads][head_dim]
   /// @tparam Input element type of q, k and v
-  /// @throws InvalidArgument for a layer or sizes that do not fit, CudaError
+  /// @throws InvalidArgument for a layer or sizes that do not fit
+  /// @throws CudaError: the batch's sequences can only be closed, others go on
   /// @stream_semantics never waits, never allocates; what is handed in must live until it has run
   template <Element Input>
   void attend_async(int layer, Span<Input const> q, Span<Input const> k, Span<Input const> v,
@@ -243,13 +268,18 @@ class KvFreezeCache {
       throw InvalidArgument("attend_async(): out has " + std::to_string(out.size()) +
                             " elements, q has " + std::to_string(q.size()));
     }
-    detail::launch_layer_step<C>(memory_, scheduler_, layer, static_cast<int>(batch_.size()),
-                                 detail::NewRows<Input>{q.data(), k.data(), v.data()}, out, stream);
+    or_lose_batch([&] {
+      detail::launch_layer_step<C>(memory_, scheduler_, layer, static_cast<int>(batch_.size()),
+                                   detail::NewRows<Input>{q.data(), k.data(), v.data()}, out,
+                                   stream);
+    });
   }
 
   /// @brief Ends the batch's step: what was not needed sinks, the trigger is asked.
   /// @param logits [sequences][vocabulary] of the step, or none
-  /// @throws InvalidArgument if logits do not divide among the sequences; CudaError
+  /// @throws InvalidArgument if logits do not divide among the sequences
+  /// @throws OutOfMemory if there is no room for the logits' sums; nothing was enqueued
+  /// @throws CudaError as attend_async()
   /// @stream_semantics as attend_async(). Only the first step with so many logits makes room for
   ///   their sums: it may not be captured
   template <Element Input = float>
@@ -259,8 +289,10 @@ class KvFreezeCache {
                             " logits for a batch of " + std::to_string(batch_.size()) +
                             " sequences");
     }
-    detail::launch_advance<C>(memory_, scheduler_, static_cast<int>(batch_.size()), tokens_, logits,
-                              stream);
+    or_lose_batch([&] {
+      detail::launch_advance<C>(memory_, scheduler_, static_cast<int>(batch_.size()), tokens_,
+                                logits, stream);
+    });
     count_replay();
   }
 
@@ -365,9 +397,24 @@ class KvFreezeCache {
  private:
   struct Record {
     bool open = false;
+    bool failed = false;  ///< a step was enqueued in part
     std::uint32_t generation = 0;
     int length = 0;
   };
+
+  /// Calls `enqueue`; if a launch fails, the batch is half way through a step that has no end.
+  template <class F>
+  void or_lose_batch(F const& enqueue) {
+    try {
+      enqueue();
+    } catch (CudaError const&) {
+      for (Sequence const handle : batch_) {
+        open_[handle.index].failed = true;
+      }
+      batch_.clear();
+      throw;
+    }
+  }
 
   template <class P>
   static P const& validated(P const& policy) {

@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace kvfreeze::gpu::detail {
@@ -117,7 +118,7 @@ class CacheStorage {
     tier_.open(index, stream);
     if (!tier_.is_pinned()) {
       std::string const warning = tier_.warning();
-      tier_.close(index, stream);
+      abandon(index, stream);
       throw OutOfMemory("open(): kernels must reach the tier: " + warning, tier_.slab_bytes());
     }
     reports_[2 * index] = reports_[2 * index + 1] = DeviceReport{};
@@ -125,7 +126,12 @@ class CacheStorage {
     constexpr int threads = 128;
     open_kernel<C, threads><<<static_cast<unsigned>(geometry_.lanes), threads, 0, stream.get()>>>(
         geometry_, view(), index, steps_.data(), sequences_.data(), trigger);
-    check_launch("open_kernel");
+    try {
+      check_launch("open_kernel");
+    } catch (CudaError const&) {
+      abandon(index, stream);
+      throw;
+    }
   }
 
   /// Rows in these ranges are exact from now on, others no longer for that reason.
@@ -190,6 +196,7 @@ class CacheStorage {
     check_launch("gather_kernel");
   }
 
+  /// @throws CudaError; the tier's part is kept if it was the pages that could not be given back
   void close(std::uint32_t index, ::cuda::stream_ref stream) {
     close_kernel<C>
         <<<static_cast<unsigned>(geometry_.lanes), 1, 0, stream.get()>>>(geometry_, view(), index);
@@ -340,6 +347,14 @@ class CacheStorage {
            static_cast<std::size_t>(g.lane_queries * g.head_dim);
   }
 
+  /// Takes the tier's part of an open() back that failed with something else.
+  void abandon(std::uint32_t index, ::cuda::stream_ref stream) noexcept {
+    try {
+      tier_.close(index, stream);
+    } catch (CudaError const&) {  // the memory is given back all the same
+    }
+  }
+
   [[nodiscard]] std::size_t lane_count() const noexcept {
     return static_cast<std::size_t>(geometry_.lanes) *
            static_cast<std::size_t>(geometry_.max_sequences);
@@ -404,5 +419,26 @@ class CacheStorage {
   DeviceArray<std::byte> pages_;
   DeviceArray<std::uint32_t> free_list_;
 };
+
+/// @throws OutOfMemory with the size of the pool, which is by far the most; CapacityError,
+/// CudaError
+template <class C>
+CacheStorage<C> make_cache_storage(Geometry const& g, typename C::Scorer const& scorer,
+                                   std::size_t resident_bytes) {
+  try {
+    return CacheStorage<C>(g, scorer, resident_bytes);
+  } catch (OutOfMemory const& error) {
+    std::size_t const pages = pages_of<C>(g);
+    throw OutOfMemory(
+        "KvFreezeCache: " + std::to_string(g.max_sequences) + " sequences of " +
+            std::to_string(g.max_tokens) + " tokens need " + std::to_string(pages) + " pages, " +
+            std::to_string(array_bytes(pages, g.page_bytes)) +
+            " bytes of device memory, and some for lists" +
+            (resident_bytes == unlimited ? std::string()
+                                         : ", but for a cap of " + std::to_string(resident_bytes)) +
+            ": " + error.what(),
+        error.bytes());
+  }
+}
 
 }  // namespace kvfreeze::gpu::detail
