@@ -95,6 +95,7 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   static_assert(page_rows == 16);
   attention.logits = runs.logits + runs.begin[LaneRuns::exact];
   attention.stride = static_cast<std::size_t>(s.stride);
+  attention.notes = 0;  // ranking has what it needs of them
   if constexpr (C::levels > 0) {
     for (int level = 0; level < C::levels; ++level) {
       ValueCodeRows& codes = attention.codes[level];
