@@ -123,6 +123,16 @@ TEST_CASE("One compact level, flat codes, other elements", "[cache]") {
   CHECK(twins.rows(sequence).compact > 0);
 }
 
+TEST_CASE("More lanes than blocks that a small device holds", "[cache]") {
+  Shape const shape{.layers = 1, .query_heads = 24, .kv_heads = 24, .head_dim = 64};
+  auto twins = ladder_twins(shape, limits_of(192, 1), ladder(), NeverTrigger{});
+  std::size_t const sequence = twins.open(9);
+  for (int i = 0; i < 130; ++i) {
+    twins.step({sequence});
+  }
+  CHECK(twins.rows(sequence).frozen > 0);
+}
+
 TEST_CASE("A step is a fixed number of launches, and nothing else", "[cache]") {
   auto twins = ladder_twins(small, limits_of(256, 1), ladder(), NeverTrigger{});
   std::size_t const sequence = twins.open(8);
@@ -164,6 +174,10 @@ TEST_CASE("Bad input is refused, and loses nothing", "[cache]") {
   CHECK_THROWS_AS(Cache(small, Limits{.max_tokens = 64, .resident_bytes = 1 << 20}),
                   InvalidArgument);
   CHECK_THROWS_AS(Cache(Shape{.layers = 1, .query_heads = 3, .kv_heads = 2, .head_dim = 64}),
+                  InvalidArgument);
+  CHECK_THROWS_AS(Cache(Shape{.layers = 1, .query_heads = 65, .kv_heads = 1, .head_dim = 64}),
+                  InvalidArgument);
+  CHECK_THROWS_AS(Cache(Shape{.layers = 1, .query_heads = 2, .kv_heads = 1, .head_dim = 60}),
                   InvalidArgument);
   CHECK_THROWS_AS(Cache(small, limits_of(64, 1), LadderScheduler<>{.first = 0.4F}),
                   InvalidArgument);

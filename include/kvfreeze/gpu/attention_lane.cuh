@@ -46,8 +46,10 @@ struct AttentionLane {
 
   PagedRows<T> rows;
   float* logits = nullptr;  ///< `logits[h * stride + i]` of exact row i, octaves: read of known
-                            ///< rows, written of others unless null
+                            ///< rows, written of others if `notes` and not null
   std::size_t stride = 0;   ///< floats from query head to query head
+  std::uint64_t notes = 1;  ///< 0: attention writes no logits, so that there is room for known
+                            ///< rows only
   ValueCodeRows codes[sizeof...(Bits)];
   float const* means = nullptr;    ///< [head_dim], mean value
   float const* absent = nullptr;   ///< [group], or null: nothing is absent
@@ -64,6 +66,7 @@ struct AttentionLane<T> {
   PagedRows<T> rows;
   float* logits = nullptr;  ///< `logits[h * stride + i]` of row i, octaves: written, unless null
   std::size_t stride = 0;   ///< floats from query head to query head
+  std::uint64_t notes = 1;  ///< 0: attention writes no logits
 };
 
 /// @brief A batch of lanes described in device memory. A kernel may change descriptions and numbers

@@ -114,7 +114,9 @@ class ExactRows {
   __device__ ExactRows(Lane const& lane, std::uint32_t first, float const* q,
                        WarpHeads const& heads, int dim, float octaves)
       : rows_(lane.rows),
-        logits_(lane.logits == nullptr ? nullptr : lane.logits + heads.first * lane.stride + first),
+        logits_(lane.logits == nullptr || (WithValues && lane.notes == 0)
+                    ? nullptr
+                    : lane.logits + heads.first * lane.stride + first),
         stride_(lane.stride),
         first_(first),
         heads_(heads.count),

@@ -4,6 +4,7 @@
 /// @brief The launch that ranks the rows of a layer's lanes.
 
 #include <kvfreeze/gpu/detail/cooperative_launch.cuh>
+#include <kvfreeze/gpu/detail/digest_shape.cuh>
 #include <kvfreeze/gpu/detail/launch_attention.cuh>
 #include <kvfreeze/gpu/detail/rank_lane.cuh>
 
@@ -20,9 +21,11 @@ struct RankGrid {
   std::size_t shared_bytes = 0;
 };
 
-/// @throws CudaError if the device cannot hold a block
+/// @throws InvalidArgument for numbers out of range, CudaError if the device cannot hold a block
 template <class C>
 RankGrid rank_grid(Geometry const& g) {
+  check_heads("KvFreezeCache", g.lane_queries);
+  check_dim("KvFreezeCache", g.head_dim);
   return with_slot_dim(g.head_dim, [&](auto dim) {
     RankGrid grid;
     grid.shared_bytes = RankLane<C, dim()>::shared_bytes(g.lane_queries, g.head_dim);

@@ -112,18 +112,18 @@ __device__ LaneRuns lane_runs(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   for (int level = 0; level < C::levels; ++level) {
     place(LaneRuns::pool(level), ref.lane->codes[level]);
   }
-  place(LaneRuns::exact, ref.lane->slots);  // last: rows that rise come behind them
+  place(LaneRuns::exact, ref.lane->slots);
   return runs;
 }
 
 /// Room for the rows of a lane's digests.
 constexpr int digest_rows_of(int max_tokens) { return (max_tokens + 63) / 64 * 64; }
 
-/// Floats of a head's logits that hold a lane of so many rows: its digests, its codes, and exact
-/// rows with those that rise, which may all have been codes.
+/// Floats of a head's logits that hold a lane of so many rows: its digests, and its codes and exact
+/// rows, which are different ones. Nobody asks for the logits of rows that rise.
 template <class C>
 constexpr std::ptrdiff_t logits_stride(int max_tokens) {
-  return 3 * static_cast<std::ptrdiff_t>(digest_rows_of(max_tokens)) + 16 * (1 + C::levels);
+  return 2 * static_cast<std::ptrdiff_t>(digest_rows_of(max_tokens)) + 16 * (1 + C::levels);
 }
 
 /// @brief What it takes to rank a lane, in rounds of a block: more blocks than these would have
