@@ -28,7 +28,7 @@ namespace expected {
 
 constexpr unsigned begin = 1;
 /// Append, scan, 3 refinements, logits, 3 ranking, attention.
-constexpr unsigned per_layer = 10;
+constexpr unsigned per_layer = 3;
 constexpr unsigned advance = 3;  ///< settle, report and trigger, recovery
 constexpr unsigned logits = 2;   ///< their entropy
 

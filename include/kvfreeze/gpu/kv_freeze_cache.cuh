@@ -8,6 +8,7 @@
 #include <kvfreeze/gpu/detail/launch_recall_step.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
 #include <kvfreeze/gpu/entropy.cuh>
+#include <kvfreeze/gpu/paged_view.cuh>
 #include <kvfreeze/host/arguments.hpp>
 #include <kvfreeze/layout.hpp>
 #include <kvfreeze/report.hpp>
@@ -172,6 +173,7 @@ class KvFreezeCache {
     batch_.assign(batch.begin(), batch.end());
     tokens_ = 1;
     chunk_ = false;
+    recalled_ = -1;
   }
 
   /// @brief Says that the next step is a chunk of one sequence's prompt.
@@ -203,6 +205,7 @@ class KvFreezeCache {
     batch_.assign(1, handle);
     tokens_ = tokens;
     chunk_ = true;
+    recalled_ = -1;
   }
 
   /// @brief A chunk's K and V of one layer come in; its last four queries say which rows stay
@@ -264,6 +267,7 @@ class KvFreezeCache {
   void attend_async(int layer, Span<Input const> q, Span<Input const> k, Span<Input const> v,
                     Span<float> out, ::cuda::stream_ref stream) {
     check_step("attend_async", layer, false, q.size(), k.size(), v.size());
+    recalled_ = -1;
     if (out.size() != q.size()) {
       throw InvalidArgument("attend_async(): out has " + std::to_string(out.size()) +
                             " elements, q has " + std::to_string(q.size()));
@@ -273,6 +277,69 @@ class KvFreezeCache {
                                    detail::NewRows<Input>{q.data(), k.data(), v.data()}, out,
                                    stream);
     });
+  }
+
+  /// @brief The first half of attend_async(), for attention of your own: rows come in, what their
+  /// queries need rises. Then view_async(), your kernel over the exact rows, partial_async() for
+  /// the compact ones, and merge_async(). What attend_async() adds for frozen rows, their estimated
+  /// weight times the lane's mean value, is left out.
+  /// @param q, k, v as in attend_async()
+  /// @throws as attend_async()
+  /// @stream_semantics as attend_async()
+  template <Element Input>
+  void recall_async(int layer, Span<Input const> q, Span<Input const> k, Span<Input const> v,
+                    ::cuda::stream_ref stream)
+    requires C::has_levels
+  {
+    check_step("recall_async", layer, false, q.size(), k.size(), v.size());
+    recalled_ = -1;
+    or_lose_batch([&] {
+      detail::launch_recall_ahead<C>(memory_, scheduler_, layer, static_cast<int>(batch_.size()),
+                                     detail::NewRows<Input>{q.data(), k.data(), v.data()}, stream);
+    });
+    recalled_ = layer;
+  }
+
+  /// Where exact rows lie. @see PagedView
+  [[nodiscard]] PagedView<element_type> view() const noexcept { return memory_.paged(); }
+
+  /// @brief Pages of the exact rows that the last recall_async() left, lanes sequence by sequence.
+  /// @throws InvalidArgument without a recall of the step, or for lists that are too small: pages
+  ///   has room for every page that the batch's lanes may have, (max_tokens + 15) / 16 each;
+  ///   CudaError
+  /// @stream_semantics never waits, never allocates, may be captured
+  void view_async(PageLists const& lists, ::cuda::stream_ref stream)
+    requires C::has_levels
+  {
+    check_recalled("view_async");
+    Geometry const& g = memory_.geometry();
+    std::size_t const lanes = batch_.size() * static_cast<std::size_t>(g.lanes_per_layer);
+    std::size_t const pages = lanes * g.segment[rows_segment].most_pages;
+    if (lists.first.size() < lanes + 1 || lists.last_page_rows.size() < lanes ||
+        lists.pages.size() < pages) {
+      throw InvalidArgument("view_async(): first, pages and last_page_rows have " +
+                            std::to_string(lists.first.size()) + ", " +
+                            std::to_string(lists.pages.size()) + " and " +
+                            std::to_string(lists.last_page_rows.size()) +
+                            " elements, expected at least " + std::to_string(lanes + 1) + ", " +
+                            std::to_string(pages) + " and " + std::to_string(lanes));
+    }
+    detail::launch_page_lists<C>(memory_, recalled_, static_cast<int>(batch_.size()), lists,
+                                 stream);
+  }
+
+  /// @brief Attention of the last recall_async()'s queries over everything but the exact rows:
+  /// those that are compact, and the frozen ones by their estimated weight and the lane's mean
+  /// value.
+  /// @param out [sequences][query_heads][head_dim]
+  /// @param lse [sequences][query_heads], natural; minus infinity where no row is compact
+  /// @throws InvalidArgument without a recall of the step, or for sizes that do not fit; CudaError
+  /// @stream_semantics never waits, never allocates, may be captured
+  void partial_async(Span<float> out, Span<float> lse, ::cuda::stream_ref stream)
+    requires C::has_levels
+  {
+    check_recalled("partial_async");
+    detail::launch_attention<C>(memory_, static_cast<int>(batch_.size()), true, out, lse, stream);
   }
 
   /// @brief Ends the batch's step: what was not needed sinks, the trigger is asked.
@@ -474,6 +541,12 @@ class KvFreezeCache {
     }
   }
 
+  void check_recalled(char const* call) const {
+    if (batch_.empty() || recalled_ < 0) {
+      throw InvalidArgument(std::string(call) + "(): recall_async() comes first");
+    }
+  }
+
   /// Do a layer's rows fit the step that has begun?
   void check_step(char const* call, int layer, bool chunk, std::size_t q, std::size_t k,
                   std::size_t v) const {
@@ -524,6 +597,7 @@ class KvFreezeCache {
   std::vector<Sequence> batch_;
   int tokens_ = 1;      ///< of the step that has begun, for each sequence
   bool chunk_ = false;  ///< it is a chunk of a prompt
+  int recalled_ = -1;   ///< layer of the step's last recall_async(); -1: another call came since
 };
 
 }  // namespace kvfreeze::gpu

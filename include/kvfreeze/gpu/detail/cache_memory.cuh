@@ -13,6 +13,7 @@
 #include <kvfreeze/gpu/detail/whole_rows.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 #include <kvfreeze/gpu/memory.cuh>
+#include <kvfreeze/gpu/paged_view.cuh>
 #include <kvfreeze/gpu/pinned_tier.cuh>
 #include <kvfreeze/report.hpp>
 #include <kvfreeze/types.hpp>
@@ -234,6 +235,14 @@ class CacheStorage {
   [[nodiscard]] RecallMemory<C> const& recall() const noexcept { return recall_; }
 
   [[nodiscard]] PinnedTier const& tier() const noexcept { return tier_; }
+
+  /// Where exact rows lie.
+  [[nodiscard]] PagedView<typename C::Value> paged() const noexcept {
+    using Value = typename C::Value;
+    auto const* const base = reinterpret_cast<Value const*>(pages_.data());
+    return {base, base + geometry_.values_offset / sizeof(Value),
+            geometry_.page_bytes / sizeof(Value), page_count_};
+  }
 
   /// Pages of a sequence all of whose rows are exact, with room for the next one.
   [[nodiscard]] std::size_t pages_when_whole(int length) const noexcept {

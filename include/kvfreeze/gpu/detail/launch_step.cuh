@@ -7,6 +7,7 @@
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
 #include <kvfreeze/gpu/detail/cache_memory.cuh>
 #include <kvfreeze/gpu/detail/launch_rank.cuh>
+#include <kvfreeze/gpu/detail/page_lists_kernel.cuh>
 #include <kvfreeze/gpu/detail/plan_kernels.cuh>
 #include <kvfreeze/gpu/detail/settle_kernels.cuh>
 
@@ -26,23 +27,50 @@ void launch_ranking(CacheStorage<C>& memory, typename C::Scheduler const& schedu
                  step.rank().barriers(), step.rank().grid(), stream);
 }
 
+/// @brief One layer's rows come in, and what their queries need rises: two launches.
+template <class C, class Input>
+void launch_recall_ahead(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
+                         int sequences, NewRows<Input> const& rows, ::cuda::stream_ref stream) {
+  LayerStep<C> const s = memory.step().layer(layer, sequences, memory.batch(), memory.steps());
+  constexpr int threads = 128;
+  append_kernel<C, Input, threads><<<static_cast<unsigned>(s.lanes), threads, 0, stream.get()>>>(
+      memory.geometry(), memory.view(), s, scheduler, rows, memory.status());
+  check_launch("append_kernel");
+  launch_ranking(memory, scheduler, s, stream);
+}
+
+/// @brief Attention over the rows that the recall left, or over all but the exact ones.
+/// @param lse as in decode_attention_async()
+template <class C>
+void launch_attention(CacheStorage<C>& memory, int sequences, bool compact_only, Span<float> out,
+                      Span<float> lse, ::cuda::stream_ref stream) {
+  StepMemory<C>& step = memory.step();
+  auto const lanes = static_cast<std::size_t>(sequences) *
+                     static_cast<std::size_t>(memory.geometry().lanes_per_layer);
+  DecodeShape shape = step.decode_shape();
+  shape.compact_only = compact_only;
+  decode_attention_async(step.attended(lanes), shape, step.queries(lanes), out, lse, step.tickets(),
+                         step.workspace(), stream);
+}
+
 /// @brief One layer's step, in three launches: append, ranking with recall, attention.
 template <class C, class Input>
 void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
                        int sequences, NewRows<Input> const& rows, Span<float> out,
                        ::cuda::stream_ref stream) {
-  Geometry const& g = memory.geometry();
-  StepMemory<C>& step = memory.step();
-  LayerStep<C> const s = step.layer(layer, sequences, memory.batch(), memory.steps());
-  auto const lanes = static_cast<std::size_t>(s.lanes);
-  CacheMemory const view = memory.view();
+  launch_recall_ahead(memory, scheduler, layer, sequences, rows, stream);
+  launch_attention(memory, sequences, false, out, Span<float>{}, stream);
+}
+
+/// @brief Lists the pages of the exact rows that the recall left.
+template <class C>
+void launch_page_lists(CacheStorage<C>& memory, int layer, int sequences, PageLists const& lists,
+                       ::cuda::stream_ref stream) {
+  LayerStep<C> const s = memory.step().layer(layer, sequences, memory.batch(), memory.steps());
   constexpr int threads = 128;
-  append_kernel<C, Input, threads><<<static_cast<unsigned>(lanes), threads, 0, stream.get()>>>(
-      g, view, s, scheduler, rows, memory.status());
-  check_launch("append_kernel");
-  launch_ranking(memory, scheduler, s, stream);
-  decode_attention_async(step.attended(lanes), step.decode_shape(), step.queries(lanes), out,
-                         Span<float>{}, step.tickets(), step.workspace(), stream);
+  page_lists_kernel<C, threads><<<static_cast<unsigned>(s.lanes), threads, 0, stream.get()>>>(
+      memory.geometry(), memory.view(), s, lists);
+  check_launch("page_lists_kernel");
 }
 
 /// @brief Entropies of a step's logits. @return [sequences], or null: there are no logits
