@@ -45,8 +45,8 @@ struct LaneState {
   std::uint32_t tail[64] = {};  ///< slots of the rows that no digest holds yet
 };
 
-/// @brief The pool of pages. The fast clock takes pages, the slow clock gives them back; the two
-/// never run at the same time, so that a counter is all that guards the list.
+/// @brief The pool of pages. No launch both takes pages and gives some back, so that a counter is
+/// all that guards the list.
 struct PagePool {
   std::byte* base = nullptr;
   std::uint32_t* free_list = nullptr;
@@ -211,8 +211,17 @@ __device__ bool grow(LaneRef<C> const& ref, PagePool const& pool, int segment, i
   return true;
 }
 
+/// @brief Pages that a lane needs in a segment: for what it has, and the next row.
+__device__ inline std::uint32_t pages_needed(Geometry const& g, LaneState const& lane,
+                                             int segment) {
+  int const entries = segment == rows_segment      ? lane.slots + 1
+                      : segment == digests_segment ? lane.groups
+                                                   : lane.codes[segment - pool_segment(0)];
+  return g.segment[segment].pages_of(static_cast<std::uint32_t>(entries));
+}
+
 /// @brief Gives back the pages that `entries` entries do not need. By one thread of the lane's
-/// block, on the slow clock.
+/// block, in a launch in which no lane takes pages: a page counts before its number is listed.
 template <class C>
 __device__ void shrink(LaneRef<C> const& ref, PagePool const& pool, int segment, int entries) {
   SegmentGeometry const& s = ref.geometry->segment[segment];

@@ -99,7 +99,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       add(sums.compact, static_cast<std::uint64_t>(compact));
       add(sums.absent, static_cast<std::uint64_t>(lane.rows - lane.slots - compact));
       for (int s = 0; s < segments; ++s) {
-        add(sums.pages[s], lane.pages[s]);
+        add(sums.pages[s], min(lane.pages[s], pages_needed(g, lane, s)));
       }
       add(sums.touched, lane.touched);
       add(sums.moved_in, lane.moved_in);
@@ -178,17 +178,25 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   *written = step;
 }
 
-/// @brief Where a trigger asked for it, codes go and frozen rows are first in line to come back.
-/// One block a lane. @see host::recover
+/// @brief Pages that lanes do not need go back: here, where no lane takes any. And where a trigger
+/// asked for it, codes go and frozen rows are first in line to come back. One block a lane.
+/// @see host::recover
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void recover_kernel(
     Geometry g, CacheMemory memory, std::uint32_t const* batch, SequenceState<C> const* sequences) {
   std::uint32_t const sequence = batch[blockIdx.y];
-  if (sequences[sequence].recovery == Recovery::none) {
-    return;
-  }
+  bool const recovers = sequences[sequence].recovery != Recovery::none;
   LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
   int const thread = static_cast<int>(threadIdx.x);
+  if (thread < C::levels) {
+    ref.lane->codes[thread] = recovers ? 0 : ref.lane->codes[thread];
+    shrink(ref, memory.pool, pool_segment(thread), ref.lane->codes[thread]);
+  } else if (thread == C::levels) {
+    shrink(ref, memory.pool, rows_segment, ref.lane->slots + 1);
+  }
+  if (!recovers) {
+    return;
+  }
   int forced = 0;
   for (int i = thread; i < ref.lane->rows; i += Threads) {
     std::uint8_t state = ref.states[i];
@@ -201,10 +209,6 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   }
   if (forced != 0) {
     atomicAdd(&ref.lane->forced, static_cast<std::uint32_t>(forced));
-  }
-  if (thread < C::levels) {
-    ref.lane->codes[thread] = 0;
-    shrink(ref, memory.pool, pool_segment(thread), 0);
   }
 }
 

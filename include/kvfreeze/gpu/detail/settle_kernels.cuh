@@ -65,10 +65,6 @@ struct SettleLane {
     if (thread() == 0) {
       lane.thawed += static_cast<std::uint32_t>(coded);
       lane.moved_in += static_cast<std::uint64_t>(coded) * ref.geometry->granule_bytes();
-      shrink(ref, pool, rows_segment, lane.slots + 1);
-      for (int level = 0; level < C::levels; ++level) {
-        shrink(ref, pool, pool_segment(level), lane.codes[level]);
-      }
     }
   }
 
