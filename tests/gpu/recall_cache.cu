@@ -103,6 +103,26 @@ TEST_CASE("A budget of the highest masses is met on both sides", "[cache]") {
   CHECK(twins.rows(first).frozen > 0);
 }
 
+TEST_CASE("Rows are forgotten, pinned and brought back at once on both sides", "[cache]") {
+  auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 2), busy(), impatient());
+  std::size_t const first = twins.open(31);
+  std::size_t const second = twins.open(32);
+  for (int round = 0; round < 4; ++round) {
+    for (int i = 0; i < 45; ++i) {
+      twins.step({first, second});
+    }
+    twins.truncate(first, 40 * (round + 1) - 7);
+    twins.pin(second, {{20 + round, 25 + round}, {60, 60 + 10 * (round + 1)}});
+    for (int i = 0; i < 3; ++i) {
+      twins.step({second, first});
+    }
+    if (round % 2 == 1) {
+      twins.thaw(first);
+    }
+  }
+  CHECK(twins.rows(second).frozen > 0);
+}
+
 TEST_CASE("Nothing ever freezes in a plain cache", "[cache]") {
   auto twins =
       twins_of<Half, RecencyScorer>(small, limits_of(128, 1), KeepAllScheduler{}, NeverTrigger{});

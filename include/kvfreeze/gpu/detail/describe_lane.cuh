@@ -97,7 +97,7 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
                      : C::notes_masses ? runs.logits
                                        : nullptr;
   attention.stride = static_cast<std::size_t>(s.stride);
-  attention.notes = 0;  // ranking has what it needs of them
+  attention.notes = C::notes_masses ? 1 : 0;  // ranking has what it needs of them
   if constexpr (C::levels > 0) {
     for (int level = 0; level < C::levels; ++level) {
       ValueCodeRows& codes = attention.codes[level];

@@ -7,6 +7,7 @@
 #include <kvfreeze/gpu/detail/block_partition.cuh>
 #include <kvfreeze/gpu/detail/end_step_kernels.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
+#include <kvfreeze/gpu/detail/row_evidence.cuh>
 
 #include <cstddef>
 #include <cstdint>
@@ -133,6 +134,10 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   for (int i = thread / 32; i < owed; i += Threads / 32) {
     auto const slot = static_cast<std::uint32_t>(first + i);
     load_granule(ref, ref.record(slot).granule, slot, thread % 32);
+    if constexpr (C::needs_norms) {
+      __syncwarp();
+      note_key_norm(ref, slot);
+    }
   }
   find_tail<C, Threads>(ref);
 }

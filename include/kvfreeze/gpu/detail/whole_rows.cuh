@@ -7,6 +7,7 @@
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
 #include <kvfreeze/gpu/detail/give_way.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
+#include <kvfreeze/gpu/detail/row_evidence.cuh>
 
 #include <cstddef>
 #include <cstdint>
@@ -82,12 +83,25 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if (!ready) {
     return;
   }
+  // What is known of exact rows goes with them, by way of the places that they will have: the keys
+  // there come from the tier again.
+  auto const kept = [&](std::uint32_t granule) -> host::SlotRecord& {
+    return *reinterpret_cast<host::SlotRecord*>(ref.k(granule));
+  };
+  for (int i = static_cast<int>(threadIdx.x); i < lane.slots; i += Threads) {
+    host::SlotRecord const record = ref.record(static_cast<std::uint32_t>(i));
+    kept(record.granule) = record;
+  }
+  __syncthreads();
   for (int i = static_cast<int>(threadIdx.x); i < lane.rows; i += Threads) {
     auto const granule = static_cast<std::uint32_t>(i);
+    bool const stays = host::GranuleState::fidelity(ref.states[i]) == Fidelity::exact;
     constexpr std::uint8_t settled = host::GranuleState::forced | host::GranuleState::carried;
     ref.states[i] = static_cast<std::uint8_t>(
         host::GranuleState::with(ref.states[i], Fidelity::exact) & ~settled);
-    ref.record(granule) = {granule, static_cast<std::uint16_t>(steps[sequence]), 0};
+    ref.record(granule) =
+        stays ? kept(granule)
+              : host::SlotRecord{granule, static_cast<std::uint16_t>(steps[sequence]), 0};
   }
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -112,6 +126,10 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   for (int i = first; i < ref.lane->rows; i += warps) {
     auto const slot = static_cast<std::uint32_t>(i);
     load_granule(ref, slot, slot, static_cast<int>(threadIdx.x) % 32);
+    if constexpr (C::needs_norms) {
+      __syncwarp();
+      note_key_norm(ref, slot);
+    }
   }
 }
 
