@@ -103,5 +103,12 @@ for program in "$build"/benchmarks/kvfreeze_gpu_bench_*; do
   "${launcher[@]}" "$program" "${small[@]}" --out "$out/$name.json" | tee "$out/$name.txt" || code=$?
   judge "benchmark: $name" "$code" "$out/$name.txt"
 done
+if ((${#launcher[@]} == 0)) && command -v python3 >/dev/null; then
+  say "benchmark: other libraries"
+  code=0
+  python3 "$repository/benchmarks/gpu/peers.py" "${small[@]}" --out "$out/peers.json" |
+    tee "$out/peers.txt" || code=$?
+  judge "benchmark: other libraries" "$code" "$out/peers.txt"
+fi
 ((skipped == 0)) || say "$skipped skipped"
 exit "$status"

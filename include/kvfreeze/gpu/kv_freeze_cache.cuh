@@ -345,7 +345,7 @@ class KvFreezeCache {
   /// @brief Ends the batch's step: what was not needed sinks, the trigger is asked.
   /// @param logits [sequences][vocabulary] of the step, or none
   /// @throws InvalidArgument if logits do not divide among the sequences
-  /// @throws OutOfMemory if there is no room for the logits' sums; nothing was enqueued
+  /// @throws OutOfMemory, CudaError if room for the logits' sums is refused; nothing was enqueued
   /// @throws CudaError as attend_async()
   /// @stream_semantics as attend_async(). Only the first step with so many logits makes room for
   ///   their sums: it may not be captured
@@ -355,6 +355,9 @@ class KvFreezeCache {
       throw InvalidArgument("advance_async(): " + std::to_string(logits.size()) +
                             " logits for a batch of " + std::to_string(batch_.size()) +
                             " sequences");
+    }
+    if (!logits.empty()) {  // before anything is enqueued, so that a refusal costs no step
+      memory_.step().reserve_entropy(batch_.size(), logits.size() / batch_.size());
     }
     or_lose_batch([&] {
       detail::launch_advance<C>(memory_, scheduler_, static_cast<int>(batch_.size()), tokens_,
