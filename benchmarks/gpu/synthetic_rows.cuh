@@ -29,23 +29,41 @@ __device__ inline float normal_of(std::uint32_t a, std::uint32_t b) {
   return static_cast<float>(sum) * (2.0F / 1024.0F) - 3.0F + 3.0F / 1024.0F;
 }
 
-/// K or V of a step: [layers][sequences][kv_heads][head_dim].
+/// Where an element of many steps lies among those of one: [layers][sequences][heads][head_dim].
+struct StepElement {
+  std::uint32_t index;
+  std::uint32_t step;
+
+  /// @param part elements of a layer's sequence, or of all
+  __device__ StepElement(std::uint32_t i, std::uint32_t part, std::uint32_t first,
+                         std::uint32_t first_step)
+      : index(first + i % part), step(first_step + i / part) {}
+};
+
+/// K or V of a step, or of a layer's sequence in several: [steps][part].
+/// @param first of the part among a step's elements
 __global__ __attribute__((visibility("hidden"))) void normal_rows_kernel(Span<Half> out,
+                                                                         std::uint32_t part,
+                                                                         std::uint32_t first,
                                                                          std::uint32_t seed,
                                                                          std::uint32_t step) {
   auto const i = static_cast<std::uint32_t>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < out.size()) {
-    out[i] = from_float<Half>(normal_of(i ^ seed, step));
+    StepElement const at(i, part, first, step);
+    out[i] = from_float<Half>(normal_of(at.index ^ seed, at.step));
   }
 }
 
-/// Q of a step: [layers][sequences][query_heads][head_dim].
+/// Q likewise.
 /// @param group query heads of a KV head
-__global__ __attribute__((visibility("hidden"))) void queries_kernel(Span<Half> out, int head_dim,
-                                                                     int group,
-                                                                     std::uint32_t step) {
-  auto const i = static_cast<std::uint32_t>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i < out.size()) {
+__global__ __attribute__((visibility("hidden"))) void queries_kernel(Span<Half> out,
+                                                                     std::uint32_t part,
+                                                                     std::uint32_t first,
+                                                                     int head_dim, int group,
+                                                                     std::uint32_t first_step) {
+  auto const number = static_cast<std::uint32_t>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (number < out.size()) {
+    auto const [i, step] = StepElement(number, part, first, first_step);
     auto const dim = static_cast<std::uint32_t>(head_dim);
     std::uint32_t const kv_head = i / dim / static_cast<std::uint32_t>(group);
     std::uint32_t const shared = kv_head * dim + i % dim;
@@ -54,7 +72,7 @@ __global__ __attribute__((visibility("hidden"))) void queries_kernel(Span<Half> 
     float const lasting =
         0.7071F * (normal_of(shared ^ 0x5000000U, period) + normal_of(i ^ 0x6000000U, period));
     float const fleeting = normal_of(i ^ 0x7000000U, step);
-    out[i] = from_float<Half>(3.0F * (0.9487F * lasting + 0.3162F * fleeting));
+    out[number] = from_float<Half>(3.0F * (0.9487F * lasting + 0.3162F * fleeting));
   }
 }
 
@@ -69,19 +87,36 @@ class SyntheticRows {
 
   /// Enqueues the making of the next row.
   void next(Stream const& stream) {
-    constexpr unsigned threads = 256;
-    auto const blocks = [](DeviceArray<Half> const& of) {
-      return static_cast<unsigned>((of.size() + threads - 1) / threads);
-    };
-    queries_kernel<<<blocks(q_), threads, 0, stream.get()>>>(
-        q_.span(), shape_.head_dim, shape_.query_heads / shape_.kv_heads, step_);
-    check_launch("queries_kernel");
-    normal_rows_kernel<<<blocks(k_), threads, 0, stream.get()>>>(k_.span(), 0x1000000U, step_);
-    check_launch("normal_rows_kernel");
-    normal_rows_kernel<<<blocks(v_), threads, 0, stream.get()>>>(v_.span(), 0x2000000U, step_);
-    check_launch("normal_rows_kernel");
+    make(q_.span(), k_.span(), v_.span(), 0, 0, q_.size(), k_.size(), step_, stream);
     step_ += 1;
   }
+
+  /// Rows of a layer's sequence from a step on: [steps][heads][head_dim].
+  struct Chunk {
+    DeviceArray<Half> q;
+    DeviceArray<Half> k;
+    DeviceArray<Half> v;
+
+    Chunk(Shape const& shape, int steps)
+        : q(elements(shape, steps, shape.query_heads) / static_cast<std::size_t>(shape.layers)),
+          k(elements(shape, steps, shape.kv_heads) / static_cast<std::size_t>(shape.layers)),
+          v(k.size()) {}
+  };
+
+  /// Enqueues the making of a chunk's first rows. @param steps at most the chunk's
+  void make_chunk(Chunk const& chunk, int layer, int sequence, std::uint32_t step, int steps,
+                  Stream const& stream) const {
+    std::size_t const q = static_cast<std::size_t>(shape_.query_heads * shape_.head_dim);
+    std::size_t const k = static_cast<std::size_t>(shape_.kv_heads * shape_.head_dim);
+    std::size_t const lane =
+        static_cast<std::size_t>(layer) * sequences_of(k) + static_cast<std::size_t>(sequence);
+    auto const rows = static_cast<std::size_t>(steps);
+    make(chunk.q.span().first(rows * q), chunk.k.span().first(rows * k),
+         chunk.v.span().first(rows * k), lane * q, lane * k, q, k, step, stream);
+  }
+
+  /// The next row is that of this step.
+  void skip_to(std::uint32_t step) { step_ = step; }
 
   [[nodiscard]] Span<Half const> q(int layer) const { return part(q_, layer); }
 
@@ -90,6 +125,31 @@ class SyntheticRows {
   [[nodiscard]] Span<Half const> v(int layer) const { return part(v_, layer); }
 
  private:
+  /// @param width elements of a layer's row
+  [[nodiscard]] std::size_t sequences_of(std::size_t width) const {
+    return k_.size() / static_cast<std::size_t>(shape_.layers) / width;
+  }
+
+  void make(Span<Half> q, Span<Half> k, Span<Half> v, std::size_t first_q, std::size_t first_k,
+            std::size_t part_q, std::size_t part_k, std::uint32_t step,
+            Stream const& stream) const {
+    constexpr unsigned threads = 256;
+    auto const blocks = [](Span<Half> of) {
+      return static_cast<unsigned>((of.size() + threads - 1) / threads);
+    };
+    auto const word = [](std::size_t x) { return static_cast<std::uint32_t>(x); };
+    queries_kernel<<<blocks(q), threads, 0, stream.get()>>>(
+        q, word(part_q), word(first_q), shape_.head_dim, shape_.query_heads / shape_.kv_heads,
+        step);
+    check_launch("queries_kernel");
+    normal_rows_kernel<<<blocks(k), threads, 0, stream.get()>>>(k, word(part_k), word(first_k),
+                                                                0x1000000U, step);
+    check_launch("normal_rows_kernel");
+    normal_rows_kernel<<<blocks(v), threads, 0, stream.get()>>>(v, word(part_k), word(first_k),
+                                                                0x2000000U, step);
+    check_launch("normal_rows_kernel");
+  }
+
   static std::size_t elements(Shape const& shape, int sequences, int heads) {
     return static_cast<std::size_t>(shape.layers) * static_cast<std::size_t>(sequences) *
            static_cast<std::size_t>(heads) * static_cast<std::size_t>(shape.head_dim);

@@ -27,10 +27,9 @@ using gpu::test::KernelCounter;
 namespace expected {
 
 constexpr unsigned begin = 1;
-/// Append, scan, 3 refinements, logits, 3 ranking, attention.
-constexpr unsigned per_layer = 3;
-constexpr unsigned advance = 3;  ///< settle, report and trigger, recovery
-constexpr unsigned logits = 2;   ///< their entropy
+constexpr unsigned per_layer = 3;  ///< append, ranking, attention
+constexpr unsigned advance = 3;    ///< settle, report and trigger, recovery
+constexpr unsigned logits = 2;     ///< their entropy
 
 struct Efficiency {
   std::string_view kernel;
@@ -39,10 +38,7 @@ struct Efficiency {
 
 /// Of kernels that read what grows with the context: bytes asked for of those in sectors. More than
 /// 1, as the threads of a warp share scales.
-constexpr Efficiency efficiencies[] = {{"digest_scan_kernel", 1.3},
-                                       {"refine_kernel", 1.2},
-                                       {"exact_logits_kernel", 1.2},
-                                       {"decode_attention_kernel", 1.2}};
+constexpr Efficiency efficiencies[] = {{"decode_attention_kernel", 1.2}};
 
 }  // namespace expected
 
@@ -77,7 +73,7 @@ std::vector<KernelCount> count_steps(CachePair& pair, CachePair::Text& text, int
 TEST_CASE("A step is launches and nothing else", "[counters]") {
   CachePair pair(llama, limits_of(256));
   CachePair::Text text = pair.open(1);
-  fill(pair, text, 130);
+  fill(pair, text, 100);
   pair.next_row(text);
   auto const stats = gpu::test::count(pair.stream, [&] { pair.enqueue(text); });
   if (!stats) {
@@ -128,7 +124,7 @@ TEST_CASE("What is written to the host is the new rows", "[counters]") {
     auto const bytes = pair.tier_row(text, lane, row);
     return std::all_of(bytes.begin(), bytes.end(), [&](std::byte b) { return b == mark; });
   };
-  for (int step = 1; step <= 150; ++step) {
+  for (int step = 1; step <= gpu::test::steps(150); ++step) {
     pair.step(text);
     std::size_t written = 0;
     for (int lane = 0; lane < llama.kv_heads; ++lane) {
@@ -140,7 +136,8 @@ TEST_CASE("What is written to the host is the new rows", "[counters]") {
     }
     REQUIRE(pair.device.report(text.device).moved_out_bytes == written);
   }
-  CHECK(pair.are_stored(text, 150));  // what was written once was not written again
+  CHECK(
+      pair.are_stored(text, gpu::test::steps(150)));  // what was written once was not written again
 }
 
 // Rows that a step has no business with are NaN for the time of it: reading one would show in
@@ -150,7 +147,7 @@ TEST_CASE("What is read from the host is rows that were not exact", "[counters]"
   CachePair::Text text = pair.open(4);
   int reading = 0;
   int quiet = 0;
-  for (int step = 0; step < 220; ++step) {
+  for (int step = 0; step < gpu::test::steps(200); ++step) {
     std::vector<Fidelity> before(static_cast<std::size_t>(step));
     pair.next_row(text);
     for (int lane = 0; lane < llama.kv_heads; ++lane) {

@@ -87,7 +87,7 @@ TEST_CASE("An engine's own kernel over the view, the rest, and their merge are a
   gpu::PageLists const lists{starts.span(), pages.span(), last.span()};
   float largest = 0.0F;
   float worst = 0.0F;
-  for (int token = 0; token < 130; ++token) {
+  for (int token = 0; token < gpu::test::steps(130); ++token) {
     ours.begin_async(first, stream);
     theirs.begin_async(second, stream);
     for (int layer = 0; layer < 2; ++layer) {

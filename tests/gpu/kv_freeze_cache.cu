@@ -47,7 +47,7 @@ auto ladder_twins(Shape const& shape, Limits const& limits, LadderScheduler<> co
 TEST_CASE("The ladder decides on the device as on the host", "[cache]") {
   auto twins = ladder_twins(small, limits_of(512, 1), ladder(), NeverTrigger{});
   std::size_t const sequence = twins.open(1);
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < gpu::test::steps(200); ++i) {
     twins.step({sequence});
   }
   RowCounts const rows = twins.rows(sequence);
@@ -91,7 +91,7 @@ TEST_CASE("A trigger that asks for recovery gets it on both sides", "[cache]") {
   auto twins = ladder_twins(small, limits_of(256, 1), scheduler, trigger);
   std::size_t const sequence = twins.open(5);
   bool recovered = false;
-  for (int i = 0; i < 140; ++i) {
+  for (int i = 0; i < gpu::test::steps(140); ++i) {
     recovered = twins.step({sequence}) || recovered;
   }
   CHECK(recovered);
@@ -100,12 +100,13 @@ TEST_CASE("A trigger that asks for recovery gets it on both sides", "[cache]") {
 TEST_CASE("Lanes that the ladder does not pay for stay whole", "[cache]") {
   auto twins = ladder_twins(small, limits_of(256, 1), LadderScheduler<>{}, NeverTrigger{});
   std::size_t const sequence = twins.open(6);
-  for (int i = 0; i < 150; ++i) {
+  for (int i = 0; i < gpu::test::steps(150); ++i) {
     twins.step({sequence});
   }
   CHECK(twins.rows(sequence).total() == twins.rows(sequence).exact);
-  // K and V of every row in every lane: 2 layers, 2 lanes, 150 rows of 64 + 64 elements.
-  CHECK(twins.touched_bytes(sequence) == std::size_t{2 * 2 * 150 * 128 * 2});
+  // K and V of every row in every lane: 2 layers, 2 lanes, rows of 64 + 64 elements.
+  auto const rows = static_cast<std::size_t>(gpu::test::steps(150));
+  CHECK(twins.touched_bytes(sequence) == 2 * 2 * rows * 128 * 2);
 }
 
 TEST_CASE("One compact level, flat codes, other elements", "[cache]") {
@@ -117,7 +118,7 @@ TEST_CASE("One compact level, flat codes, other elements", "[cache]") {
   Twins<Flat> twins(gpu::test::make_flat_twin<BFloat16>(shape, limits, scheduler, NeverTrigger{}),
                     shape, limits, scheduler, NeverTrigger{});
   std::size_t const sequence = twins.open(7);
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < gpu::test::steps(200); ++i) {
     twins.step({sequence});
   }
   CHECK(twins.rows(sequence).compact > 0);
@@ -127,7 +128,7 @@ TEST_CASE("More lanes than blocks that a small device holds", "[cache]") {
   Shape const shape{.layers = 1, .query_heads = 24, .kv_heads = 24, .head_dim = 64};
   auto twins = ladder_twins(shape, limits_of(192, 1), ladder(), NeverTrigger{});
   std::size_t const sequence = twins.open(9);
-  for (int i = 0; i < 130; ++i) {
+  for (int i = 0; i < gpu::test::steps(130); ++i) {
     twins.step({sequence});
   }
   CHECK(twins.rows(sequence).frozen > 0);
@@ -136,7 +137,7 @@ TEST_CASE("More lanes than blocks that a small device holds", "[cache]") {
 TEST_CASE("A step is a fixed number of launches, and nothing else", "[cache]") {
   auto twins = ladder_twins(small, limits_of(256, 1), ladder(), NeverTrigger{});
   std::size_t const sequence = twins.open(8);
-  for (int i = 0; i < 120; ++i) {
+  for (int i = 0; i < gpu::test::steps(120); ++i) {
     twins.step({sequence});
   }
   auto const counted = twins.count({sequence});

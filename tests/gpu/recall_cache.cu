@@ -22,7 +22,7 @@ WaterLevelScheduler<> busy() {
 TEST_CASE("Rows are recalled on the device as on the host", "[cache]") {
   auto twins = twins_of<Half, MassScorer>(small, limits_of(512, 1), busy(), calm());
   std::size_t const sequence = twins.open(1);
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < gpu::test::steps(200); ++i) {
     twins.step({sequence});
   }
   RowCounts const rows = twins.rows(sequence);
@@ -34,7 +34,7 @@ TEST_CASE("Recoveries force the same rows on both sides", "[cache]") {
   auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 1), busy(), impatient());
   std::size_t const sequence = twins.open(5);
   int recoveries = 0;
-  for (int i = 0; i < 160; ++i) {
+  for (int i = 0; i < gpu::test::steps(160); ++i) {
     recoveries += twins.step({sequence}) ? 1 : 0;
   }
   CHECK(recoveries >= 3);  // soft, window and full
@@ -66,7 +66,7 @@ TEST_CASE("Groups of one and of four query heads, other elements", "[cache]") {
   auto full = twins_of<float, MassScorer>(four, limits_of(256, 1), busy(), calm());
   std::size_t const a = wide.open(3);
   std::size_t const b = full.open(4);
-  for (int i = 0; i < 180; ++i) {
+  for (int i = 0; i < gpu::test::steps(180); ++i) {
     wide.step({a});
     full.step({b});
   }
@@ -93,7 +93,7 @@ TEST_CASE("A budget of the highest masses is met on both sides", "[cache]") {
                                           FixedBudgetScheduler{.fraction = 0.5F}, impatient());
   std::size_t const first = twins.open(7);
   std::size_t const second = twins.open(8);
-  for (int i = 0; i < 130; ++i) {
+  for (int i = 0; i < gpu::test::steps(130); ++i) {
     twins.step({first});
     twins.step({second, first});
     if (twins.rows(first).total() >= 250 * 4) {
@@ -137,7 +137,7 @@ TEST_CASE("Beyond a capacity the oldest rows go", "[cache]") {
   OverCapacityScheduler const scheduler{.capacity = 60, .shrink = 0.75F};
   auto twins = twins_of<Half, RecencyScorer>(small, limits_of(256, 1), scheduler, NeverTrigger{});
   std::size_t const sequence = twins.open(10);
-  for (int i = 0; i < 150; ++i) {
+  for (int i = 0; i < gpu::test::steps(150); ++i) {
     twins.step({sequence});
   }
   CHECK(twins.rows(sequence).exact <= 4U * 60U);
@@ -147,7 +147,7 @@ TEST_CASE("Beyond a capacity the oldest rows go", "[cache]") {
 TEST_CASE("A step of recall is a fixed number of launches, and nothing else", "[cache]") {
   auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 1), busy(), calm());
   std::size_t const sequence = twins.open(8);
-  for (int i = 0; i < 120; ++i) {
+  for (int i = 0; i < gpu::test::steps(120); ++i) {
     twins.step({sequence});
   }
   auto const counted = twins.count({sequence});

@@ -16,7 +16,7 @@ TEST_CASE("Rows sleep, wake and are asked on the device as on the host", "[cache
   DotScorer const scorer{.window = 8};
   auto twins = twins_of<Half>(small, limits_of(256, 3), scheduler, impatient(), scorer);
   std::size_t const first = twins.open(14);
-  for (int i = 0; i < 110; ++i) {
+  for (int i = 0; i < gpu::test::steps(110); ++i) {
     twins.step({first});
   }
   CHECK(twins.rows(first).asleep > 0);
@@ -41,7 +41,7 @@ TEST_CASE("Detections are counted at the steps of a period", "[cache]") {
   scheduler.period_steps = 3;
   auto twins = twins_of<BFloat16>(four, limits_of(256, 1), scheduler, impatient(), DotScorer{});
   std::size_t const sequence = twins.open(17);
-  for (int i = 0; i < 220; ++i) {
+  for (int i = 0; i < gpu::test::steps(220); ++i) {
     twins.step({sequence});
   }
   CHECK(twins.rows(sequence).total() > twins.rows(sequence).exact);
@@ -54,7 +54,7 @@ TEST_CASE("Eager rows come back when they wake, without digests", "[cache]") {
   auto twins = twins_of<float>(alone, limits_of(256, 1), scheduler, NeverTrigger{},
                                MeanAbsDotScorer<>{.window = 4});
   std::size_t const sequence = twins.open(18);
-  for (int i = 0; i < 160; ++i) {
+  for (int i = 0; i < gpu::test::steps(160); ++i) {
     twins.step({sequence});
   }
   CHECK(twins.rows(sequence).asleep > 0);
@@ -69,7 +69,7 @@ TEST_CASE("Masses put rows to sleep too", "[cache]") {
   auto twins = twins_of<Half, InstantMassScorer<KeyCodes<4>>>(small, limits_of(256, 1), scheduler,
                                                               impatient());
   std::size_t const sequence = twins.open(19);
-  for (int i = 0; i < 180; ++i) {
+  for (int i = 0; i < gpu::test::steps(180); ++i) {
     twins.step({sequence});
   }
   CHECK(twins.rows(sequence).asleep > 0);
