@@ -91,7 +91,8 @@ class KvFreezeCache {
             bounded(make_geometry<C>(shape, limits, validated(scorer))), scorer,
             limits.resident_bytes)),
         open_(static_cast<std::size_t>(limits.max_sequences)),
-        taken_(open_.size()) {
+        taken_(open_.size()),
+        done_(static_cast<std::size_t>(shape.layers)) {
     if constexpr (C::has_levels) {
       host::check_rungs(scheduler.rungs(LaneFacts{}), C::levels);
     }
@@ -171,9 +172,7 @@ class KvFreezeCache {
     batch_.clear();
     memory_.set_batch(batch, stream);
     batch_.assign(batch.begin(), batch.end());
-    tokens_ = 1;
-    chunk_ = false;
-    recalled_ = -1;
+    begin_step(1, false);
   }
 
   /// @brief Says that the next step is a chunk of one sequence's prompt.
@@ -203,9 +202,7 @@ class KvFreezeCache {
     batch_.clear();
     memory_.set_batch({&handle, 1}, stream);
     batch_.assign(1, handle);
-    tokens_ = tokens;
-    chunk_ = true;
-    recalled_ = -1;
+    begin_step(tokens, true);
   }
 
   /// @brief A chunk's K and V of one layer come in; its last four queries say which rows stay
@@ -231,6 +228,7 @@ class KvFreezeCache {
                                 detail::ChunkRows<Input>{{q.data(), k.data(), v.data()}, tokens_},
                                 stream);
     });
+    done_[static_cast<std::size_t>(layer)] = true;
   }
 
   /// @brief A dense copy of a layer's rows in position order, frozen ones from the tier.
@@ -277,6 +275,7 @@ class KvFreezeCache {
                                    detail::NewRows<Input>{q.data(), k.data(), v.data()}, out,
                                    stream);
     });
+    done_[static_cast<std::size_t>(layer)] = true;
   }
 
   /// @brief The first half of attend_async(), for attention of your own: rows come in, what their
@@ -297,6 +296,7 @@ class KvFreezeCache {
       detail::launch_recall_ahead<C>(memory_, scheduler_, layer, static_cast<int>(batch_.size()),
                                      detail::NewRows<Input>{q.data(), k.data(), v.data()}, stream);
     });
+    done_[static_cast<std::size_t>(layer)] = true;
     recalled_ = layer;
   }
 
@@ -356,6 +356,12 @@ class KvFreezeCache {
                             " logits for a batch of " + std::to_string(batch_.size()) +
                             " sequences");
     }
+    auto const missing = std::find(done_.begin(), done_.end(), false);
+    if (missing != done_.end()) {
+      throw InvalidArgument("advance_async(): layer " +
+                            std::to_string(missing - done_.begin()) +
+                            " has no rows of the step: every layer must have them");
+    }
     if (!logits.empty()) {  // before anything is enqueued, so that a refusal costs no step
       memory_.step().reserve_entropy(batch_.size(), logits.size() / batch_.size());
     }
@@ -376,8 +382,8 @@ class KvFreezeCache {
     }
   }
 
-  /// @brief Forgets the tokens from `length` on: of a draft that was not accepted, or of a step
-  /// that failed half-way. Rows that are protected now come back.
+  /// @brief Forgets the tokens from `length` on, of a draft that was not accepted. Rows that are
+  /// protected now come back.
   /// @throws UnknownSequence, InvalidArgument for a length outside of [0, length()], CudaError
   /// @stream_semantics never waits, never allocates
   void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream)
@@ -544,6 +550,13 @@ class KvFreezeCache {
     }
   }
 
+  void begin_step(int tokens, bool chunk) {
+    tokens_ = tokens;
+    chunk_ = chunk;
+    recalled_ = -1;
+    std::fill(done_.begin(), done_.end(), false);
+  }
+
   void check_recalled(char const* call) const {
     if (batch_.empty() || recalled_ < 0) {
       throw InvalidArgument(std::string(call) + "(): recall_async() comes first");
@@ -558,6 +571,10 @@ class KvFreezeCache {
                             (chunk ? "begin_prefill_async()" : "begin_async()") + " comes first");
     }
     check_layer(call, layer);
+    if (done_[static_cast<std::size_t>(layer)]) {
+      throw InvalidArgument(std::string(call) + "(): layer " + std::to_string(layer) +
+                            " has the step's rows already");
+    }
     std::size_t const rows = batch_.size() * static_cast<std::size_t>(tokens_);
     auto const check = [&](char const* name, std::size_t size, int heads) {
       if (size !=
@@ -597,6 +614,7 @@ class KvFreezeCache {
   detail::CacheStorage<C> memory_;
   std::vector<Record> open_;
   std::vector<bool> taken_;  ///< by the batch that is checked
+  std::vector<bool> done_;   ///< layers that have the step's rows
   std::vector<Sequence> batch_;
   int tokens_ = 1;      ///< of the step that has begun, for each sequence
   bool chunk_ = false;  ///< it is a chunk of a prompt

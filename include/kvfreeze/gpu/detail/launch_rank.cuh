@@ -6,7 +6,7 @@
 #include <kvfreeze/gpu/detail/cooperative_launch.cuh>
 #include <kvfreeze/gpu/detail/digest_shape.cuh>
 #include <kvfreeze/gpu/detail/launch_attention.cuh>
-#include <kvfreeze/gpu/detail/rank_lane.cuh>
+#include <kvfreeze/gpu/detail/rank_kernel.cuh>
 
 #include <cuda/stream_ref>
 

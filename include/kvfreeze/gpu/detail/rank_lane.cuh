@@ -5,45 +5,14 @@
 /// softmax, the ladder's decisions.
 
 #include <kvfreeze/gpu/detail/digest_scan_kernels.cuh>
-#include <kvfreeze/gpu/detail/exact_logits_kernels.cuh>
-#include <kvfreeze/gpu/detail/ladder_rank.cuh>
 #include <kvfreeze/gpu/detail/lane_barrier.cuh>
-#include <kvfreeze/gpu/detail/lane_masses.cuh>
-#include <kvfreeze/gpu/detail/lane_share.cuh>
-#include <kvfreeze/gpu/detail/largest_logits.cuh>
+#include <kvfreeze/gpu/detail/rank_arguments.cuh>
 #include <kvfreeze/gpu/detail/refine_kernels.cuh>
 
 #include <cstddef>
 #include <cstdint>
 
 namespace kvfreeze::gpu::detail {
-
-/// What the launch is told.
-template <class C>
-struct RankArguments {
-  RankLadder<C> ladder;
-  MassPlan masses;
-  LogitArguments exact;
-  int passes = 1;                     ///< over the exact rows
-  std::uint32_t* barriers = nullptr;  ///< [work lane]
-};
-
-/// The block's shared memory, of fixed size.
-template <class C>
-struct RankStorage {
-  typename LaneShare<rank_threads>::Storage share;
-  LanePlace place;  ///< here, so that no registers hold it from phase to phase
-  LaneTiles tiles;
-  typename LayerStep<C>::Lane attention;
-  LargestLogits largest;
-  MassStorage masses;
-  HeadScale scales[LargestLogits::most_heads];
-  BlockHistogram histogram;
-  CumulativeHistogram rows;
-  typename CumulativeHistogram::Storage building;
-  std::uint32_t arrived;  ///< thread 0's, which no register holds meanwhile
-  bool last;
-};
 
 /// Shared memory of a warp that refines rows of any level.
 template <class C, int Level = 0>
@@ -287,24 +256,5 @@ class RankLane {
   RankStorage<C>& s_;
   std::byte* memory_;
 };
-
-/// @brief Ranks the lanes of a layer's step. Where there are more blocks than lanes, all must be
-/// resident.
-template <class C, int Dim>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    rank_threads, 2) void rank_kernel(__grid_constant__ RankArguments<C> const a) {
-  extern __shared__ __align__(16) std::byte rank_memory[];
-  __shared__ RankStorage<C> storage;
-  LayerStep<C> const& step = a.ladder.step;
-  LaneShare<rank_threads> const share(storage.share, step.work, step.lanes, most_rank_blocks);
-  if (threadIdx.x == 0) {
-    storage.place = share.place;
-  }
-  __syncthreads();
-  RankLane<C, Dim> const lane(a, storage, rank_memory);
-  if (share.place.lane < step.lanes && step.work[share.place.lane] != 0 && !lane.is_dense()) {
-    lane.run();
-  }
-}
 
 }  // namespace kvfreeze::gpu::detail

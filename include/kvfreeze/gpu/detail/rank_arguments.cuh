@@ -1,0 +1,43 @@
+#pragma once
+
+/// @file
+/// @brief What the launch that ranks a layer's lanes is told, and what a block keeps.
+
+#include <kvfreeze/gpu/detail/exact_logits_kernels.cuh>
+#include <kvfreeze/gpu/detail/ladder_rank.cuh>
+#include <kvfreeze/gpu/detail/lane_masses.cuh>
+#include <kvfreeze/gpu/detail/lane_share.cuh>
+#include <kvfreeze/gpu/detail/largest_logits.cuh>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// What the launch is told.
+template <class C>
+struct RankArguments {
+  RankLadder<C> ladder;
+  MassPlan masses;
+  LogitArguments exact;
+  int passes = 1;                     ///< over the exact rows
+  std::uint32_t* barriers = nullptr;  ///< [work lane]
+};
+
+/// The block's shared memory, of fixed size.
+template <class C>
+struct RankStorage {
+  typename LaneShare<rank_threads>::Storage share;
+  LanePlace place;  ///< here, so that no registers hold it from phase to phase
+  LaneTiles tiles;
+  typename LayerStep<C>::Lane attention;
+  LargestLogits largest;
+  MassStorage masses;
+  HeadScale scales[LargestLogits::most_heads];
+  BlockHistogram histogram;
+  CumulativeHistogram rows;
+  typename CumulativeHistogram::Storage building;
+  std::uint32_t arrived;  ///< thread 0's, which no register holds meanwhile
+  bool last;
+};
+
+}  // namespace kvfreeze::gpu::detail
