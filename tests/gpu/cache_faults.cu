@@ -121,7 +121,7 @@ TEST_CASE("A sequence that could not be opened can be opened later", "[faults]")
     pair.device.close(opened, pair.stream);
     return count;
   };
-  CHECK(each(Calls::launches, cudaErrorUnknown) == 2);
+  CHECK(each(Calls::launches, cudaErrorUnknown) == 3);
   CHECK(each(Calls::pins | Calls::maps, cudaErrorUnknown) == 2);
 }
 

@@ -172,8 +172,7 @@ TEST_CASE("A captured step serves later ones, and other sequences", "[cache]") {
 TEST_CASE("Bad input is refused, and loses nothing", "[cache]") {
   gpu::test::Stream const stream;
   using Cache = Ladder<Half, NeverTrigger>;
-  CHECK_THROWS_AS(Cache(small, Limits{.max_tokens = 64, .resident_bytes = 1 << 20}),
-                  InvalidArgument);
+  CHECK_THROWS_AS(Cache(small, Limits{.max_tokens = 64, .resident_bytes = 1 << 19}), CapacityError);
   CHECK_THROWS_AS(Cache(Shape{.layers = 1, .query_heads = 3, .kv_heads = 2, .head_dim = 64}),
                   InvalidArgument);
   CHECK_THROWS_AS(Cache(Shape{.layers = 1, .query_heads = 65, .kv_heads = 1, .head_dim = 64}),
@@ -201,6 +200,8 @@ TEST_CASE("Bad input is refused, and loses nothing", "[cache]") {
   CHECK_THROWS_AS((cache.attend_async<float>(2, q, k, k, out, stream)), InvalidArgument);
   CHECK_THROWS_AS((cache.attend_async<float>(0, k, k, k, out, stream)), InvalidArgument);
   cache.attend_async<float>(0, q, k, k, out, stream);
+  CHECK_THROWS_AS((cache.attend_async<float>(0, q, k, k, out, stream)), InvalidArgument);  // twice
+  CHECK_THROWS_AS(cache.advance_async(stream), InvalidArgument);  // layer 1 is missing
   cache.attend_async<float>(1, q, k, wrong, out, stream);
   cache.advance_async(stream);
   stream.wait();

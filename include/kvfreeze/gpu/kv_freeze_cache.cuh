@@ -358,8 +358,7 @@ class KvFreezeCache {
     }
     auto const missing = std::find(done_.begin(), done_.end(), false);
     if (missing != done_.end()) {
-      throw InvalidArgument("advance_async(): layer " +
-                            std::to_string(missing - done_.begin()) +
+      throw InvalidArgument("advance_async(): layer " + std::to_string(missing - done_.begin()) +
                             " has no rows of the step: every layer must have them");
     }
     if (!logits.empty()) {  // before anything is enqueued, so that a refusal costs no step

@@ -123,11 +123,11 @@ class CacheStorage {
       throw OutOfMemory("open(): kernels must reach the tier: " + warning, tier_.slab_bytes());
     }
     reports_[2 * index] = reports_[2 * index + 1] = DeviceReport{};
-    pin({}, index, stream);
-    constexpr int threads = 128;
-    open_kernel<C, threads><<<static_cast<unsigned>(geometry_.lanes), threads, 0, stream.get()>>>(
-        geometry_, view(), index, steps_.data(), sequences_.data(), trigger);
     try {
+      pin({}, index, stream);
+      constexpr int threads = 128;
+      open_kernel<C, threads><<<static_cast<unsigned>(geometry_.lanes), threads, 0, stream.get()>>>(
+          geometry_, view(), index, steps_.data(), sequences_.data(), trigger);
       check_launch("open_kernel");
     } catch (CudaError const&) {
       abandon(index, stream);
@@ -438,15 +438,15 @@ CacheStorage<C> make_cache_storage(Geometry const& g, typename C::Scorer const& 
     return CacheStorage<C>(g, scorer, resident_bytes);
   } catch (OutOfMemory const& error) {
     std::size_t const pages = pages_of<C>(g);
+    std::size_t const bytes = array_bytes(pages, g.page_bytes);
     throw OutOfMemory(
         "KvFreezeCache: " + std::to_string(g.max_sequences) + " sequences of " +
             std::to_string(g.max_tokens) + " tokens need " + std::to_string(pages) + " pages, " +
-            std::to_string(array_bytes(pages, g.page_bytes)) +
-            " bytes of device memory, and some for lists" +
+            std::to_string(bytes) + " bytes of device memory, and some for lists" +
             (resident_bytes == unlimited ? std::string()
                                          : ", but for a cap of " + std::to_string(resident_bytes)) +
             ": " + error.what(),
-        error.bytes());
+        resident_bytes == unlimited ? bytes : resident_bytes);
   }
 }
 
