@@ -27,7 +27,7 @@ TEST_CASE("Rows are recalled on the device as on the host", "[cache]") {
   }
   RowCounts const rows = twins.rows(sequence);
   CHECK(rows.exact > 0);
-  CHECK(rows.frozen > 300);
+  CHECK(rows.frozen > 100);
 }
 
 TEST_CASE("Recoveries force the same rows on both sides", "[cache]") {
