@@ -1,7 +1,9 @@
 #pragma once
 
+#include <kvfreeze/gpu/detail/chunk_groups_kernel.cuh>
+#include <kvfreeze/gpu/detail/chunk_rows_kernels.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
-#include <kvfreeze/gpu/detail/prefill_kernels.cuh>
+#include <kvfreeze/gpu/detail/vote_kernel.cuh>
 #include <kvfreeze/host/context.hpp>
 
 #include <algorithm>

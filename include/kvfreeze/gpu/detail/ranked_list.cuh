@@ -44,6 +44,19 @@ class RankedList {
     }
     return count;
   }
+
+  /// @brief The same from rank 0 on, where `picked(i)` is asked of one index at a time.
+  template <class Picked, class F>
+  static __device__ int for_each_picked(int n, Storage& storage, Picked const& picked, F const& f) {
+    auto const wanted = [&](int first, int some) {
+      unsigned flags = 0;
+      for (int j = 0; j < some; ++j) {
+        flags |= picked(first + j) ? 1U << j : 0U;
+      }
+      return flags;
+    };
+    return for_each(n, 0, storage, wanted, f);
+  }
 };
 
 }  // namespace kvfreeze::gpu::detail

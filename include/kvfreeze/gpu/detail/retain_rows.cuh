@@ -6,7 +6,7 @@
 
 #include <kvfreeze/gpu/detail/block_partition.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
-#include <kvfreeze/gpu/detail/ordered_list.cuh>
+#include <kvfreeze/gpu/detail/ranked_list.cuh>
 #include <kvfreeze/gpu/detail/retain_kernels.cuh>
 #include <kvfreeze/gpu/detail/row_evidence.cuh>
 #include <kvfreeze/gpu/detail/timers.cuh>
@@ -27,7 +27,7 @@ struct RetainPlan {
 /// Shared memory of the block. Its parts are used one after another.
 union RetainRowsStorage {
   RetainSearchStorage search;
-  typename OrderedList<retain_threads>::Storage list;
+  typename RankedList<retain_threads>::Storage list;
   typename BlockPartition<retain_threads>::Storage partition;
 };
 
@@ -152,7 +152,7 @@ struct RetainRows {
     if (edge.ties == RetainEdge::all) {
       return;
     }
-    OrderedList<threads>::for_each(
+    RankedList<threads>::for_each_picked(
         open.high - open.low, shared.list,
         [&](int i) {
           auto const granule = static_cast<std::uint32_t>(open.low + i);

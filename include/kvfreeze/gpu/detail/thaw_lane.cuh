@@ -5,8 +5,8 @@
 
 #include <kvfreeze/gpu/detail/describe_lane.cuh>
 #include <kvfreeze/gpu/detail/ladder_rank.cuh>
-#include <kvfreeze/gpu/detail/ordered_list.cuh>
 #include <kvfreeze/gpu/detail/query_window.cuh>
+#include <kvfreeze/gpu/detail/ranked_list.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
 #include <kvfreeze/gpu/detail/row_evidence.cuh>
 #include <kvfreeze/gpu/detail/timers.cuh>
@@ -18,7 +18,7 @@ namespace kvfreeze::gpu::detail {
 /// Shared memory of the block.
 template <int Threads>
 struct ThawStorage {
-  typename OrderedList<Threads>::Storage list;
+  typename RankedList<Threads>::Storage list;
   unsigned long long missed;
   std::uint32_t placed;  ///< were there pages?
 };
@@ -58,7 +58,7 @@ struct ThawLane {
   /// @brief Lists what thaws where no digest says what is wanted: everything or, of frozen rows,
   /// those that must. @return how many
   __device__ int list_without_digests(bool everything) const {
-    return OrderedList<Threads>::for_each(
+    return RankedList<Threads>::for_each_picked(
         ref.lane->rows, shared.list,
         [&](int i) {
           std::uint8_t const state = ref.states[i];

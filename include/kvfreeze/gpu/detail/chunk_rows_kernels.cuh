@@ -1,8 +1,8 @@
 #pragma once
 
 /// @file
-/// @brief A chunk of one sequence's tokens comes into a layer's lanes: rows written through to the
-/// tier, digest groups that they complete, then the last queries' votes.
+/// @brief A chunk of one sequence's tokens comes into a layer's lanes: rows, written through to the
+/// tier.
 
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
 #include <kvfreeze/gpu/detail/give_way.cuh>
@@ -175,109 +175,6 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     ref.states[row.position] = state;
     ref.plans[row.position] = 0;
   }
-}
-
-/// Keys or values of a group that a chunk completes: those that were there before in their slots,
-/// the others as the caller gave them.
-template <class C, class Input>
-struct GroupRows {
-  using Value = typename C::Value;
-
-  LaneRef<C> const& ref;
-  Input const* chunk;     ///< the lane's part of the chunk's first row
-  std::ptrdiff_t stride;  ///< from row to row of the chunk
-  int first;              ///< position of the group's first row
-  bool values;            ///< V, not K
-
-  __device__ float operator()(int row, int d) const {
-    int const position = first + row;
-    LaneState const& lane = *ref.lane;
-    if (position < lane.rows) {
-      std::uint32_t const slot = lane.tail[position - ref.tail_begin()];
-      return widened((values ? ref.v(slot) : ref.k(slot))[d]);
-    }
-    return widened(from_float<Value>(to_float(chunk[(position - lane.rows) * stride + d])));
-  }
-
-  [[nodiscard]] __device__ float4 quad(int row, int quad) const {
-    GroupRows const& self = *this;
-    int const d = 4 * quad;
-    return {self(row, d), self(row, d + 1), self(row, d + 2), self(row, d + 3)};
-  }
-};
-
-/// @brief Digest groups that the chunk completes, a block each. Grid (groups, lanes).
-template <class C, class Input, int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    Threads) void chunk_groups_kernel(Geometry g, CacheMemory memory, LayerStep<C> s,
-                                      ChunkRows<Input> chunk) {
-  __shared__ typename Encoder<typename C::Digest>::Storage encoder;
-  constexpr int group_rows = C::Digest::group_rows;
-  WorkLane const work(g, s, static_cast<int>(blockIdx.y));
-  LaneRef<C> const ref(g, memory, work.sequence, work.lane);
-  LaneState const& lane = *ref.lane;
-  int const group = lane.groups + static_cast<int>(blockIdx.x);
-  if (lane.chunk == 0 || (group + 1) * group_rows > lane.rows + lane.chunk) {
-    return;
-  }
-  std::ptrdiff_t const stride = static_cast<std::ptrdiff_t>(g.kv_heads) * g.head_dim;
-  int const first = group * group_rows;
-  GroupRows<C, Input> const keys{ref, ChunkRows<Input>::row(chunk.rows.k, g, work.head, 0), stride,
-                                 first, false};
-  if constexpr (C::has_levels) {
-    if (group == 0) {
-      GroupRows<C, Input> const values{ref, ChunkRows<Input>::row(chunk.rows.v, g, work.head, 0),
-                                       stride, first, true};
-      note_means<group_rows, Threads>(values, g.head_dim, ref.means);
-    }
-  }
-  Encoder<typename C::Digest>::template encode<Threads>(
-      encoder, keys, C::weighs ? ref.importance : nullptr, g.head_dim,
-      ref.digest(static_cast<std::uint32_t>(group)));
-}
-
-/// @brief The chunk's rows are the lane's. By one block.
-template <class C, int Threads>
-__device__ void end_chunk(LaneRef<C> const& ref) {
-  LaneState& lane = *ref.lane;
-  if (threadIdx.x == 0) {
-    int const chunk = lane.chunk;
-    lane.rows += chunk;
-    lane.slots += chunk - lane.chunk_frozen;
-    lane.chunk = lane.chunk_frozen = 0;
-    lane.moved_out = static_cast<std::uint64_t>(chunk) * ref.geometry->granule_bytes();
-    if constexpr (C::has_digest) {
-      lane.groups = lane.rows / C::Digest::group_rows;
-    }
-  }
-  __syncthreads();
-  find_tail<C, Threads>(ref);
-  __syncthreads();
-}
-
-/// @brief Makes each lane ready to be ranked by one of the chunk's queries; before the first, the
-/// chunk's rows become the lane's. One block a lane.
-/// @param token whose query it is
-template <class C, class Input, int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void vote_kernel(
-    Geometry g, CacheMemory memory, LayerStep<C> s, ChunkRows<Input> chunk, int token) {
-  WorkLane const work(g, s, static_cast<int>(blockIdx.x));
-  LaneRef<C> const ref(g, memory, work.sequence, work.lane);
-  LaneState& lane = *ref.lane;
-  if (s.pass == Pass::look) {
-    bool const refused = lane.chunk == 0;
-    __syncthreads();  // all have read what end_chunk() changes
-    end_chunk<C, Threads>(ref);
-    if (threadIdx.x == 0) {
-      auto const open = ref.open_range();
-      lane.mode = refused || open.low >= open.high ? LaneMode::dense : LaneMode::looks;
-    }
-    __syncthreads();
-  }
-  float* const octaves =
-      s.queries + static_cast<std::ptrdiff_t>(blockIdx.x) * g.lane_queries * g.head_dim;
-  load_queries<Input, Threads>(g, chunk.queries(g, work.head, token), octaves);
-  describe_lane<C, Threads>(ref, s, static_cast<int>(blockIdx.x));
 }
 
 }  // namespace kvfreeze::gpu::detail
