@@ -189,6 +189,12 @@ TEST_CASE("After a failed step a sequence can only be closed", "[faults]") {
   std::array const batch{text.device};
   CHECK_THROWS_WITH(pair.device.begin_async(batch, pair.stream),
                     Catch::Contains("sequence {0, 1}") && Catch::Contains("close"));
+  CHECK_THROWS_WITH(pair.device.begin_prefill_async(text.device, 1, pair.stream),
+                    Catch::Contains("close"));
+  CHECK_THROWS_WITH(pair.device.truncate_async(text.device, 0, pair.stream),
+                    Catch::Contains("close"));
+  CHECK_THROWS_WITH(pair.device.pin_async(text.device, {}, pair.stream), Catch::Contains("close"));
+  CHECK_THROWS_WITH(pair.device.thaw_async(text.device, pair.stream), Catch::Contains("close"));
   pair.close(text);
   text = pair.open(2);
   pair.steps(text, 3);

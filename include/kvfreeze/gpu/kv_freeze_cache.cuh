@@ -149,24 +149,13 @@ class KvFreezeCache {
     }
     std::fill(taken_.begin(), taken_.end(), false);
     for (Sequence const handle : batch) {
-      Record const& sequence = record(handle);
+      Record const& sequence = live("begin_async", handle);
       if (taken_[handle.index]) {
         throw InvalidArgument("begin_async(): sequence {" + std::to_string(handle.index) + ", " +
                               std::to_string(handle.generation) + "} is in the batch twice");
       }
       taken_[handle.index] = true;
-      if (sequence.failed) {
-        throw InvalidArgument("begin_async(): a launch of the last step of sequence {" +
-                              std::to_string(handle.index) + ", " +
-                              std::to_string(handle.generation) +
-                              "} failed: all that can be done is close() it");
-      }
-      if (sequence.length >= limits_.max_tokens) {
-        throw CapacityError(
-            "begin_async(): Limits::max_tokens is " + std::to_string(limits_.max_tokens),
-            static_cast<std::size_t>(sequence.length) + 1,
-            static_cast<std::size_t>(limits_.max_tokens));
-      }
+      check_room("begin_async", sequence, 1);
     }
     check_status();
     batch_.clear();
@@ -177,22 +166,14 @@ class KvFreezeCache {
 
   /// @brief Says that the next step is a chunk of one sequence's prompt.
   /// @param tokens of the chunk, at least 1; under a byte cap at most 512
-  /// @throws UnknownSequence, InvalidArgument for `tokens`, or if a step before had K, V or Q that
-  ///   were not finite; CapacityError past `max_tokens`. Nothing was enqueued then
+  /// @throws InvalidArgument for `tokens`; else as begin_async(). Nothing was enqueued then
   void begin_prefill_async(Sequence handle, int tokens, ::cuda::stream_ref stream) {
-    Record const& sequence = record(handle);
+    Record const& sequence = live("begin_prefill_async", handle);
     if (tokens < 1) {
       throw InvalidArgument("begin_prefill_async(): a chunk of " + std::to_string(tokens) +
                             " tokens, expected at least 1");
     }
-    if (tokens > limits_.max_tokens - sequence.length) {
-      throw CapacityError(
-          "begin_prefill_async(): " + std::to_string(sequence.length) + " + " +
-              std::to_string(tokens) +
-              " tokens exceed Limits::max_tokens = " + std::to_string(limits_.max_tokens),
-          static_cast<std::size_t>(sequence.length) + static_cast<std::size_t>(tokens),
-          static_cast<std::size_t>(limits_.max_tokens));
-    }
+    check_room("begin_prefill_async", sequence, tokens);
     if (memory_.geometry().room != 0 && tokens > host::planned_chunk) {
       throw InvalidArgument("begin_prefill_async(): a chunk of " + std::to_string(tokens) +
                             " tokens, under a byte cap at most " +
@@ -208,8 +189,8 @@ class KvFreezeCache {
   /// @brief A chunk's K and V of one layer come in; its last four queries say which rows stay
   /// exact, the others sink when the step ends.
   ///
-  /// Attention of the chunk is your kernel's, over the chunk and what gather_async() gives. All
-  /// rows are exact until advance_async().
+  /// Attention of the chunk is your kernel's, over the chunk and what gather_async() gives. Under a
+  /// byte cap rows that have no room go to the tier alone.
   /// @param q [tokens][query_heads][head_dim]
   /// @param k, v [tokens][kv_heads][head_dim], finite: what is not is reported by the next step
   /// @tparam Input element type of q, k and v
@@ -233,9 +214,8 @@ class KvFreezeCache {
 
   /// @brief A dense copy of a layer's rows in position order, frozen ones from the tier.
   /// @param k, v [rows][kv_heads][head_dim]; rows are `length()` and those of a step that has begun
-  /// @throws UnknownSequence, InvalidArgument for a layer or spans that do not hold `length()`
-  /// rows,
-  ///   CudaError
+  /// @throws UnknownSequence; InvalidArgument for a layer, or spans that do not hold `length()`
+  ///   rows; CudaError
   /// @stream_semantics never waits, never allocates
   void gather_async(Sequence handle, int layer, Span<element_type> k, Span<element_type> v,
                     ::cuda::stream_ref stream) const {
@@ -328,9 +308,7 @@ class KvFreezeCache {
                                  stream);
   }
 
-  /// @brief Attention of the last recall_async()'s queries over everything but the exact rows:
-  /// those that are compact, and the frozen ones by their estimated weight and the lane's mean
-  /// value.
+  /// @brief Attention of the last recall_async()'s queries over the compact rows alone.
   /// @param out [sequences][query_heads][head_dim]
   /// @param lse [sequences][query_heads], natural; minus infinity where no row is compact
   /// @throws InvalidArgument without a recall of the step, or for sizes that do not fit; CudaError
@@ -344,14 +322,18 @@ class KvFreezeCache {
 
   /// @brief Ends the batch's step: what was not needed sinks, the trigger is asked.
   /// @param logits [sequences][vocabulary] of the step, or none
-  /// @throws InvalidArgument if logits do not divide among the sequences
+  /// @throws InvalidArgument if no step has begun, a layer has no rows of it, or logits do not
+  ///   divide among the sequences
   /// @throws OutOfMemory, CudaError if room for the logits' sums is refused; nothing was enqueued
   /// @throws CudaError as attend_async()
   /// @stream_semantics as attend_async(). Only the first step with so many logits makes room for
   ///   their sums: it may not be captured
   template <Element Input = float>
   void advance_async(Span<Input const> logits, ::cuda::stream_ref stream) {
-    if (batch_.empty() || logits.size() % batch_.size() != 0) {
+    if (batch_.empty() || !begun_) {
+      throw InvalidArgument("advance_async(): no step has begun: begin_async() comes first");
+    }
+    if (logits.size() % batch_.size() != 0) {
       throw InvalidArgument("advance_async(): " + std::to_string(logits.size()) +
                             " logits for a batch of " + std::to_string(batch_.size()) +
                             " sequences");
@@ -368,6 +350,8 @@ class KvFreezeCache {
       detail::launch_advance<C>(memory_, scheduler_, static_cast<int>(batch_.size()), tokens_,
                                 logits, stream);
     });
+    begun_ = false;
+    recalled_ = -1;
     count_replay();
   }
 
@@ -388,7 +372,7 @@ class KvFreezeCache {
   void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream)
     requires(!remembers)
   {
-    Record& sequence = record(handle);
+    Record& sequence = live("truncate_async", handle);
     if (length < 0 || length > sequence.length) {
       throw InvalidArgument("truncate_async(): length " + std::to_string(length) +
                             " is outside [0, " + std::to_string(sequence.length) + "]");
@@ -405,7 +389,7 @@ class KvFreezeCache {
   void pin_async(Sequence handle, std::span<TokenRange const> ranges, ::cuda::stream_ref stream)
     requires(!remembers)
   {
-    static_cast<void>(record(handle));
+    static_cast<void>(live("pin_async", handle));
     host::check_pins(limits_, ranges);
     memory_.pin(ranges, handle.index, stream);
     memory_.pin_rows(handle.index, stream);
@@ -418,7 +402,7 @@ class KvFreezeCache {
   void thaw_async(Sequence handle, ::cuda::stream_ref stream)
     requires(!remembers)
   {
-    std::size_t const needed = memory_.pages_when_whole(record(handle).length);
+    std::size_t const needed = memory_.pages_when_whole(live("thaw_async", handle).length);
     if (memory_.geometry().room != 0 && needed > memory_.geometry().room) {
       throw CapacityError("thaw_async(): all rows need " + std::to_string(needed) +
                               " pages, Limits::resident_bytes leaves a sequence " +
@@ -542,6 +526,30 @@ class KvFreezeCache {
     return const_cast<Record&>(std::as_const(*this).record(handle));
   }
 
+  /// An open sequence whose last step did not fail half way.
+  [[nodiscard]] Record& live(char const* call, Sequence handle) {
+    Record& sequence = record(handle);
+    if (sequence.failed) {
+      throw InvalidArgument(std::string(call) + "(): a launch of the last step of sequence {" +
+                            std::to_string(handle.index) + ", " +
+                            std::to_string(handle.generation) +
+                            "} failed: all that can be done is close() it");
+    }
+    return sequence;
+  }
+
+  /// Does a sequence hold so many tokens more?
+  void check_room(char const* call, Record const& sequence, int tokens) const {
+    if (tokens > limits_.max_tokens - sequence.length) {
+      throw CapacityError(
+          std::string(call) + "(): " + std::to_string(sequence.length) + " + " +
+              std::to_string(tokens) +
+              " tokens exceed Limits::max_tokens = " + std::to_string(limits_.max_tokens),
+          static_cast<std::size_t>(sequence.length) + static_cast<std::size_t>(tokens),
+          static_cast<std::size_t>(limits_.max_tokens));
+    }
+  }
+
   void check_layer(char const* call, int layer) const {
     if (layer < 0 || layer >= shape_.layers) {
       throw InvalidArgument(std::string(call) + "(): layer is " + std::to_string(layer) +
@@ -550,6 +558,7 @@ class KvFreezeCache {
   }
 
   void begin_step(int tokens, bool chunk) {
+    begun_ = true;
     tokens_ = tokens;
     chunk_ = chunk;
     recalled_ = -1;
@@ -565,7 +574,7 @@ class KvFreezeCache {
   /// Do a layer's rows fit the step that has begun?
   void check_step(char const* call, int layer, bool chunk, std::size_t q, std::size_t k,
                   std::size_t v) const {
-    if (batch_.empty() || chunk != chunk_) {
+    if (batch_.empty() || !begun_ || chunk != chunk_) {
       throw InvalidArgument(std::string(call) + "(): " +
                             (chunk ? "begin_prefill_async()" : "begin_async()") + " comes first");
     }
@@ -615,6 +624,7 @@ class KvFreezeCache {
   std::vector<bool> taken_;  ///< by the batch that is checked
   std::vector<bool> done_;   ///< layers that have the step's rows
   std::vector<Sequence> batch_;
+  bool begun_ = false;  ///< a step, which advance_async() ends
   int tokens_ = 1;      ///< of the step that has begun, for each sequence
   bool chunk_ = false;  ///< it is a chunk of a prompt
   int recalled_ = -1;   ///< layer of the step's last recall_async(); -1: another call came since

@@ -254,6 +254,16 @@ struct LaneRef {
                                : state;
   }
 
+  /// May an exact granule freeze?
+  [[nodiscard]] __device__ bool may_freeze(std::uint32_t granule, Open open) const {
+    auto const at = static_cast<int>(granule);
+    return at >= open.low && at < open.high && (states[granule] & host::GranuleState::pinned) == 0;
+  }
+
+  __device__ void freeze(std::uint32_t granule) const {
+    states[granule] = host::GranuleState::with(states[granule], Fidelity::frozen);
+  }
+
   /// Compact granules of all levels.
   [[nodiscard]] __device__ int compact() const {
     int sum = 0;
@@ -270,6 +280,17 @@ struct LaneRef {
 };
 
 namespace detail {
+
+/// Frozen and awake?
+__device__ inline bool is_frozen(std::uint8_t state) {
+  return host::GranuleState::fidelity(state) == Fidelity::frozen;
+}
+
+/// The state of a granule that has come back from the tier: nobody waits for it any more.
+__device__ inline std::uint8_t thawed(std::uint8_t state) {
+  constexpr std::uint8_t waits = host::GranuleState::forced | host::GranuleState::carried;
+  return static_cast<std::uint8_t>(host::GranuleState::with(state, Fidelity::exact) & ~waits);
+}
 
 /// @brief Makes sure that a segment has pages for `entries` entries. By one thread of the lane's
 /// block.

@@ -116,16 +116,6 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   }
 }
 
-/// Is a part of the chunk's queries, keys or values finite? By one warp, a thread's part each.
-template <class Input>
-__device__ bool is_finite_part(Input const* values, int count, int lane) {
-  bool finite = true;
-  for (int i = lane; i < count; i += 32) {
-    finite = finite && kvfreeze::detail::is_finite(to_float(values[i]));
-  }
-  return finite;
-}
-
 /// @brief The chunk's rows, into their slots and into the tier. Grid (tokens, lanes) in blocks of
 /// `Threads / 32` rows, a warp a row.
 template <class C, class Input, int Threads>
@@ -143,23 +133,28 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   Input const* const v = ChunkRows<Input>::row(chunk.rows.v, g, work.head, token);
   auto* const stored = reinterpret_cast<Value*>(ref.stored(row.position));
   int const lane = static_cast<int>(threadIdx.x) % 32;
-  bool const finite =
-      is_finite_part(chunk.queries(g, work.head, token), g.lane_queries * g.head_dim, lane) &&
-      is_finite_part(k, g.row_elements, lane) && is_finite_part(v, g.row_elements, lane);
-  if (!finite) {
-    atomicOr(status, Status::not_finite);
+  Value* const row_k = row.exact ? ref.k(row.slot) : nullptr;
+  Value* const row_v = row.exact ? ref.v(row.slot) : nullptr;
+  Input const* const q = chunk.queries(g, work.head, token);
+  bool finite = true;
+  for (int i = lane; i < g.lane_queries * g.head_dim; i += 32) {
+    finite = finite && kvfreeze::detail::is_finite(to_float(q[i]));
   }
   for (int i = lane; i < g.row_elements; i += 32) {
-    stored[i] = from_float<Value>(to_float(k[i]));
-    stored[g.row_elements + i] = from_float<Value>(to_float(v[i]));
-  }
-  if (row.exact) {
-    Value* const row_k = ref.k(row.slot);
-    Value* const row_v = ref.v(row.slot);
-    for (int i = lane; i < g.row_elements; i += 32) {
-      row_k[i] = from_float<Value>(to_float(k[i]));
-      row_v[i] = from_float<Value>(to_float(v[i]));
+    float const a = to_float(k[i]);
+    float const b = to_float(v[i]);
+    finite = finite && kvfreeze::detail::is_finite(a) && kvfreeze::detail::is_finite(b);
+    Value const key = from_float<Value>(a);
+    Value const value = from_float<Value>(b);
+    stored[i] = key;
+    stored[g.row_elements + i] = value;
+    if (row.exact) {
+      row_k[i] = key;
+      row_v[i] = value;
     }
+  }
+  if (!finite) {
+    atomicOr(status, Status::not_finite);
   }
   if (lane == 0) {
     std::uint8_t state = ref.newborn(row.position);

@@ -11,7 +11,7 @@ namespace kvfreeze::gpu::detail {
 
 /// Digest groups on their pages.
 template <class C>
-__device__ CodePages digest_pages(LaneRef<C> const& ref) {
+__device__ CodePages digests_on_pages(LaneRef<C> const& ref) {
   Geometry const& g = *ref.geometry;
   SegmentGeometry const& s = g.segment[digests_segment];
   return {ref.pages, ref.table + s.first_page, s.per_page, g.page_bytes, g.digest_group_bytes};
@@ -63,7 +63,7 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   float* const query = s.queries + static_cast<std::ptrdiff_t>(work) * g.lane_queries * g.head_dim;
   auto const stride = static_cast<std::uint32_t>(s.stride);
   DigestLane scan;
-  scan.groups = digest_pages(ref);
+  scan.groups = digests_on_pages(ref);
   scan.count = ranks ? static_cast<std::uint32_t>(lane.groups) : 0U;
   scan.stride = stride;
   scan.query = query;

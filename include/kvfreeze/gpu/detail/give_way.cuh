@@ -16,8 +16,7 @@ namespace kvfreeze::gpu::detail {
 template <class C, int Threads>
 __device__ void drop_codes(LaneRef<C> const& ref, int level, int kept) {
   for (int i = kept + static_cast<int>(threadIdx.x); i < ref.lane->codes[level]; i += Threads) {
-    std::uint32_t const granule = ref.code_granule(level, static_cast<std::uint32_t>(i));
-    ref.states[granule] = host::GranuleState::with(ref.states[granule], Fidelity::frozen);
+    ref.freeze(ref.code_granule(level, static_cast<std::uint32_t>(i)));
   }
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -36,19 +35,13 @@ __device__ void drop_exact(LaneRef<C> const& ref,
   int const slots = lane.slots;
   BlockPartition<Threads> partition{storage};
   int const kept = partition.run(
-      slots,
-      [&](int i) {
-        auto const granule = static_cast<int>(granule_at(i));
-        return granule >= open.low && granule < open.high &&
-               (ref.states[granule] & host::GranuleState::pinned) == 0;
-      },
+      slots, [&](int i) { return ref.may_freeze(granule_at(i), open); },
       [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
         move_exact(ref, from, to, warp_lane);
       });
   __syncthreads();
   for (int i = kept + static_cast<int>(threadIdx.x); i < slots; i += Threads) {
-    std::uint32_t const granule = granule_at(i);
-    ref.states[granule] = host::GranuleState::with(ref.states[granule], Fidelity::frozen);
+    ref.freeze(granule_at(i));
   }
   __syncthreads();
   if (threadIdx.x == 0) {

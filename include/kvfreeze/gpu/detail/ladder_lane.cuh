@@ -99,8 +99,4 @@ struct LadderLane {
   }
 };
 
-__device__ inline bool is_frozen(std::uint8_t state) {
-  return (state & host::GranuleState::fidelity_mask) == static_cast<std::uint8_t>(Fidelity::frozen);
-}
-
 }  // namespace kvfreeze::gpu::detail

@@ -39,7 +39,7 @@ void launch_recall_ahead(CacheStorage<C>& memory, typename C::Scheduler const& s
   launch_ranking(memory, scheduler, s, stream);
 }
 
-/// @brief Attention over the rows that the recall left, or over all but the exact ones.
+/// @brief Attention over the rows that the recall left, or over the compact ones alone.
 /// @param lse as in decode_attention_async()
 template <class C>
 void launch_attention(CacheStorage<C>& memory, int sequences, bool compact_only, Span<float> out,
@@ -73,18 +73,18 @@ void launch_page_lists(CacheStorage<C>& memory, int layer, int sequences, PageLi
   check_launch("page_lists_kernel");
 }
 
-/// @brief Entropies of a step's logits. @return [sequences], or null: there are no logits
+/// @brief Entropies of a step's logits, for which there is room. @return [sequences], or null:
+/// there are no logits
 template <class C, class Input>
 Entropy const* launch_entropies(CacheStorage<C>& memory, int sequences, Span<Input const> logits,
                                 ::cuda::stream_ref stream) {
   if (logits.empty()) {
     return nullptr;
   }
-  StepMemory<C>& step = memory.step();
+  StepMemory<C> const& step = memory.step();
   auto const count = static_cast<std::size_t>(sequences);
-  std::size_t const vocabulary = logits.size() / count;
-  step.reserve_entropy(count, vocabulary);
-  entropy_async<Input>(logits, vocabulary, step.entropies(count), step.entropy_workspace(), stream);
+  entropy_async<Input>(logits, logits.size() / count, step.entropies(count),
+                       step.entropy_workspace(), stream);
   return step.entropies(count).data();
 }
 

@@ -22,9 +22,9 @@ __device__ void take(LadderLane<C> const& l, Riser r) {
   if ((state & host::GranuleState::forced) != 0) {
     atomicSub(&ref.lane->forced, 1U);
   }
-  constexpr std::uint8_t settled = host::GranuleState::forced | host::GranuleState::carried;
-  ref.states[r.granule] = static_cast<std::uint8_t>(
-      (stays ? host::GranuleState::with(state, Fidelity::exact) : state) & ~settled);
+  // A guest's fidelity is that of before until the slow clock has coded it.
+  Fidelity const fidelity = stays ? Fidelity::exact : host::GranuleState::fidelity(state);
+  ref.states[r.granule] = host::GranuleState::with(thawed(state), fidelity);
 }
 
 /// Rows that rise are attended as they are: the weights and masses that digests gave them do not

@@ -34,10 +34,8 @@ __device__ void plan_sinking(LadderLane<C> const& l, int stay) {
   auto const open = ref.open_range();
   for (int i = static_cast<int>(threadIdx.x); i < runs.rows[LaneRuns::exact]; i += l.threads) {
     host::SlotRecord const record = ref.record(static_cast<std::uint32_t>(i));
-    auto const granule = static_cast<int>(record.granule);
-    bool const may_go = granule >= open.low && granule < open.high &&
-                        (ref.states[granule] & host::GranuleState::pinned) == 0;
-    if (may_go && is_old(record.stamp)) {
+    std::uint32_t const granule = record.granule;
+    if (ref.may_freeze(granule, open) && is_old(record.stamp)) {
       int const to = cuts.level(l.mass(LaneRuns::exact, i));
       if (to != l.exact_level) {
         ref.plans[granule] = Plan::to(to);

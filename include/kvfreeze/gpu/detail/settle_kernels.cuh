@@ -56,10 +56,6 @@ struct SettleLane {
  private:
   static __device__ int thread() { return static_cast<int>(threadIdx.x); }
 
-  __device__ void freeze(std::uint32_t granule) const {
-    ref.states[granule] = host::GranuleState::with(ref.states[granule], Fidelity::frozen);
-  }
-
   /// Codes that leave their pool go behind those that stay, where code_from_tier() finds them.
   __device__ void drop_codes(int level) const {
     int const codes = ref.lane->codes[level];
@@ -82,7 +78,7 @@ struct SettleLane {
       std::uint8_t const plan = ref.plans[granule];
       // Exact rows that came from here are exact already, guests are coded as they leave.
       if (Plan::level(plan) >= 0) {
-        freeze(granule);
+        ref.freeze(granule);
       }
       // Only those that are coded from the tier are asked for again.
       if ((plan & Plan::guest) == 0 && (level == 0 || Plan::level(plan) <= 0)) {
@@ -130,7 +126,7 @@ struct SettleLane {
     std::uint32_t frozen = 0;
     for (int i = thread(); i < slots; i += Threads) {
       if (Plan::level(plan_at(i)) >= 0) {
-        freeze(granule_at(i));
+        ref.freeze(granule_at(i));
         frozen += 1;
       }
     }

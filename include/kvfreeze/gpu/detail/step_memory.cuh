@@ -45,7 +45,7 @@ class StepMemory {
         tickets_(decode_attention_tickets(decode_shape(), lanes_)),
         entropies_(static_cast<std::size_t>(g.max_sequences)),
         rank_(g, lanes_),
-        workspace_(std::max(mass_bytes(), attention_bytes())) {
+        workspace_(attention_bytes()) {
     check(cudaMemset(tickets_.data(), 0, tickets_.size_bytes()), "cudaMemset");
     // Descriptions are copied whole, padding included.
     check(cudaMemset(scans_.data(), 0, scans_.size_bytes()), "cudaMemset");
@@ -93,40 +93,15 @@ class StepMemory {
     return rank_.plan(highest_.data(), absent_.data(), histograms_.data());
   }
 
-  [[nodiscard]] MassBatch mass_batch(int lanes) const noexcept {
-    MassBatch batch;
-    batch.lanes = lanes;
-    batch.heads = geometry_.lane_queries;
-    batch.max_rows = 2 * geometry_.max_tokens;
-    return batch;
-  }
-
   [[nodiscard]] Span<float> queries(std::size_t lanes) const noexcept {
     return queries_.span().subspan(0,
                                    lanes * heads() * static_cast<std::size_t>(geometry_.head_dim));
-  }
-
-  [[nodiscard]] Span<DigestLane const> scans(std::size_t lanes) const noexcept {
-    return scans_.span().subspan(0, lanes);
-  }
-
-  /// What ranking reads of exact rows.
-  [[nodiscard]] Lanes ranked(std::size_t lanes) const noexcept {
-    return {attention_.span().subspan(0, lanes), ranked_rows_.span().subspan(0, lanes)};
   }
 
   /// What attention reads.
   [[nodiscard]] Lanes attended(std::size_t lanes) const noexcept {
     return {attention_.span().subspan(0, lanes),
             attended_.span().subspan(0, lanes * static_cast<std::size_t>(Lane::runs))};
-  }
-
-  [[nodiscard]] MassResults mass_results(std::size_t lanes) const noexcept {
-    MassResults results;
-    results.highest = highest_.span().subspan(0, lanes * heads());
-    results.first_weights = absent_.span().subspan(0, lanes * heads());
-    results.histograms = histograms_.span().subspan(0, lanes);
-    return results;
   }
 
   [[nodiscard]] Span<std::uint32_t> tickets() const noexcept { return tickets_.span(); }
@@ -158,11 +133,6 @@ class StepMemory {
  private:
   [[nodiscard]] std::size_t heads() const noexcept {
     return static_cast<std::size_t>(geometry_.lane_queries);
-  }
-
-  /// The ladder has its own room for masses.
-  [[nodiscard]] std::size_t mass_bytes() const {
-    return C::recalls ? softmax_masses_workspace_bytes(mass_batch(static_cast<int>(lanes_))) : 0;
   }
 
   /// The grid depends on the number of lanes, and not in one direction.

@@ -180,10 +180,6 @@ struct ThawLane {
  private:
   static __device__ int thread() { return static_cast<int>(threadIdx.x); }
 
-  static __device__ bool is_frozen(std::uint8_t state) {
-    return host::GranuleState::fidelity(state) == Fidelity::frozen;
-  }
-
   /// A granule's state and record as it becomes exact.
   __device__ void take(std::uint32_t granule, std::uint32_t slot) const {
     std::uint16_t value = 0;
@@ -195,9 +191,7 @@ struct ThawLane {
     if ((state & host::GranuleState::forced) != 0) {
       atomicSub(&ref.lane->forced, 1U);
     }
-    constexpr std::uint8_t settled = host::GranuleState::forced | host::GranuleState::carried;
-    ref.states[granule] =
-        static_cast<std::uint8_t>(host::GranuleState::with(state, Fidelity::exact) & ~settled);
+    ref.states[granule] = thawed(state);
   }
 };
 

@@ -19,7 +19,7 @@ template <class C>
 __device__ int owed_rows(LaneRef<C> const& ref) {
   int owed = 0;
   for (int i = ref.open_range().high; i < ref.lane->rows; ++i) {
-    owed += host::GranuleState::fidelity(ref.states[i]) == Fidelity::frozen ? 1 : 0;
+    owed += is_frozen(ref.states[i]) ? 1 : 0;
   }
   return owed;
 }
@@ -65,24 +65,15 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   __syncthreads();
   auto const high = static_cast<std::uint32_t>(ref.open_range().high);
   for (int level = 0; level < C::levels; ++level) {
-    int const codes = lane.codes[level];
     int const left = partition.run(
-        codes,
+        lane.codes[level],
         [&](int i) { return ref.code_granule(level, static_cast<std::uint32_t>(i)) >= high; },
         [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
           move_code(ref, level, from, to, warp_lane);
         });
     __syncthreads();
-    for (int i = left + thread; i < codes; i += Threads) {
-      std::uint32_t const granule = ref.code_granule(level, static_cast<std::uint32_t>(i));
-      ref.states[granule] = host::GranuleState::with(ref.states[granule], Fidelity::frozen);
-    }
-    __syncthreads();
-    if (thread == 0) {
-      lane.codes[level] = left;
-    }
+    drop_codes<C, Threads>(ref, level, left);
   }
-  __syncthreads();
   if (lane.budget != no_limit) {  // room for the rows that settle_owed_kernel() brings back
     int const owed = owed_rows(ref);
     std::uint32_t const more = row_pages(g, lane.slots + owed) - row_pages(g, lane.slots);
@@ -105,9 +96,6 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   LaneState& lane = *ref.lane;
   int const thread = static_cast<int>(threadIdx.x);
   int const high = ref.open_range().high;
-  auto const is_owed = [&](int i) {
-    return host::GranuleState::fidelity(ref.states[i]) == Fidelity::frozen;
-  };
   if (thread == 0) {
     owed = owed_rows(ref);
     first = lane.slots;
@@ -118,14 +106,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     lane.slots = first + owed;
     auto slot = static_cast<std::uint32_t>(first);
     for (int i = high; i < lane.rows && owed > 0; ++i) {
-      if (!is_owed(i)) {
+      std::uint8_t const state = ref.states[i];
+      if (!is_frozen(state)) {
         continue;
       }
-      std::uint8_t const state = ref.states[i];
       lane.forced -= (state & host::GranuleState::forced) != 0 ? 1U : 0U;
-      constexpr std::uint8_t settled = host::GranuleState::forced | host::GranuleState::carried;
-      ref.states[i] =
-          static_cast<std::uint8_t>(host::GranuleState::with(state, Fidelity::exact) & ~settled);
+      ref.states[i] = thawed(state);
       ref.record(slot++) = {static_cast<std::uint32_t>(i),
                             static_cast<std::uint16_t>(steps[sequence]), 0};
     }

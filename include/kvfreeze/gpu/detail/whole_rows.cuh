@@ -96,9 +96,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   for (int i = static_cast<int>(threadIdx.x); i < lane.rows; i += Threads) {
     auto const granule = static_cast<std::uint32_t>(i);
     bool const stays = host::GranuleState::fidelity(ref.states[i]) == Fidelity::exact;
-    constexpr std::uint8_t settled = host::GranuleState::forced | host::GranuleState::carried;
-    ref.states[i] = static_cast<std::uint8_t>(
-        host::GranuleState::with(ref.states[i], Fidelity::exact) & ~settled);
+    ref.states[i] = thawed(ref.states[i]);
     ref.record(granule) =
         stays ? kept(granule)
               : host::SlotRecord{granule, static_cast<std::uint16_t>(steps[sequence]), 0};
