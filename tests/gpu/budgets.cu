@@ -1,11 +1,9 @@
-#include <kvfreeze/gpu/kv_freeze_cache.cuh>
-
 #include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <gpu/twins.cuh>
+#include <gpu/ladder_twins.cuh>
 #include <random>
 #include <vector>
 
@@ -13,19 +11,12 @@ namespace {
 
 using namespace kvfreeze;
 
-using Cache =
-    gpu::KvFreezeCache<Layout<Half, 1, Grouping::kv_head, LadderRows>,
-                       InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, NeverTrigger>;
+using Cache = gpu::test::Ladder<Half>;
+using gpu::test::ladder;
+using gpu::test::small;
 
-constexpr Shape small{.layers = 2, .query_heads = 6, .kv_heads = 2, .head_dim = 64};
 constexpr int lanes = 4;
 constexpr std::size_t row_bytes = 2 * 64 * 2;
-
-LadderScheduler<> ladder() {
-  LadderScheduler<> scheduler;
-  scheduler.dense = false;
-  return scheduler;
-}
 
 Limits limits_of(int tokens, int sequences) {
   return {.max_tokens = tokens, .max_sequences = sequences, .sinks = 4, .window = 16};
@@ -221,15 +212,14 @@ TEST_CASE("A cap with room for everything decides as none", "[budgets]") {
   Limits const limits = limits_of(384, 1);
   Limits wide = limits;
   wide.resident_bytes = std::size_t{1} << 28;
-  gpu::test::Twins<Cache> twins(
-      gpu::test::make_ladder_twin<Half>(small, limits, ladder(), NeverTrigger{}), small, wide,
-      ladder(), NeverTrigger{});
+  auto twins = gpu::test::ladder_twins(small, wide, ladder(), NeverTrigger{}, limits);
   std::size_t const sequence = twins.open(4);
   twins.prefill(sequence, 150);
   for (int i = 0; i < 40; ++i) {
     twins.step({sequence});
   }
   CHECK(twins.rows(sequence).frozen > 0);
+  check_launches(twins, sequence, 3, 3 + 2);  // and plans, and what gives way
 }
 
 TEST_CASE("What a capped sequence keeps does not depend on the others", "[budgets]") {

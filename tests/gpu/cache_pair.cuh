@@ -13,7 +13,7 @@
 #include <cstring>
 #include <gpu/cuda_calls.hpp>
 #include <gpu/device.cuh>
-#include <gpu/host_twin.hpp>
+#include <gpu/ladder_twins.cuh>
 #include <memory>
 #include <optional>
 #include <random>
@@ -25,9 +25,7 @@ namespace kvfreeze::gpu::test {
 
 class CachePair {
  public:
-  using Cache =
-      KvFreezeCache<Layout<Half, 1, Grouping::kv_head, LadderRows>,
-                    InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, NeverTrigger>;
+  using Cache = Ladder<Half>;
 
   static constexpr Shape small{.layers = 1, .query_heads = 2, .kv_heads = 1, .head_dim = 64};
   static constexpr int vocabulary = 10000;  ///< more than one block of its sums
@@ -46,8 +44,7 @@ class CachePair {
 
   /// Moves are frequent.
   static LadderScheduler<> ladder() {
-    LadderScheduler<> scheduler;
-    scheduler.dense = false;
+    auto scheduler = test::ladder();
     scheduler.stay = 1;
     scheduler.every = 1;
     return scheduler;

@@ -1,4 +1,3 @@
-#include <kvfreeze/gpu/kv_freeze_cache.cuh>
 #include <kvfreeze/gpu/merge.cuh>
 
 #include <catch2/catch.hpp>
@@ -6,18 +5,16 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <gpu/twins.cuh>
+#include <gpu/ladder_twins.cuh>
 #include <vector>
 
 namespace {
 
 using namespace kvfreeze;
 
-using Cache =
-    gpu::KvFreezeCache<Layout<Half, 1, Grouping::kv_head, LadderRows>,
-                       InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, NeverTrigger>;
+using Cache = gpu::test::Ladder<Half>;
+using gpu::test::small;
 
-constexpr Shape small{.layers = 2, .query_heads = 6, .kv_heads = 2, .head_dim = 64};
 constexpr int group = 3;
 constexpr int dim = 64;
 
@@ -67,8 +64,7 @@ __global__ void attend(gpu::PagedView<Half> view, gpu::PageLists lists, float co
 
 TEST_CASE("An engine's own kernel over the view, the rest, and their merge are attention",
           "[foreign]") {
-  LadderScheduler<> scheduler;
-  scheduler.dense = false;
+  auto scheduler = gpu::test::ladder();
   scheduler.none = 1e-6F;  // what frozen rows weigh is left out
   Limits const limits{.max_tokens = 256, .max_sequences = 2, .window = 16};
   Cache ours(small, limits, scheduler);

@@ -1,46 +1,17 @@
-#include <kvfreeze/gpu/kv_freeze_cache.cuh>
-
 #include <catch2/catch.hpp>
 
 #include <array>
 #include <cmath>
-#include <gpu/device.cuh>
-#include <gpu/host_twin.hpp>
-#include <gpu/twins.cuh>
+#include <gpu/ladder_twins.cuh>
 
 namespace {
 
 using namespace kvfreeze;
-using gpu::test::Twins;
-
-LadderScheduler<> ladder() {
-  LadderScheduler<> scheduler;
-  scheduler.dense = false;
-  return scheduler;
-}
-
-template <class T, class Trigger>
-using Ladder =
-    gpu::KvFreezeCache<Layout<T, 1, Grouping::kv_head, LadderRows>,
-                       InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, Trigger>;
+using namespace gpu::test;
 
 using Flat =
     gpu::KvFreezeCache<Layout<BFloat16, 1, Grouping::kv_head, CompactRows<CompactLevel<4, 4>>>,
                        InstantMassScorer<KeyCodes<4>>, LadderScheduler<>, NeverTrigger>;
-
-constexpr Shape small{.layers = 2, .query_heads = 6, .kv_heads = 2, .head_dim = 64};
-
-Limits limits_of(int tokens, int sequences) {
-  return {.max_tokens = tokens, .max_sequences = sequences, .window = 16};
-}
-
-template <class Trigger>
-auto ladder_twins(Shape const& shape, Limits const& limits, LadderScheduler<> const& scheduler,
-                  Trigger const& trigger) {
-  return Twins<Ladder<Half, Trigger>>(
-      gpu::test::make_ladder_twin<Half>(shape, limits, scheduler, trigger), shape, limits,
-      scheduler, trigger);
-}
 
 }  // namespace
 
@@ -63,21 +34,7 @@ TEST_CASE("Sequences of different lengths share steps, come and go", "[cache]") 
   scheduler.none = 0.05F;
   scheduler.first = 0.1F;
   auto twins = ladder_twins(small, limits_of(256, 3), scheduler, NeverTrigger{});
-  std::size_t const first = twins.open(10);
-  for (int i = 0; i < 90; ++i) {
-    twins.step({first});
-  }
-  std::size_t const second = twins.open(20);
-  std::size_t const third = twins.open(30);
-  for (int i = 0; i < 80; ++i) {
-    twins.step({second, first});
-    twins.step({third});
-  }
-  twins.close(first);
-  std::size_t const fourth = twins.open(40);
-  for (int i = 0; i < 70; ++i) {
-    twins.step({fourth, second, third});
-  }
+  come_and_go(twins);
 }
 
 TEST_CASE("A trigger that asks for recovery gets it on both sides", "[cache]") {
@@ -140,33 +97,12 @@ TEST_CASE("A step is a fixed number of launches, and nothing else", "[cache]") {
   for (int i = 0; i < gpu::test::steps(120); ++i) {
     twins.step({sequence});
   }
-  auto const counted = twins.count({sequence});
-  if (!counted) {
-    WARN("nobody counts launches here");
-    return;
-  }
-  constexpr unsigned per_layer = 3;  // append, ranking, attention
-  CHECK(counted->kernel_launches == 1 + per_layer * small.layers + 3);
-  CHECK(counted->host_syncs == 0);
-  CHECK(counted->mallocs + counted->async_mallocs + counted->host_allocs == 0);
-  CHECK(counted->copies_h2d + counted->copies_d2h + counted->memsets == 0);
+  check_launches(twins, sequence, 3);  // append, ranking, attention
 }
 
 TEST_CASE("A captured step serves later ones, and other sequences", "[cache]") {
   auto twins = ladder_twins(small, limits_of(256, 3), ladder(), NeverTrigger{});
-  std::size_t const first = twins.open(11);
-  std::size_t const second = twins.open(12);
-  std::size_t const third = twins.open(13);
-  for (int i = 0; i < 20; ++i) {
-    twins.step({first});
-  }
-  for (int i = 0; i < 100; ++i) {
-    twins.replay({first, second});
-    if (i % 2 == 0) {
-      twins.replay({third, first});
-    }
-  }
-  twins.step({second, third});
+  replay_by_turns(twins);
 }
 
 TEST_CASE("Bad input is refused, and loses nothing", "[cache]") {
@@ -205,6 +141,8 @@ TEST_CASE("Bad input is refused, and loses nothing", "[cache]") {
   cache.attend_async<float>(1, q, k, wrong, out, stream);
   cache.advance_async(stream);
   stream.wait();
+  CHECK(cache.length(sequence) == 1);
+  CHECK_THROWS_AS(cache.advance_async(stream), InvalidArgument);  // twice
   CHECK(cache.length(sequence) == 1);
   CHECK_THROWS_AS(cache.begin_async(batch, stream), InvalidArgument);  // of what was not finite
   cache.begin_async(batch, stream);

@@ -1,36 +1,19 @@
-#include <kvfreeze/gpu/kv_freeze_cache.cuh>
-
 #include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <gpu/twins.cuh>
+#include <gpu/ladder_twins.cuh>
 #include <random>
 #include <vector>
 
 namespace {
 
 using namespace kvfreeze;
-
-template <class T, class Trigger = NeverTrigger>
-using Ladder =
-    gpu::KvFreezeCache<Layout<T, 1, Grouping::kv_head, LadderRows>,
-                       InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, Trigger>;
-
-constexpr Shape small{.layers = 2, .query_heads = 6, .kv_heads = 2, .head_dim = 64};
-
-LadderScheduler<> ladder() {
-  LadderScheduler<> scheduler;
-  scheduler.dense = false;
-  return scheduler;
-}
+using namespace gpu::test;
 
 auto make_twins(LadderScheduler<> const& scheduler, int tokens, int sequences = 1) {
-  Limits const limits{.max_tokens = tokens, .max_sequences = sequences, .window = 16};
-  return gpu::test::Twins<Ladder<Half>>(
-      gpu::test::make_ladder_twin<Half>(small, limits, scheduler, NeverTrigger{}), small, limits,
-      scheduler, NeverTrigger{});
+  return ladder_twins(small, limits_of(tokens, sequences), scheduler);
 }
 
 }  // namespace

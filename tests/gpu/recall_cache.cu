@@ -42,21 +42,7 @@ TEST_CASE("Recoveries force the same rows on both sides", "[cache]") {
 
 TEST_CASE("Lanes of exact and frozen rows share steps, come and go", "[cache]") {
   auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 3), busy(), impatient());
-  std::size_t const first = twins.open(10);
-  for (int i = 0; i < 90; ++i) {
-    twins.step({first});
-  }
-  std::size_t const second = twins.open(20);
-  std::size_t const third = twins.open(30);
-  for (int i = 0; i < 80; ++i) {
-    twins.step({second, first});
-    twins.step({third});
-  }
-  twins.close(first);
-  std::size_t const fourth = twins.open(40);
-  for (int i = 0; i < 70; ++i) {
-    twins.step({fourth, second, third});
-  }
+  come_and_go(twins);
 }
 
 TEST_CASE("Groups of one and of four query heads, other elements", "[cache]") {
@@ -150,32 +136,11 @@ TEST_CASE("A step of recall is a fixed number of launches, and nothing else", "[
   for (int i = 0; i < gpu::test::steps(120); ++i) {
     twins.step({sequence});
   }
-  auto const counted = twins.count({sequence});
-  if (!counted) {
-    WARN("nobody counts launches here");
-    return;
-  }
   // append, scan, logits of the tail, 3 of masses, marks and lists, thaw, attention
-  constexpr unsigned per_layer = 9;
-  CHECK(counted->kernel_launches == 1 + per_layer * small.layers + 3);
-  CHECK(counted->host_syncs == 0);
-  CHECK(counted->mallocs + counted->async_mallocs + counted->host_allocs == 0);
-  CHECK(counted->copies_h2d + counted->copies_d2h + counted->memsets == 0);
+  check_launches(twins, sequence, 9);
 }
 
 TEST_CASE("A captured step of recall serves later ones, and other sequences", "[cache]") {
   auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 3), busy(), impatient());
-  std::size_t const first = twins.open(11);
-  std::size_t const second = twins.open(12);
-  std::size_t const third = twins.open(13);
-  for (int i = 0; i < 20; ++i) {
-    twins.step({first});
-  }
-  for (int i = 0; i < 100; ++i) {
-    twins.replay({first, second});
-    if (i % 2 == 0) {
-      twins.replay({third, first});
-    }
-  }
-  twins.step({second, third});
+  replay_by_turns(twins);
 }

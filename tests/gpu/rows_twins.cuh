@@ -21,12 +21,6 @@ auto twins_of(Shape const& shape, Limits const& limits, Scheduler const& schedul
       scheduler, trigger, scorer);
 }
 
-inline constexpr Shape small{.layers = 2, .query_heads = 6, .kv_heads = 2, .head_dim = 64};
-
-inline Limits limits_of(int tokens, int sequences) {
-  return {.max_tokens = tokens, .max_sequences = sequences, .window = 16};
-}
-
 /// A trigger that does not mind.
 inline MissedMassTrigger calm() {
   MissedMassTrigger trigger;

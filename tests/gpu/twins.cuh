@@ -22,6 +22,12 @@
 
 namespace kvfreeze::gpu::test {
 
+inline constexpr Shape small{.layers = 2, .query_heads = 6, .kv_heads = 2, .head_dim = 64};
+
+inline Limits limits_of(int tokens, int sequences) {
+  return {.max_tokens = tokens, .max_sequences = sequences, .window = 16};
+}
+
 /// Queries that look for keys of the past, so that few rows have most of the mass.
 class Model {
  public:
@@ -385,5 +391,59 @@ class Twins {
   std::vector<Pair> sequences_;
   Captured graph_;
 };
+
+/// Three sequences that come and go, in batches of different lengths.
+template <class Device>
+void come_and_go(Twins<Device>& twins) {
+  std::size_t const first = twins.open(10);
+  for (int i = 0; i < 90; ++i) {
+    twins.step({first});
+  }
+  std::size_t const second = twins.open(20);
+  std::size_t const third = twins.open(30);
+  for (int i = 0; i < 80; ++i) {
+    twins.step({second, first});
+    twins.step({third});
+  }
+  twins.close(first);
+  std::size_t const fourth = twins.open(40);
+  for (int i = 0; i < 70; ++i) {
+    twins.step({fourth, second, third});
+  }
+}
+
+/// A captured step serves later ones of one batch and of another.
+template <class Device>
+void replay_by_turns(Twins<Device>& twins) {
+  std::size_t const first = twins.open(11);
+  std::size_t const second = twins.open(12);
+  std::size_t const third = twins.open(13);
+  for (int i = 0; i < 20; ++i) {
+    twins.step({first});
+  }
+  for (int i = 0; i < 100; ++i) {
+    twins.replay({first, second});
+    if (i % 2 == 0) {
+      twins.replay({third, first});
+    }
+  }
+  twins.step({second, third});
+}
+
+/// @brief Is a step of the `small` shape so many launches, and nothing else?
+/// @param slow_clock of the whole model
+template <class Device>
+void check_launches(Twins<Device>& twins, std::size_t sequence, unsigned per_layer,
+                    unsigned slow_clock = 3) {
+  auto const counted = twins.count({sequence});
+  if (!counted) {
+    WARN("nobody counts launches here");
+    return;
+  }
+  CHECK(counted->kernel_launches == 1 + per_layer * small.layers + slow_clock);
+  CHECK(counted->host_syncs == 0);
+  CHECK(counted->mallocs + counted->async_mallocs + counted->host_allocs == 0);
+  CHECK(counted->copies_h2d + counted->copies_d2h + counted->memsets == 0);
+}
 
 }  // namespace kvfreeze::gpu::test
