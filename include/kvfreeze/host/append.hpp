@@ -7,6 +7,8 @@
 #include <kvfreeze/host/make_room.hpp>
 #include <kvfreeze/host/movers.hpp>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <string>
 
@@ -65,12 +67,19 @@ void encode_group(LaneJob<C> const& job) noexcept {
         note_value_means(ref, slots.data());
       }
     }
+    auto const present = std::find_if(slots.begin(), slots.end(),
+                                      [](std::uint32_t slot) { return slot != no_slot; });
     for (int head = 0; head < g.heads_per_lane; ++head) {
+      if (present != slots.end()) {  // what the group's first rows are if they are evicted
+        to_floats(ref.k(*present) + head * dim, keys, static_cast<std::size_t>(dim));
+      } else {
+        std::fill_n(keys, dim, 0.0F);
+      }
       for (int i = 0; i < C::tail_granules; ++i) {
         for (int row = 0; row < g.page; ++row) {
           int const at = (i * g.page + row) * dim;
           std::uint32_t const slot = slots[static_cast<std::size_t>(i)];
-          if (slot == no_slot) {  // evicted rows stand in as copies of the row before
+          if (slot == no_slot) {  // evicted rows are as the row before
             std::copy_n(keys + std::max(at - dim, 0), dim, keys + at);
             continue;
           }

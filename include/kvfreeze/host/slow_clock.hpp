@@ -11,13 +11,13 @@ namespace kvfreeze::host {
 
 /// Evidence of an exact granule as its record keeps it.
 template <class C>
-RowEvidence recorded_evidence(LaneJob<C> const& job, std::uint32_t slot,
-                              std::uint32_t granule) noexcept {
+RowEvidence recorded_evidence(LaneJob<C> const& job, std::uint32_t granule,
+                              SlotRecord const& record) noexcept {
   RowEvidence row;
   row.position = static_cast<std::int32_t>(granule) * C::page;
   row.age = job.ref.lane->rows - 1 - row.position;
   row.step = job.step();
-  float const value = to_float(BFloat16{job.ref.record(slot).value});
+  float const value = to_float(BFloat16{record.value});
   row.mass = C::needs_mass ? value : 0.0F;
   row.mean_abs_dot = C::needs_queries ? value : 0.0F;
   row.key_norm = C::Scorer::evidence == Evidence::key ? value : 0.0F;
@@ -70,8 +70,8 @@ void mark_retained(LaneJob<C> const& job, Selection selection, int granules) noe
     }
     flags[granule] = initial;
     if (by_score) {
-      scores[granule] =
-          job.context->scorer.score(ref.score(granule), recorded_evidence(job, slot, granule));
+      scores[granule] = job.context->scorer.score(
+          ref.score(granule), recorded_evidence(job, granule, ref.record(slot)));
       histogram.add(scores[granule]);
     }
   });
