@@ -98,6 +98,7 @@ class KvFreezeCache {
     found->share = unlimited;
     found->water_level = 0.0F;
     found->entropies = 0;
+    found->lane_entropy = 0.0F;
     found->entropy_mean = 0.0F;
     found->checkpoints = {};
     found->pins.clear();
