@@ -229,9 +229,10 @@ void plan_ladder(Context<C>& context, std::uint32_t index, std::size_t bytes) {
   }
 }
 
-/// @brief Deals a sequence's bytes to its lanes by the scheduler's shares: as much as its share for
-/// each, but not less than `floor` and not more than all its rows need. The scale that makes the
-/// sum fit is found by halving; what rounding leaves is nobody's. O(lanes * 40).
+/// @brief Deals a sequence's bytes to its lanes by the scheduler's shares: what the lane's rows
+/// need in any case, and beside that as much as its share for each, but not less than `floor` and
+/// not more than all its rows need. The scale that makes the sum fit is found by halving; what
+/// rounding leaves is nobody's. O(lanes * 40).
 template <class C>
 void deal_lanes(Context<C>& context, std::uint32_t index, std::size_t bytes,
                 std::size_t floor) noexcept {
@@ -239,13 +240,15 @@ void deal_lanes(Context<C>& context, std::uint32_t index, std::size_t bytes,
   auto const lanes = static_cast<std::uint32_t>(g.lanes);
   int const rows = context.sequences[index].length + block_rows;
   std::size_t const most = lane_bytes<C>(g, g.granules(rows), rows);
+  auto const fixed = static_cast<double>(lane_bytes<C>(g, 0, rows));
   for (std::uint32_t lane = 0; lane < lanes; ++lane) {  // in `aim`, so that it is asked once
     LaneJob<C> const job = lane_job(context, index, lane);
     float const share = context.scheduler.share(lane_facts(job));
     job.lane().aim = static_cast<std::size_t>(static_cast<double>(share) * 0x1p20);
   }
   auto const budget = [&](std::uint32_t lane, double scale) {
-    auto const aim = static_cast<double>(context.memory.lane(index, lane).lane->aim) * scale;
+    double const aim =
+        fixed + static_cast<double>(context.memory.lane(index, lane).lane->aim) * scale;
     return aim >= static_cast<double>(most) ? most : std::max(static_cast<std::size_t>(aim), floor);
   };
   double low = 0.0;
