@@ -5,6 +5,7 @@
 #include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/host/arguments.hpp>
 #include <kvfreeze/host/decode.hpp>
+#include <kvfreeze/host/limit.hpp>
 #include <kvfreeze/host/step.hpp>
 #include <kvfreeze/host/view.hpp>
 #include <kvfreeze/scheduler/ladder_scheduler.hpp>
@@ -88,7 +89,7 @@ class KvFreezeCache {
           "open(): Limits::max_sequences = " + std::to_string(limits.max_sequences) + " are open",
           open_now + 1, open_now);
     }
-    host::require_shares(context_, open_now + 1);
+    host::require_shares(context_, "open", open_now + 1);
     auto const index = static_cast<std::uint32_t>(found - context_.sequences.begin());
     context_.memory.open(index);
     found->open = true;
@@ -374,6 +375,22 @@ class KvFreezeCache {
       host::thaw_lane(host::lane_job(context_, handle.index, i));
     }
   }
+
+  /// @brief Sets `Limits::resident_bytes`, at any time between steps: less when memory is short,
+  /// more when it is not. Rows that no longer fit freeze before this returns, whatever the transfer
+  /// budget; the bytes that they move are in no step's report.
+  ///
+  /// Who gives way is up to the policies: a lane over its new budget asks the scheduler which of
+  /// its rows it retains, by the scorer's scores; on the ladder codes go first. What is still too
+  /// much goes by when it was wanted last.
+  /// @param resident_bytes as in Limits; `unlimited` lifts the cap
+  /// @throws InvalidArgument if a step of some sequence is not finished
+  /// @throws CapacityError if the cap is below what the constructor accepts, or does not hold the
+  /// sinks, windows, pins and newest rows of the open sequences; nothing was changed then
+  /// @throws TierError if rows could not be stored: the old cap is in force again, rows that gave
+  /// way before stay frozen
+  /// @complexity O(rows) for lanes that have to give way, O(lanes) otherwise
+  void limit(std::size_t resident_bytes) { host::set_cap(context_, resident_bytes); }
 
   /// Where every byte is.
   [[nodiscard]] Ledger ledger() const noexcept { return host::count_bytes(context_); }

@@ -55,6 +55,11 @@ class Memory {
 
   [[nodiscard]] Geometry const& geometry() const noexcept { return geometry_; }
 
+  /// Sets `Limits::resident_bytes`; who holds more has to give way.
+  void limit(std::size_t resident_bytes) noexcept {
+    geometry_.limits.resident_bytes = resident_bytes;
+  }
+
   [[nodiscard]] Scratch& scratch(int part) noexcept {
     return scratch_[static_cast<std::size_t>(part)];
   }

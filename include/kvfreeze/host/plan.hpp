@@ -234,9 +234,11 @@ void plan_ladder(Context<C>& context, std::uint32_t index, std::size_t bytes) {
 ///
 /// Each lane is left room for the sinks, window and newest group of the next `planned_chunk`
 /// tokens. Lanes over their new budget freeze at once. O(lanes * levels).
+/// @param yield yield(job, allowed): called for a lane with no room for its next granule among the
+/// `allowed` exact ones, before those wanted longest ago go
 /// @throws TierError whatever the tier throws
-template <class C>
-void plan_bytes(Context<C>& context, std::uint32_t index) {
+template <class C, class Yield>
+void plan_bytes(Context<C>& context, std::uint32_t index, Yield&& yield) {
   if constexpr (C::in_place) {
     return;
   } else {
@@ -279,6 +281,9 @@ void plan_bytes(Context<C>& context, std::uint32_t index) {
       for (std::uint32_t lane = 0; lane < lanes; ++lane) {
         LaneJob<C> const job = lane_job(context, index, lane);
         int const allowed = allowed_granules(job.ref, job.lane().budget, rows);
+        if (job.lane().exact >= allowed) {
+          yield(job, allowed);
+        }
         make_room(job, job.lane().exact + 1 - allowed, Victims::any);
       }
     } catch (...) {  // who did not shrink keeps what it has, so nobody may grow
@@ -289,6 +294,11 @@ void plan_bytes(Context<C>& context, std::uint32_t index) {
       throw;
     }
   }
+}
+
+template <class C>
+void plan_bytes(Context<C>& context, std::uint32_t index) {
+  plan_bytes(context, index, [](LaneJob<C> const&, int) {});
 }
 
 /// @brief Gives memory back that a lane does not use. With a cap every block counts; without one a
@@ -343,21 +353,24 @@ void plan_transfers(Context<C>& context, std::uint32_t index) noexcept {
 }
 
 /// Would equal shares hold what each of `count` sequences must keep?
+/// @param call who asks
+/// @param tokens the least length to reckon with
 /// @throws CapacityError with the bytes that they need
 template <class C>
-void require_shares(Context<C> const& context, std::size_t count) {
+void require_shares(Context<C> const& context, char const* call, std::size_t count,
+                    int tokens = 0) {
   auto const& limits = context.geometry().limits;
   if (C::in_place || limits.resident_bytes == unlimited) {
     return;
   }
   std::size_t const scratch = context.memory.scratch_bytes(limits.max_tokens);
-  int longest = 1;
+  int longest = tokens + 1;
   for (auto const& sequence : context.sequences) {
     longest = std::max(longest, sequence.open ? sequence.length + 1 : 1);
   }
   std::size_t const each = least_bytes(context, longest) - scratch;
   if ((limits.resident_bytes - scratch) / count < each) {
-    throw CapacityError("open(): " + std::to_string(count) + " sequences need " +
+    throw CapacityError(std::string(call) + "(): " + std::to_string(count) + " sequences need " +
                             std::to_string(each * count + scratch) +
                             " bytes, Limits::resident_bytes is " +
                             std::to_string(limits.resident_bytes),
@@ -366,17 +379,23 @@ void require_shares(Context<C> const& context, std::size_t count) {
 }
 
 /// @brief Shares and budgets of all open sequences, after one came or went.
+/// @param yield as in plan_bytes()
 /// @throws TierError whatever the tier throws
-template <class C>
-void replan(Context<C>& context) {
+template <class C, class Yield>
+void replan(Context<C>& context, Yield&& yield) {
   deal_shares(context);
   for (std::uint32_t i = 0; i < context.sequences.size(); ++i) {
     if (context.sequences[i].open) {
-      plan_bytes(context, i);
+      plan_bytes(context, i, yield);
       plan_transfers(context, i);
       release_blocks(context, i);
     }
   }
+}
+
+template <class C>
+void replan(Context<C>& context) {
+  replan(context, [](LaneJob<C> const&, int) {});
 }
 
 }  // namespace kvfreeze::host

@@ -108,9 +108,10 @@ int list_low(LaneJob<C> const& job, std::uint32_t* slots) noexcept {
 /// @brief The slow clock of one lane: detections are counted, low granules freeze.
 ///
 /// Dirty granules are stored while the transfer budget lasts, oldest first; the rest waits.
+/// @param more granules that the byte cap is to leave room for beside those that stay
 /// @throws TierError whatever the tier throws; the lane stays consistent
 template <class C>
-void retain_lane(LaneJob<C> const& job) {
+void retain_lane(LaneJob<C> const& job, int more = 0) {
   if constexpr (C::has_levels) {
     return;  // on the ladder rows sink on the fast clock, where their masses are at hand
   }
@@ -119,7 +120,8 @@ void retain_lane(LaneJob<C> const& job) {
   if (open.low == open.high) {
     return;
   }
-  LaneFacts const facts = lane_facts(job);
+  LaneFacts facts = lane_facts(job);
+  facts.allowed -= more;
   Selection const selection =
       as_count(among_open(job.context->scheduler.retain(facts), facts.protected_granules),
                open.high - open.low);
