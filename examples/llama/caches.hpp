@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <iosfwd>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -16,7 +17,7 @@ namespace llama {
 /// Where frozen rows live.
 enum class TierChoice { host, in_place };
 
-/// A field of a cache's scheduler, by name.
+/// A field of a cache's scheduler or scorer, by name.
 struct Knob {
   std::string name;
   double value = 0.0;
@@ -27,7 +28,8 @@ struct CacheSettings {
   kvfreeze::Shape shape;
   kvfreeze::Limits limits;
   TierChoice tier = TierChoice::host;
-  std::vector<Knob> knobs;  ///< the scheduler's defaults where not given
+  std::vector<Knob> knobs;  ///< the policies' defaults where not given
+  std::string calibration;  ///< file with the lanes' entropies, for presets that take one
 };
 
 /// @brief A KV cache with one open sequence, whatever its policies.
@@ -77,6 +79,11 @@ class AttentionCache {
   [[nodiscard]] virtual int lanes_per_layer() const = 0;
   virtual void fidelities(int layer, int lane, std::span<kvfreeze::Fidelity> out) const = 0;
 
+  /// @brief Running entropy of a lane's attention in bits; NaN for caches that do not measure it.
+  [[nodiscard]] virtual float attention_entropy(int /*layer*/, int /*lane*/) const {
+    return std::numeric_limits<float>::quiet_NaN();
+  }
+
   /// Time spent in `attend` (by one part) and in `advance`, since the cache was made.
   [[nodiscard]] double attend_seconds() const { return attend_seconds_; }
 
@@ -96,8 +103,12 @@ struct Preset {
   std::unique_ptr<AttentionCache> (*make)(CacheSettings const&);
 };
 
-/// @brief All presets, the default one first.
+/// @brief All presets, the default one first; published systems last, where they are linked in.
 std::span<Preset const> presets();
+
+/// @brief Published systems: those of published/registry.cpp or, in a program that should be built
+/// quickly, none.
+std::span<Preset const> published_presets();
 
 /// @brief By name; case, '-' and '_' do not matter.
 /// @throws UserError that lists the names there are

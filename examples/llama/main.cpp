@@ -17,8 +17,9 @@ namespace {
 
 constexpr int exit_bad_input = 2;
 constexpr int exit_interrupted = 130;
-constexpr std::array<std::string_view, 9> commands{
-    "generate", "score", "tune", "passkey", "needles", "lab", "bench", "record", "check"};
+constexpr std::array<std::string_view, 10> commands{"generate",  "score", "tune",  "passkey",
+                                                    "needles",   "lab",   "bench", "record",
+                                                    "calibrate", "check"};
 
 void add_weights(CLI::App& app, llama::CommonOptions& o) {
   app.add_option_function<std::string>(
@@ -260,6 +261,16 @@ void add_record(CLI::App& app, llama::RecordOptions& o) {
       ->capture_default_str();
 }
 
+void add_calibrate(CLI::App& app, llama::CalibrateOptions& o) {
+  add_common(app, o.common);
+  app.add_option("--text", o.text, "file to read")->required();
+  app.add_option("--offset", o.offset, "skip so many bytes of it")->capture_default_str();
+  app.add_option("--chunks", o.chunks, "pieces of --context tokens")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app.add_option("--out", o.out, "file to write")->required();
+}
+
 void add_check(CLI::App& app, llama::CheckOptions& o) {
   app.add_option("--model", o.common.model, "GGUF file of a Llama-architecture model")
       ->envname("KVFREEZE_MODEL")
@@ -292,9 +303,9 @@ int run(std::vector<std::string> arguments) {
   bool const bare = arguments.empty();
   bool const names_command = !bare && !arguments[0].starts_with("-");
   if (names_command && !is_command(arguments[0])) {
-    throw llama::UserError(
-        "unknown command '" + arguments[0] +
-        "'; there are generate, score, tune, passkey, needles, lab, bench, record, check");
+    throw llama::UserError("unknown command '" + arguments[0] +
+                           "'; there are generate, score, tune, passkey, needles, lab, bench, "
+                           "record, calibrate, check");
   }
   if (bare || (!names_command && arguments[0] != "--help" && arguments[0] != "-h")) {
     arguments.insert(arguments.begin(), "generate");  // it may be left out
@@ -315,6 +326,7 @@ int run(std::vector<std::string> arguments) {
   llama::LabOptions lab_options;
   llama::BenchOptions bench_options;
   llama::RecordOptions record_options;
+  llama::CalibrateOptions calibrate_options;
   llama::CheckOptions check_options;
   score_options.common.weights = llama::WeightType::f16;
   tune_options.common.weights = llama::WeightType::f16;
@@ -334,6 +346,8 @@ int run(std::vector<std::string> arguments) {
   CLI::App* const bench = app.add_subcommand("bench", "decode speed at several depths");
   CLI::App* const record =
       app.add_subcommand("record", "write the model's keys, values and queries to a file");
+  CLI::App* const calibrate =
+      app.add_subcommand("calibrate", "measure the entropies of the heads (with --published)");
   CLI::App* const check = app.add_subcommand("check", "our attention against ggml's");
   add_generate(*generate, generate_options);
   add_score(*score, score_options);
@@ -343,6 +357,7 @@ int run(std::vector<std::string> arguments) {
   add_lab(*lab, lab_options);
   add_bench(*bench, bench_options);
   add_record(*record, record_options);
+  add_calibrate(*calibrate, calibrate_options);
   add_check(*check, check_options);
 
   try {
@@ -376,6 +391,8 @@ int run(std::vector<std::string> arguments) {
     llama::bench(bench_options);
   } else if (record->parsed()) {
     llama::record(record_options);
+  } else if (calibrate->parsed()) {
+    llama::calibrate(calibrate_options);
   } else {
     return llama::check(check_options) ? 0 : 1;
   }

@@ -96,6 +96,14 @@ struct RecordOptions {
   bool steps = false;  ///< decode one by one; queries and logits of every row
 };
 
+struct CalibrateOptions {
+  CommonOptions common;
+  std::string text;
+  std::size_t offset = 0;
+  int chunks = 4;
+  std::string out;
+};
+
 struct CheckOptions {
   CommonOptions common;
   std::string text;

@@ -99,6 +99,7 @@ class KvFreezeCache {
     found->share = unlimited;
     found->water_level = 0.0F;
     found->entropies = 0;
+    found->lane_entropy = 0.0F;
     found->entropy_mean = 0.0F;
     found->checkpoints = {};
     found->pins.clear();
@@ -414,6 +415,16 @@ class KvFreezeCache {
     static_cast<void>(record(handle));
     host::check_lane(context_.geometry(), "exact_rows", layer, lane);
     return static_cast<int>(host::lane_counts(lane_ref(handle, layer, lane)).exact);
+  }
+
+  /// @brief Running mean of the entropy of a lane's attention, in bits. Where the scheduler
+  /// `needs_entropy`: EntropyShares measures it while the model runs, EntropyCalibration keeps it.
+  [[nodiscard]] float attention_entropy(Sequence handle, int layer, int lane) const
+    requires C::needs_entropy
+  {
+    static_cast<void>(record(handle));
+    host::check_lane(context_.geometry(), "attention_entropy", layer, lane);
+    return lane_ref(handle, layer, lane).lane->entropy.mean;
   }
 
   /// @brief Fidelity of each row of a lane, by position.

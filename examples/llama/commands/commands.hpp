@@ -19,6 +19,9 @@ void passkey(PasskeyOptions const& options);
 /// @brief Retrieval: several numbers hidden in prose.
 void needles(NeedlesOptions const& options);
 
+/// @brief Entropies of the model's heads into a file, for budgets by them.
+void calibrate(CalibrateOptions const& options);
+
 /// @brief Our attention against ggml's, and every lossless preset after a Full Reset against the
 /// plain cache.
 /// @return whether everything is as it should be

@@ -23,6 +23,7 @@
 #include <string>
 #include <string_view>
 #include <unistd.h>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -158,7 +159,7 @@ std::string result_text(JsonObject const& cell) {
                                       ? ", least " + format_percent(cell.number("least_fraction"))
                                       : ", " + cell.text("reason"));
   }
-  std::string text = "resident " + format_percent(cell.number("resident_fraction_mean"));
+  std::string text = "resident " + format_percent(cell.number("resident_of_context_mean"));
   if (cell.has("kl_mean")) {
     text += ", KL " + format_small(cell.number("kl_mean"));
   }
@@ -254,10 +255,16 @@ bool laboratory(LabOptions const& o) {
   SubjectPlan const plan = make_plan(o);
   std::vector<Fraction> const fractions = parse_fractions(o.resident);
   std::string const presets = o.presets.empty() ? all_presets() : o.presets;
-  static_cast<void>(find_choices(presets));  // an unknown name is told before the model is read
+  std::vector<Choice> const choices = find_choices(presets);  // before the long work
   Engine engine(o.common);
   check_contexts(engine, plan.contexts);
-  std::vector<System> const systems = make_systems(engine, presets, plan.contexts.back());
+  std::vector<System> const systems =
+      make_systems(engine, choices, plan.contexts.back(), [&](std::string const& why) {
+        if (o.presets.empty()) {
+          std::fprintf(stderr, "lab: without %s\n", why.c_str());
+        }
+        return o.presets.empty();  // nobody asked for it by name
+      });
   std::vector<Subject> const subjects = make_subjects(plan, engine.tokenizer());
   Circumstances const circumstances = circumstances_of(o.common);
   std::vector<GridCell> const cells = list_cells(subjects, systems, fractions, circumstances);

@@ -4,6 +4,7 @@
 
 #include "../quality.hpp"
 #include "../retrieval.hpp"
+#include "../text.hpp"
 #include "../user_error.hpp"
 #include "../watch.hpp"
 #include "prepared.hpp"
@@ -99,7 +100,23 @@ double shortened(double x, int digits) {
   return Retention::rounded(x, std::min(digits - 1 - magnitude, 12));
 }
 
-void put_recoveries(Json& json, RunSummary const& summary) {
+/// Figures that only the laboratory has. Resident bytes are set against the whole context's full
+/// cache, as the caps are; the summary's fractions are of the text so far.
+void put_more(Json& json, std::span<Step const> steps, RunSummary const& summary,
+              std::size_t full) {
+  double sum = 0.0;
+  double peak = 0.0;
+  for (Step const& step : steps) {
+    if (step.kind == StepKind::decode) {
+      double const share =
+          static_cast<double>(step.report.ledger.resident()) / static_cast<double>(full);
+      sum += share;
+      peak = std::max(peak, share);
+    }
+  }
+  json.put("resident_of_context_mean",
+           sum / static_cast<double>(std::max<std::size_t>(summary.decode_steps, 1)));
+  json.put("resident_of_context_peak", peak);
   std::size_t recoveries = 0;
   for (std::size_t i = 1; i < summary.recoveries.size(); ++i) {
     recoveries += summary.recoveries[i];
@@ -110,7 +127,7 @@ void put_recoveries(Json& json, RunSummary const& summary) {
 
 /// Teacher-forced: divergence from the plain cache, and what the prompt determines.
 void measure_continuation(Json& json, Run& run, Subject const& subject, Reference const& reference,
-                          int layers, std::function<void()> const& tick) {
+                          int layers, std::size_t full, std::function<void()> const& tick) {
   std::vector<int> const& tokens = subject.continuation;
   std::size_t const first_step = run.steps().size();
   Retention retention(layers);
@@ -129,12 +146,13 @@ void measure_continuation(Json& json, Run& run, Subject const& subject, Referenc
       retention.sample(run.cache());
     }
   }
-  RunSummary const summary = summarise(std::span(run.steps()).subspan(first_step));
+  std::span<Step const> const steps = std::span(run.steps()).subspan(first_step);
+  RunSummary const summary = summarise(steps);
   Quality const quality = summarise(predictions);
   json.put("positions", quality.positions);
   put_figures(json, quality);
   put_figures(json, summary);
-  put_recoveries(json, summary);
+  put_more(json, steps, summary, full);
   if (!subject.recalled.empty()) {
     json.put("wanted", right.size());
     json.put("right", std::count(right.begin(), right.end(), 1));
@@ -151,7 +169,8 @@ void measure_continuation(Json& json, Run& run, Subject const& subject, Referenc
 
 /// The model's own words, greedily.
 void measure_questions(Json& json, Engine const& engine, Prepared& prepared, std::size_t cap,
-                       Subject const& subject, std::function<void()> const& tick) {
+                       std::size_t full, Subject const& subject,
+                       std::function<void()> const& tick) {
   std::vector<Step> steps;
   std::vector<int> right;
   std::size_t wanted = 0;
@@ -180,7 +199,7 @@ void measure_questions(Json& json, Engine const& engine, Prepared& prepared, std
   json.put("right_each", right);
   json.put("said", said);
   put_figures(json, summary);
-  put_recoveries(json, summary);
+  put_more(json, steps, summary, full);
 }
 
 std::string today() {
@@ -198,22 +217,32 @@ std::string settings_text(CacheSettings const& used) {
   for (Knob const& knob : used.knobs) {
     text += "," + knob.name + "=" + fraction_text(knob.value);
   }
+  if (!used.calibration.empty()) {
+    text += ",calibration=" + hash_text(read_text_file(used.calibration));
+  }
   return text;
 }
 
 }  // namespace
 
-std::vector<System> make_systems(Engine& engine, std::string const& presets, int context) {
+std::vector<System> make_systems(Engine& engine, std::vector<Choice> const& choices, int context,
+                                 std::function<bool(std::string const&)> const& leave_out) {
   std::vector<System> systems;
-  for (Choice choice : find_choices(presets)) {
+  for (Choice choice : choices) {
     if (choice.resident || choice.resident_bytes) {
       throw UserError("--presets: '" + choice.label +
                       "' has a cap of its own; caps are what --resident says");
     }
     choice.context = context;
-    auto const cache = choice.preset->make(engine.settings(choice));
-    systems.push_back(
-        {choice, {choice.label, settings_text(engine.settings(choice)), cache->obeys_cap()}});
+    try {
+      auto const cache = choice.preset->make(engine.settings(choice));
+      systems.push_back(
+          {choice, {choice.label, settings_text(engine.settings(choice)), cache->obeys_cap()}});
+    } catch (UserError const& error) {
+      if (!leave_out(choice.label + ": " + error.what())) {
+        throw;
+      }
+    }
   }
   return systems;
 }
@@ -262,10 +291,10 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
       std::string status = "measured";
       try {
         if (subject.continuation.empty()) {
-          measure_questions(figures, engine_, prepared, cap, subject, tick_);
+          measure_questions(figures, engine_, prepared, cap, full, subject, tick_);
         } else {
           measure_continuation(figures, prepared.under(cap), subject, *reference,
-                               engine_.shape().layers, tick_);
+                               engine_.shape().layers, full, tick_);
         }
         figures.put("protocol", prepared.protocol());
       } catch (kvfreeze::CapacityError const& error) {

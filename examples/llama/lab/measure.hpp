@@ -25,8 +25,10 @@ struct Provenance {
 };
 
 /// @brief The name, settings and operating points of each preset.
+/// @param leave_out told why a preset cannot be made as it is; true: go on without it
 /// @throws UserError for settings that a preset does not have, or a cap among them
-std::vector<System> make_systems(Engine& engine, std::string const& presets, int context);
+std::vector<System> make_systems(Engine& engine, std::vector<Choice> const& choices, int context,
+                                 std::function<bool(std::string const&)> const& leave_out);
 
 /// @brief Measures the cells of one subject.
 class Measurement {

@@ -87,13 +87,13 @@ void add_measured(Gathered& to, JsonObject const& cell) {
   auto const mean = [&](double& of, char const* name) {
     add_mean(of, cell.number(name), steps, to.steps);
   };
-  mean(p.resident_mean, "resident_fraction_mean");
+  mean(p.resident_mean, "resident_of_context_mean");
   mean(p.moved_bytes, "moved_bytes_per_step_mean");
   mean(p.seconds_per_token, "seconds_per_token");
   mean(p.attend_seconds, "attend_seconds_per_token");
   mean(p.advance_seconds, "advance_seconds_per_token");
   add_mean(p.recoveries_per_thousand, 1e3 * cell.number("recoveries") / steps, steps, to.steps);
-  p.resident_peak = std::max(p.resident_peak, cell.number("resident_fraction_peak"));
+  p.resident_peak = std::max(p.resident_peak, cell.number("resident_of_context_peak"));
   if (cell.has("kl")) {
     auto const& kl = cell.numbers("kl");
     auto const& nll = cell.numbers("nll_difference");

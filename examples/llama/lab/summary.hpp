@@ -48,7 +48,7 @@ struct Point {
   double kl_p99 = 0.0;
   double perplexity_ratio = 0.0;
   double top1_agreement = 0.0;
-  double resident_mean = 0.0;  ///< of a 16-bit cache of the text so far
+  double resident_mean = 0.0;  ///< of a 16-bit cache of the whole context
   double resident_peak = 0.0;
   double moved_bytes = 0.0;  ///< a step
   double seconds_per_token = 0.0;

@@ -130,6 +130,7 @@ void append_rows(LaneJob<C> const& job, NewRows const& rows, int first, int coun
     from_floats(rows.k + from, ref.k(slot) + to, elements);
     from_floats(rows.v + from, ref.v(slot) + to, elements);
     note_key_norm(ref, slot);
+    note_direction(ref, ref.k(slot) + to);
     if constexpr (C::needs_queries) {
       ref.sums(slot)[row] = 0;
     }

@@ -75,6 +75,25 @@ struct NoChange {};
 
 struct NoArena {};
 
+/// Entropy of a lane's attention: the mean of the first 64 queries that tell it, then exponential.
+struct LaneEntropy {
+  static constexpr std::uint32_t most = 64;  ///< `queries` goes no further
+
+  float mean = 0.0F;  ///< bits
+  std::uint32_t queries = 0;
+};
+
+struct NoEntropy {};
+
+/// Queries in the lane's running means.
+struct MomentCount {
+  static constexpr std::uint32_t most = 256;  ///< `queries` goes no further
+
+  std::uint32_t queries = 0;
+};
+
+struct NoMoments {};
+
 /// What a lane holds at one compact level. Slots are dense, as those of exact rows are.
 struct Pool {
   std::int32_t slots = 0;   ///< granules
@@ -122,12 +141,14 @@ struct Lane {
   std::size_t touched = 0;            ///< bytes read in this step
   std::size_t moved_in = 0;
   std::size_t moved_out = 0;
-  std::uint32_t thawed = 0;     ///< granules
-  std::uint32_t frozen = 0;     ///< granules
-  std::uint32_t deferred = 0;   ///< granules wanted and not thawed
-  std::uint32_t forced = 0;     ///< granules flagged `forced`
-  float missed = 0.0F;          ///< mass that this step's attention does not see
-  float cosine = 1.0F;          ///< between this query and the previous one
+  std::uint32_t thawed = 0;    ///< granules
+  std::uint32_t frozen = 0;    ///< granules
+  std::uint32_t deferred = 0;  ///< granules wanted and not thawed
+  std::uint32_t forced = 0;    ///< granules flagged `forced`
+  float missed = 0.0F;         ///< mass that this step's attention does not see
+  float cosine = 1.0F;         ///< between this query and the previous one
+  [[no_unique_address]] std::conditional_t<C::needs_entropy, LaneEntropy, NoEntropy> entropy;
+  [[no_unique_address]] std::conditional_t<C::rates, MomentCount, NoMoments> moments;
   bool over_cap = false;        ///< the cap decided what is exact
   std::uint32_t queries = 0;    ///< ring entries pushed since `open`, less those taken back
   std::int32_t held = 0;        ///< the newest entries of the ring that are valid

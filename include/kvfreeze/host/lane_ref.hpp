@@ -39,6 +39,7 @@ struct LaneRef {
   std::int32_t* ring_positions = nullptr;  ///< [window_queries]
   float* previous = nullptr;               ///< [lane_queries][head_dim]
   float* importance = nullptr;             ///< [KV heads][head_dim], sums of q² by channel
+  float* moments = nullptr;                ///< [KV heads], each as in LaneMoments
   std::size_t tile_stride = 0;
   std::uint32_t sequence = 0;
   std::uint32_t index = 0;  ///< within the sequence

@@ -152,6 +152,7 @@ void observe_logits(LaneJob<C> const& job, RowList const& list, float* logits,
   } else if constexpr (wants_logits<C>) {
     softmax_masses(logits, stride, job.geometry().lane_queries, list.count, job.scratch->masses(),
                    nullptr);
+    note_entropy(job, job.scratch->masses(), list.count);
     note_masses(job, list, job.scratch->masses());
   } else if constexpr (C::has_state && !C::needs_mass) {
     job.ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/host/choose.hpp>
+#include <kvfreeze/host/moments.hpp>
 #include <kvfreeze/host/recall.hpp>
 
 #include <algorithm>
@@ -63,6 +64,23 @@ void mark_retained(LaneJob<C> const& job, Selection selection, int granules) noe
       selection.kind != Selection::Kind::all && selection.kind != Selection::Kind::none;
   std::uint8_t const initial =
       selection.kind == Selection::Kind::all ? Pick::candidate | Pick::wanted : Pick::candidate;
+  auto const score = [&](std::uint32_t slot, std::uint32_t granule) {
+    RowEvidence row = recorded_evidence(job, slot, granule);
+    if constexpr (C::rates) {
+      row.rating = rate_granule(job, slot, granule);
+    }
+    return job.context->scorer.score(ref.score(granule), row);
+  };
+  int const width = by_score ? kvfreeze::detail::pooled_rows(job.context->scorer) : 1;
+  float* const alone = scratch.logits();  // nobody's at this hour
+  if (width > 1) {
+    std::fill_n(alone, open.high, 0.0F);
+    ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
+      if (static_cast<int>(granule) < open.high) {
+        alone[granule] = score(slot, granule);
+      }
+    });
+  }
   ScoreHistogram histogram;
   ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
     if (!ref.is_open(granule, open)) {
@@ -71,7 +89,8 @@ void mark_retained(LaneJob<C> const& job, Selection selection, int granules) noe
     flags[granule] = initial;
     if (by_score) {
       scores[granule] =
-          job.context->scorer.score(ref.score(granule), recorded_evidence(job, slot, granule));
+          width > 1 ? kvfreeze::detail::pooled(alone, open.high, static_cast<int>(granule), width)
+                    : score(slot, granule);
       histogram.add(scores[granule]);
     }
   });

@@ -144,6 +144,19 @@ void observe_logits_of_step(SequenceRecord<C>& sequence, std::span<float const> 
   signals.top_probability = report.top_probability;
 }
 
+/// The mean of the lanes' entropies, for shares by entropy.
+template <class C>
+void note_lane_entropy(Context<C>& context, std::uint32_t index) noexcept {
+  if constexpr (C::needs_entropy) {
+    auto const lanes = static_cast<std::uint32_t>(context.geometry().lanes);
+    float sum = 0.0F;
+    for (std::uint32_t i = 0; i < lanes; ++i) {
+      sum += context.memory.lane(index, i).lane->entropy.mean;
+    }
+    context.sequences[index].lane_entropy = sum / static_cast<float>(lanes);
+  }
+}
+
 /// The cache's ledger.
 template <class C>
 Ledger count_bytes(Context<C> const& context) noexcept {
@@ -187,6 +200,7 @@ StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float co
       kvfreeze::detail::prefetch(lane + at);
     }
   }
+  note_lane_entropy(context, index);
   auto const period =
       static_cast<std::uint32_t>(std::max(kvfreeze::detail::slow_period(context.scheduler), 1));
   if (sequence.step % period == 0) {
