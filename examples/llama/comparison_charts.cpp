@@ -154,7 +154,8 @@ std::string small_multiples(ChartText const& text, std::vector<Dots> const& grou
   std::string html = svg::open_chart(text, {}, panel_height * static_cast<double>(lines));
 
   // Everything that all panels have, drawn once.
-  html += "<defs><g id=\"" + id + "\">\n";
+  // What is used from here sees no rule of the page but those of single classes.
+  html += "<defs><g id=\"" + id + "\" font-size=\"11\" style=\"fill:var(--soft)\">\n";
   std::vector<double> const ticks = y.ticks();
   std::size_t const stride = (ticks.size() + 4) / 5;
   for (std::size_t i = 0; i < ticks.size(); i += std::max<std::size_t>(stride, 1)) {

@@ -25,6 +25,7 @@ constexpr std::string_view style = R"css(
   --advance: #f0a656; --shade: #6ea8fe; --shade-2: #4fd0bf; } }
 body { max-width: 72rem; }
 h2.part { font-size: 1.35rem; margin: 3rem 0 0; border-top: 1px solid var(--rule); padding-top: 1.2rem; }
+.facts td { text-align: left; }
 nav { margin: 1rem 0; font-size: .9rem; } nav a { margin-right: 1rem; color: var(--s0); }
 .leader { fill: none; stroke-width: .8; stroke-opacity: .45; stroke-dasharray: 2 2; }
 .pale { fill: none; stroke: var(--rule); stroke-width: 1.2; }
@@ -149,7 +150,7 @@ std::string retention_maps(std::span<Point const> points) {
                                size_text(fraction) + ". Darker is more.",
                        .x_label = "",
                        .y_label = ""},
-                      panels, "shade-2", 14.0, 5.0);
+                      panels, "shade-2", 18.0, 5.0);
 }
 
 /// Places down, sizes across.
@@ -265,7 +266,8 @@ std::string part(Scope const& scope, std::span<Point const> points, Colours cons
 std::string lab_report_html(std::span<JsonObject const> cells) {
   Colours const colour(cells);
   std::vector<Scope> const scopes = find_scopes(cells);
-  std::string html = table_html(provenance_table(cells)) + "<nav>";
+  std::string html =
+      "<div class=\"facts\">\n" + html_table(provenance_table(cells)) + "</div>\n<nav>";
   for (std::size_t i = 0; i < scopes.size(); ++i) {
     html += "<a href=\"#part" + std::to_string(i) + "\">" + escape_html(scope_title(scopes[i])) +
             "</a> ";
