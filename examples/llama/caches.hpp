@@ -3,6 +3,8 @@
 #include <kvfreeze/report.hpp>
 #include <kvfreeze/types.hpp>
 
+#include <cstddef>
+#include <iosfwd>
 #include <limits>
 #include <memory>
 #include <span>
@@ -56,6 +58,22 @@ class AttentionCache {
 
   /// @brief Forgets everything; the next token is the first.
   virtual void restart() = 0;
+
+  /// @brief Puts another byte cap in force, at once.
+  /// @return false if this cache cannot; nothing has changed then
+  /// @throws kvfreeze::CapacityError if it cannot hold what it must; the old cap stays
+  virtual bool limit(std::size_t) { return false; }
+
+  /// @brief Writes the text so far, for `restore`.
+  /// @return false if this cache cannot
+  virtual bool save(std::ostream&) { return false; }
+
+  /// @brief Makes a saved text of the same composition the text so far.
+  /// @return false if this cache cannot
+  virtual bool restore(std::istream&) { return false; }
+
+  /// Whether a byte cap changes what this cache does; if not, it has one operating point only.
+  [[nodiscard]] virtual bool obeys_cap() const { return true; }
 
   [[nodiscard]] virtual int length() const = 0;
   [[nodiscard]] virtual int lanes_per_layer() const = 0;

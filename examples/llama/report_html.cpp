@@ -179,10 +179,11 @@ std::string entropy_chart(std::vector<Step> const& steps) {
 
 }  // namespace
 
-std::string html_page(std::string const& title, std::string const& body) {
+std::string html_page(std::string const& title, std::string const& body,
+                      std::string_view more_style) {
   return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
-         escape_html(title) + "</title>\n<style>" + std::string(style) +
+         escape_html(title) + "</title>\n<style>" + std::string(style) + std::string(more_style) +
          "</style>\n</head>\n<body>\n<h1>" + escape_html(title) + "</h1>\n" + body +
          "</body>\n</html>\n";
 }

@@ -33,4 +33,9 @@ void bench(BenchOptions const& options);
 /// @brief Keys, values and queries of the model into a file; logits too if asked. @see Recording
 void record(RecordOptions const& options);
 
+/// @brief Many presets at several sizes, on several texts and tasks: results that grow cell by
+/// cell, and a report.
+/// @return whether it went through; false if the user stopped it
+bool laboratory(LabOptions const& options);
+
 }  // namespace llama

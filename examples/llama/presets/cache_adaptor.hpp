@@ -8,8 +8,11 @@
 
 #include <cmath>
 #include <concepts>
+#include <cstddef>
+#include <istream>
 #include <limits>
 #include <memory>
+#include <ostream>
 #include <span>
 #include <string>
 #include <string_view>
@@ -49,6 +52,45 @@ class CacheAdaptor final : public AttentionCache {
   void restart() override {
     cache_.close(sequence_);
     sequence_ = cache_.open();
+  }
+
+  bool limit(std::size_t bytes) override {
+    if constexpr (requires { cache_.limit(bytes); }) {
+      cache_.limit(bytes);
+      return true;
+    } else {
+      return false;
+    }
+  }
+
+  bool save(std::ostream& out) override {
+    if constexpr (requires { cache_.save(sequence_, out); }) {
+      cache_.save(sequence_, out);
+      return true;
+    } else {
+      return false;
+    }
+  }
+
+  bool restore(std::istream& in) override {
+    if constexpr (requires { sequence_ = cache_.restore(in); }) {
+      cache_.close(sequence_);  // there is room for one
+      try {
+        sequence_ = cache_.restore(in);
+      } catch (...) {
+        sequence_ = cache_.open();
+        throw;
+      }
+      return true;
+    } else {
+      return false;
+    }
+  }
+
+  [[nodiscard]] bool obeys_cap() const override {
+    constexpr bool in_place = std::same_as<typename Cache::tier_type, kvfreeze::InPlaceTier>;
+    constexpr bool uniform = requires { Cache::scheduler_type::uniform; };
+    return !in_place && !uniform;
   }
 
   [[nodiscard]] int length() const override { return cache_.length(sequence_); }
