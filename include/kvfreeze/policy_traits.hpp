@@ -141,6 +141,16 @@ KVFREEZE_HD constexpr bool needs_entropy() noexcept {
   }
 }
 
+/// Does a row that sank rise again when a query needs it?
+template <SchedulerPolicy S>
+KVFREEZE_HD constexpr bool rises() noexcept {
+  if constexpr (requires { S::rises; }) {
+    return S::rises;
+  } else {
+    return true;
+  }
+}
+
 template <SchedulerPolicy S>
 KVFREEZE_HD constexpr bool needs_layer_parts() noexcept {
   if constexpr (requires { S::needs_layer_parts; }) {

@@ -12,11 +12,13 @@
 #include <kvfreeze/digest/cuboid.hpp>
 #include <kvfreeze/digest/exact_keys.hpp>
 #include <kvfreeze/digest/key_codes.hpp>
+#include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/digest/partial_keys.hpp>
 #include <kvfreeze/kv_freeze_cache.hpp>
 #include <kvfreeze/scheduler/fixed_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/lane_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
+#include <kvfreeze/scheduler/rank_ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/recall_budget_scheduler.hpp>
 #include <kvfreeze/scorer/cumulative_mass_scorer.hpp>
 #include <kvfreeze/scorer/expected_attention_scorer.hpp>
@@ -61,6 +63,25 @@ using PyramidKv = Evicting<WindowMassScorer<>, LaneBudgetScheduler<PyramidShares
 /// AdaKV (arXiv 2407.11550): SnapKV whose heads compete for their layer's budget.
 template <Element T = Half>
 using AdaKv = Evicting<WindowMassScorer<>, LaneBudgetScheduler<HeadSplitShares>, Layout<T>>;
+
+/// ARKV (arXiv 2603.08727) as its paper has it: exact, quantised and attended, gone. Keys of 5 bits
+/// and values of 8 stand for its fp8, and the current query's mass for its score; rows that are
+/// gone keep a 1-bit key code.
+template <Element T = Half, TierPolicy Tier = HostTier, LaneShares Shares = EqualShares>
+using Arkv = KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<5, 8>>>,
+                           InstantMassScorer<NestedKeyCodes<1, 5>>,
+                           RankLadderScheduler<false, Shares>, Tier, NeverTrigger>;
+
+/// The same, and rows come back from the tier, and rise, when a query needs them.
+template <Element T = Half, TierPolicy Tier = HostTier, LaneShares Shares = EqualShares>
+using ArkvRecalled = KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<5, 8>>>,
+                                   InstantMassScorer<NestedKeyCodes<1, 5>>,
+                                   RankLadderScheduler<true, Shares>, Tier, NeverTrigger>;
+
+/// ARKV as its code does it: the quantised rows are lost at the next token, so that it evicts, down
+/// to three quarters once its budget is full, by mean and variance of the masses.
+template <Element T = Half, LaneShares Shares = EqualShares>
+using ArkvAsShipped = Evicting<MeanVarianceScorer<>, LaneBudgetScheduler<Shares>, Layout<T>>;
 
 /// The L2-norm rule (arXiv 2406.11430; kvpress' Knorm).
 template <Element T = Half>

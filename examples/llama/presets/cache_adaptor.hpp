@@ -198,6 +198,12 @@ bool set_field(D& policy, std::string_view name, double value) {
   if constexpr (requires { policy.shares.high = 1.0F; }) {
     if (name == "high") return set(policy.shares.high);
   }
+  if constexpr (requires { policy.kept = 1.0F; }) {
+    if (name == "kept") return set(policy.kept);
+  }
+  if constexpr (requires { policy.exact = 1.0F; }) {
+    if (name == "exact") return set(policy.exact);
+  }
   if constexpr (requires { policy.shares.safeguard = 1.0F; }) {
     if (name == "safeguard") return set(policy.shares.safeguard);
   }
@@ -228,10 +234,11 @@ void turn(D& scheduler, S& scorer, Knob const& knob) {
   }
   std::string known;
   for (std::string_view const name :
-       {"missed-mass", "none",     "first",  "second",     "third",     "stay",    "period",
-        "hold",        "softness", "dense",  "dense-rows", "quantile",  "history", "fraction",
-        "granules",    "capacity", "shrink", "recalled",   "beta",      "low",     "high",
-        "steps",       "pooled",   "prompt", "per-query",  "safeguard", "gamma"}) {
+       {"missed-mass", "none",      "first",    "second",   "third",      "stay",
+        "period",      "hold",      "softness", "dense",    "dense-rows", "quantile",
+        "history",     "fraction",  "granules", "capacity", "shrink",     "recalled",
+        "beta",        "low",       "high",     "steps",    "pooled",     "prompt",
+        "per-query",   "safeguard", "kept",     "exact",    "gamma"}) {
     D probe{};
     S other{};
     known +=
