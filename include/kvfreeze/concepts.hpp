@@ -126,7 +126,7 @@ concept ScansGroups = requires(DigestQuery const& query, std::byte const* group,
 ///   otherwise.
 /// - `float score(State const&, RowEvidence const&) const noexcept`: finite, >= 0, higher is kept.
 /// - with Evidence::rows `float rate(RowContent const&, LaneMoments const&) const noexcept`: what
-///   the row's own elements are worth, finite.
+///   the row's own elements are worth, finite; with Evidence::lag `int lag() const`.
 ///
 /// Optional: `using Digest` (a DigestPolicy; without one frozen granules cannot be recalled by
 /// content), `int queries() const` (window of Evidence::queries, default 32), `int prompt_queries()

@@ -16,6 +16,7 @@
 #include <kvfreeze/digest/partial_keys.hpp>
 #include <kvfreeze/kv_freeze_cache.hpp>
 #include <kvfreeze/scheduler/fixed_budget_scheduler.hpp>
+#include <kvfreeze/scheduler/head_bits_scheduler.hpp>
 #include <kvfreeze/scheduler/lane_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
 #include <kvfreeze/scheduler/rank_ladder_scheduler.hpp>
@@ -24,6 +25,7 @@
 #include <kvfreeze/scorer/expected_attention_scorer.hpp>
 #include <kvfreeze/scorer/key_difference_scorer.hpp>
 #include <kvfreeze/scorer/key_norm_scorer.hpp>
+#include <kvfreeze/scorer/lag_scorer.hpp>
 #include <kvfreeze/scorer/mean_variance_scorer.hpp>
 #include <kvfreeze/scorer/value_key_ratio_scorer.hpp>
 #include <kvfreeze/scorer/window_mass_scorer.hpp>
@@ -115,6 +117,18 @@ template <Element T = Half>
 using EntropyOracle =
     KvFreezeCache<Layout<T>, InstantMassScorer<ExactKeys>, RecallBudgetScheduler<TableShares<>>,
                   InPlaceTier, NeverTrigger>;
+
+/// The same work's bits by head: every row quantised, with more bits for heads whose attention is
+/// sharp.
+template <Element T = Half, TierPolicy Tier = HostTier>
+using HeadBits =
+    KvFreezeCache<Layout<T, 1, Grouping::kv_head,
+                         CompactRows<CompactLevel<2, 2>, CompactLevel<4, 4>, CompactLevel<6, 8>>>,
+                  InstantMassScorer<NestedKeyCodes<2, 6>>, HeadBitsScheduler<>, Tier, NeverTrigger>;
+
+/// LagKV (arXiv 2504.04704): each chunk of rows is judged by the ranges of the next.
+template <Element T = Half>
+using LagKv = Evicting<LagScorer<>, OverCapacityScheduler, Layout<T>>;
 
 /// Quest (ICML 2024): pages of 16 rows by the bound of their box; nothing leaves memory, reads are
 /// saved. Give the scheduler a fraction.

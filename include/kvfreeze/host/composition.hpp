@@ -26,6 +26,7 @@ struct Composition {
   static constexpr bool needs_mass = S::evidence == Evidence::mass;
   static constexpr bool needs_queries = S::evidence == Evidence::queries;
   static constexpr bool rates = S::evidence == Evidence::rows;
+  static constexpr bool lags = S::evidence == Evidence::lag;
   static constexpr bool in_place = kvfreeze::detail::tier_kind<T>() == TierKind::in_place;
   static constexpr bool discards = kvfreeze::detail::tier_kind<T>() == TierKind::discarding;
   static constexpr bool needs_cosine = kvfreeze::detail::needs_query_cosine<R>();

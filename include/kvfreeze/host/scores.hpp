@@ -4,6 +4,7 @@
 /// @brief What the scorer says of the exact granules of a lane, on the slow clock.
 
 #include <kvfreeze/detail/selection_rules.hpp>
+#include <kvfreeze/host/lag.hpp>
 #include <kvfreeze/host/moments.hpp>
 #include <kvfreeze/host/recall.hpp>
 
@@ -45,6 +46,17 @@ void score_open(LaneJob<C> const& job, F&& f) noexcept {
   auto const open = ref.open_range();
   int const width = kvfreeze::detail::pooled_rows(job.context->scorer);
   float* const alone = job.scratch->logits();
+  if constexpr (C::lags) {
+    rank_by_lag(job, alone);
+    ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
+      if (ref.is_open(granule, open)) {
+        RowEvidence row = recorded_evidence(job, slot, granule);
+        row.rating = alone[granule];
+        f(granule, job.context->scorer.score(ref.score(granule), row));
+      }
+    });
+    return;
+  }
   if (width > 1) {
     std::fill_n(alone, open.high, 0.0F);
     ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {

@@ -20,7 +20,7 @@ struct Rungs {
   float frozen = 0.0F;
   std::array<float, most_levels> compact{};
   std::int32_t attended = -1;
-  std::array<std::int32_t, most_levels> above{};
+  std::int32_t above[most_levels] = {};  ///< a plain array: device code reads and writes it
 };
 
 }  // namespace kvfreeze
