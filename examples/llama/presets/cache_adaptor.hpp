@@ -198,6 +198,12 @@ bool set_field(D& policy, std::string_view name, double value) {
   if constexpr (requires { policy.shares.high = 1.0F; }) {
     if (name == "high") return set(policy.shares.high);
   }
+  if constexpr (requires { policy.bits = 1.0F; }) {
+    if (name == "bits") return set(policy.bits);
+  }
+  if constexpr (requires { policy.alpha = 1.0F; }) {
+    if (name == "alpha") return set(policy.alpha);
+  }
   if constexpr (requires { policy.kept = 1.0F; }) {
     if (name == "kept") return set(policy.kept);
   }
@@ -234,11 +240,11 @@ void turn(D& scheduler, S& scorer, Knob const& knob) {
   }
   std::string known;
   for (std::string_view const name :
-       {"missed-mass", "none",      "first",    "second",   "third",      "stay",
-        "period",      "hold",      "softness", "dense",    "dense-rows", "quantile",
-        "history",     "fraction",  "granules", "capacity", "shrink",     "recalled",
-        "beta",        "low",       "high",     "steps",    "pooled",     "prompt",
-        "per-query",   "safeguard", "kept",     "exact",    "gamma"}) {
+       {"missed-mass", "none",     "first",  "second",     "third",     "stay",    "period",
+        "hold",        "softness", "dense",  "dense-rows", "quantile",  "history", "fraction",
+        "granules",    "capacity", "shrink", "recalled",   "beta",      "low",     "high",
+        "steps",       "pooled",   "prompt", "per-query",  "safeguard", "kept",    "bits",
+        "alpha",       "exact",    "gamma"}) {
     D probe{};
     S other{};
     known +=

@@ -26,17 +26,34 @@ kvfreeze::TableShares<> read_shares(CacheSettings const& settings, Read&& read) 
   }
 }
 
-}  // namespace
-
-kvfreeze::TableShares<> entropy_shares(CacheSettings const& settings) {
+void require_calibration(CacheSettings const& settings) {
   if (settings.calibration.empty()) {
     throw UserError(
         "--preset: this preset needs calibration=FILE, made by: examples/run.sh --published "
         "calibrate --text TEXT --out FILE");
   }
+}
+
+}  // namespace
+
+kvfreeze::TableShares<> entropy_shares(CacheSettings const& settings) {
+  require_calibration(settings);
   return read_shares(settings, [](std::istream& in, kvfreeze::Shape const& shape) {
     return kvfreeze::EntropyCalibration::load(in, shape).shares();
   });
+}
+
+MeasuredEntropies relative_entropies(CacheSettings const& settings) {
+  require_calibration(settings);
+  MeasuredEntropies result;
+  result.relative = read_shares(settings, [&](std::istream& in, kvfreeze::Shape const& shape) {
+    auto const measured = kvfreeze::EntropyCalibration::load(in, shape);
+    for (float const bits : measured.bits) {
+      result.mean += bits / static_cast<float>(measured.bits.size());
+    }
+    return measured.shares(0.0F, 15.0F);
+  });
+  return result;
 }
 
 kvfreeze::TableShares<> oq_shares(CacheSettings const& settings) {

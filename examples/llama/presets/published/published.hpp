@@ -32,6 +32,8 @@ std::unique_ptr<AttentionCache> make_expected_attention_recalled(CacheSettings c
 std::unique_ptr<AttentionCache> make_entropy_online(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_entropy_online_recalled(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_paged_eviction(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_lag_kv(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_head_bits(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_quest(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_ark_vale(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_partial_recall(CacheSettings const& settings);
