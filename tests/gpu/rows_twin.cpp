@@ -10,7 +10,7 @@ template <class T, class Scorer, class Tier, class Scheduler, class Trigger>
 std::unique_ptr<HostTwin> make_rows_twin(Shape const& shape, Limits const& limits,
                                          Scheduler const& scheduler, Trigger const& trigger,
                                          Scorer const& scorer) {
-  using Cache = KvFreezeCache<Layout<T>, Scorer, Scheduler, Tier, Trigger>;
+  using Cache = KvFreezeCache<layout_of_t<T>, Scorer, Scheduler, Tier, Trigger>;
   return std::make_unique<CacheTwin<Cache>>(shape, limits, scorer, scheduler, Tier(), trigger);
 }
 
@@ -53,6 +53,12 @@ KVFREEZE_TIER_TWIN(Half, MassScorer, InPlaceTier, WaterLevelScheduler<>, MissedM
 KVFREEZE_TIER_TWIN(BFloat16, InstantMassScorer<BoxDigest<>>, InPlaceTier, FixedBudgetScheduler,
                    NeverTrigger);
 KVFREEZE_TIER_TWIN(Half, DotScorer, InPlaceTier, SublinearScheduler<Thaw::lazy>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<Half>, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<float>, NestedScorer, FixedBudgetScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<Half>, DotScorer, SublinearScheduler<Thaw::lazy>, MissedMassTrigger);
+KVFREEZE_TIER_TWIN(ByLayer<BFloat16>, CumulativeMassScorer<>, DiscardTier, OverCapacityScheduler,
+                   NeverTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<Half>, KeyNormScorer<>, OverCapacityScheduler, NeverTrigger);
 #undef KVFREEZE_ROWS_TWIN
 #undef KVFREEZE_TIER_TWIN
 
