@@ -182,7 +182,9 @@ concept TierPolicy = std::movable<T> && detail::StoresBatches<T> && detail::Load
 ///
 /// Optional: `static constexpr Recovery highest` (the hardest level it can ask for, default full),
 /// `static constexpr bool needs_query_cosine` (false), `int window_steps() const` (N of WR, 32),
-/// `int rewind_tokens() const` (k of RR, 16).
+/// `int rewind_tokens() const` (k of RR, 16). One that is not trivially copyable, so that its bytes
+/// say nothing: `std::vector<std::byte> save() const` and `void restore(std::span<std::byte
+/// const>)` (throws FormatError), without which its sequences cannot be saved.
 template <class T>
 concept TriggerPolicy = std::copyable<T> && detail::ObservesSteps<T> && detail::Resets<T>;
 
