@@ -258,7 +258,6 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
                           std::vector<Fraction> const& fractions, Callbacks const& callbacks) {
   Watch watch;
   std::optional<Reference> reference;
-  std::optional<Run> plain;
   for (System const& system : systems) {
     std::vector<std::pair<Fraction, std::string>> cells;
     for (Fraction const& fraction : fractions_of(system.name, fractions)) {
@@ -272,10 +271,11 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
     }
     callbacks.begins(system.name.label, cells.front().first);
     if (!subject.continuation.empty() && !reference) {
-      plain = engine_.make_plain_run(subject.name.context);
-      plain->prefill(subject.prompt);
-      reference.emplace(*plain, subject.continuation, tick_);
-      plain.reset();
+      Choice plain(find_preset("Plain"));
+      plain.context = subject.name.context;
+      reference.emplace(
+          Prepared(engine_, plain, subject.prompt, false, tick_).under(kvfreeze::unlimited),
+          subject.continuation, tick_);
     }
     Choice choice = system.choice;
     choice.context = subject.name.context;
@@ -339,7 +339,7 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
       json.put("prompt_tokens", subject.prompt.size());
       json.append(figures);
       json.put("machine", provenance_.machine);
-      json.put("threads", provenance_.threads);
+      json.put("threads", circumstances_.threads);
       json.put("commit", provenance_.commit);
       json.put("date", today());
       json.put("seconds_cell", watch.seconds());

@@ -250,7 +250,7 @@ std::string part(Scope const& scope, std::span<Point const> points, Colours cons
   if (scope.task == "kl") {
     html += quality_part(points, colour, id + "-axes");
   } else if (scope.task == "stress") {
-    html += table_html(stress_table(points));
+    html += table_html(stress_table(scope, points));
   } else {
     html += answer_maps(points) + folded("Figures", table_html(answer_table(points)));
   }

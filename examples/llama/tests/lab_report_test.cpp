@@ -15,13 +15,13 @@ namespace {
 
 struct CellText {
   std::string task = "kl";
-  std::string variant;
+  std::string variant = "";
   std::string preset = "KvFreeze";
   double resident = 0.2;
   int piece = 0;
   std::string status = "measured";
   std::vector<double> kl{0.1, 0.3};
-  std::vector<int> right;
+  std::vector<int> right = {};
   int wanted = 0;
 };
 
