@@ -126,10 +126,25 @@ concept DealsShares = requires(S const& scheduler, LaneFacts const& lane) {
   { scheduler.share(lane) } noexcept -> std::same_as<float>;
 };
 
+/// Does the scheduler say how many granules it lets a lane hold exact?
+template <class S>
+concept StatesItsBudget = requires(S const& scheduler, LaneFacts const& lane) {
+  { scheduler.budget(lane) } noexcept -> std::same_as<std::int32_t>;
+};
+
 template <SchedulerPolicy S>
 KVFREEZE_HD constexpr bool needs_entropy() noexcept {
   if constexpr (requires { S::needs_entropy; }) {
     return S::needs_entropy;
+  } else {
+    return false;
+  }
+}
+
+template <SchedulerPolicy S>
+KVFREEZE_HD constexpr bool needs_layer_parts() noexcept {
+  if constexpr (requires { S::needs_layer_parts; }) {
+    return S::needs_layer_parts;
   } else {
     return false;
   }

@@ -58,6 +58,10 @@ using SnapKv = Evicting<WindowMassScorer<>, OverCapacityScheduler, Layout<T>>;
 template <Element T = Half>
 using PyramidKv = Evicting<WindowMassScorer<>, LaneBudgetScheduler<PyramidShares>, Layout<T>>;
 
+/// AdaKV (arXiv 2407.11550): SnapKV whose heads compete for their layer's budget.
+template <Element T = Half>
+using AdaKv = Evicting<WindowMassScorer<>, LaneBudgetScheduler<HeadSplitShares>, Layout<T>>;
+
 /// The L2-norm rule (arXiv 2406.11430; kvpress' Knorm).
 template <Element T = Half>
 using KeyNorm = Evicting<KeyNormScorer<>, OverCapacityScheduler, Layout<T>>;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/digest/box.hpp>
 #include <kvfreeze/digest/key_codes.hpp>
 #include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/scheduler/fixed_budget_scheduler.hpp>
@@ -15,14 +16,22 @@
 #include <kvfreeze/scorer/mean_abs_dot_scorer.hpp>
 #include <kvfreeze/scorer/recency_scorer.hpp>
 #include <kvfreeze/scorer/window_mass_scorer.hpp>
+#include <kvfreeze/tier/discard_tier.hpp>
+#include <kvfreeze/tier/host_tier.hpp>
+#include <kvfreeze/tier/in_place_tier.hpp>
+#include <kvfreeze/trigger/any_of.hpp>
+#include <kvfreeze/trigger/entropy_ladder_trigger.hpp>
+#include <kvfreeze/trigger/query_drift_trigger.hpp>
 
 #include <gpu/host_twin.hpp>
 #include <memory>
 
 namespace kvfreeze::gpu::test {
 
+using DriftOrMissed = AnyOf<QueryDriftTrigger, MissedMassTrigger>;
+
 /// Rows that are exact or frozen, elements of T; Scorer as it comes.
-template <class T, class Scorer, class Scheduler, class Trigger>
+template <class T, class Scorer, class Tier, class Scheduler, class Trigger>
 std::unique_ptr<HostTwin> make_rows_twin(Shape const&, Limits const&, Scheduler const&,
                                          Trigger const&, Scorer const& = {});
 

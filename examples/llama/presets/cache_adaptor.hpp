@@ -198,6 +198,9 @@ bool set_field(D& policy, std::string_view name, double value) {
   if constexpr (requires { policy.shares.high = 1.0F; }) {
     if (name == "high") return set(policy.shares.high);
   }
+  if constexpr (requires { policy.shares.safeguard = 1.0F; }) {
+    if (name == "safeguard") return set(policy.shares.safeguard);
+  }
   if constexpr (requires { policy.steps = 1; }) {
     if (name == "steps") return set(policy.steps);
   }
@@ -225,10 +228,10 @@ void turn(D& scheduler, S& scorer, Knob const& knob) {
   }
   std::string known;
   for (std::string_view const name :
-       {"missed-mass", "none",     "first",  "second",     "third",    "stay",    "period",
-        "hold",        "softness", "dense",  "dense-rows", "quantile", "history", "fraction",
-        "granules",    "capacity", "shrink", "recalled",   "beta",     "low",     "high",
-        "steps",       "pooled",   "prompt", "per-query",  "gamma"}) {
+       {"missed-mass", "none",     "first",  "second",     "third",     "stay",    "period",
+        "hold",        "softness", "dense",  "dense-rows", "quantile",  "history", "fraction",
+        "granules",    "capacity", "shrink", "recalled",   "beta",      "low",     "high",
+        "steps",       "pooled",   "prompt", "per-query",  "safeguard", "gamma"}) {
     D probe{};
     S other{};
     known +=

@@ -28,8 +28,8 @@
 
 namespace kvfreeze::gpu {
 
-/// @brief The KV cache of kvfreeze::KvFreezeCache in device memory, its tier in pinned memory of
-/// the host. The same policies, and the same decisions to the row.
+/// @brief The KV cache of kvfreeze::KvFreezeCache in device memory. The same policies, and the same
+/// decisions to the row.
 ///
 /// A step of a batch of sequences: `begin_async()`; for each layer `attend_async()`; then
 /// `advance_async()`. A chunk of a prompt: `begin_prefill_async()`; for each layer an attention of
@@ -38,7 +38,14 @@ namespace kvfreeze::gpu {
 /// the stream has come past it. `attend_async()` and `advance_async()` may be captured in a graph,
 /// which serves later steps of the same number of sequences.
 ///
-/// Rows are written through to the tier when they are appended: what freezes later moves nothing.
+/// The tier is pinned memory of the host: rows are written through when they are appended, so that
+/// what freezes later moves nothing. With InPlaceTier rows stay where they are and leave a list;
+/// with DiscardTier they are gone. Neither holds anything outside of the device.
+///
+/// Where a trigger rewinds (Recovery::rewalk) the sequence goes back on the device at once, before
+/// its next step; the caller learns of it from `report()`. Steps that were enqueued since count for
+/// nothing: `truncate_async()` to `StepReport::rewind_to` forgets their rows, and the engine goes
+/// on from there. Reports say so until it has.
 ///
 /// Under a byte cap (`Limits::resident_bytes`: everything in device memory, work space included)
 /// the pool of pages is dealt to `max_sequences` in equal parts, so that what a sequence keeps does
@@ -53,28 +60,26 @@ namespace kvfreeze::gpu {
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
+/// @tparam Tier PinnedTier, InPlaceTier or DiscardTier
 template <LayoutPolicy L = Layout<Half, 1, Grouping::kv_head, LadderRows>,
           ScorerPolicy Scorer = InstantMassScorer<NestedKeyCodes<1, 5>>,
-          SchedulerPolicy Scheduler = LadderScheduler<>, TriggerPolicy Trigger = MissedMassTrigger>
+          SchedulerPolicy Scheduler = LadderScheduler<>, TriggerPolicy Trigger = MissedMassTrigger,
+          CacheTier Tier = PinnedTier>
 class KvFreezeCache {
-  using C = Composition<L, Scorer, Scheduler, Trigger>;
-  /// Do rows have timers, sums or scores, which a truncation would have to roll back?
-  static constexpr bool remembers = C::sleeps || C::needs_queries || C::has_state;
-  static_assert(!C::uniform, "kvfreeze::gpu: so far no UniformScheduler");
+  using C = Composition<L, Scorer, Scheduler, Trigger, Tier>;
   static_assert(!C::has_levels || !C::sleeps,
                 "kvfreeze::gpu: so far no scheduler that sleeps where rows may be compact");
   static_assert(!C::has_state || C::needs_mass,
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
   static_assert(C::page == 1 && L::grouping == Grouping::kv_head,
                 "kvfreeze::gpu: so far granules of one row and a lane for each KV head");
-  static_assert(!C::rewalks && !C::needs_cosine,
-                "kvfreeze::gpu: so far no trigger that rewinds or asks for the queries' cosine");
 
  public:
   using layout_type = L;
   using element_type = typename L::element_type;
   using scheduler_type = Scheduler;
   using trigger_type = Trigger;
+  using tier_type = Tier;
 
   /// @brief Reserves device memory for everything, and pins nothing yet.
   /// @throws InvalidArgument for a shape, limit or policy parameter out of range
@@ -115,6 +120,7 @@ class KvFreezeCache {
     found->failed = false;
     found->generation += 1;
     found->length = 0;
+    found->steps = found->told = 0;
     return {index, found->generation};
   }
 
@@ -212,13 +218,16 @@ class KvFreezeCache {
     done_[static_cast<std::size_t>(layer)] = true;
   }
 
-  /// @brief A dense copy of a layer's rows in position order, frozen ones from the tier.
+  /// @brief A dense copy of a layer's rows in position order, frozen ones from the tier. Not where
+  /// rows may be gone.
   /// @param k, v [rows][kv_heads][head_dim]; rows are `length()` and those of a step that has begun
   /// @throws UnknownSequence; InvalidArgument for a layer, or spans that do not hold `length()`
   ///   rows; CudaError
   /// @stream_semantics never waits, never allocates
   void gather_async(Sequence handle, int layer, Span<element_type> k, Span<element_type> v,
-                    ::cuda::stream_ref stream) const {
+                    ::cuda::stream_ref stream) const
+    requires(!C::discards)
+  {
     Record const& sequence = record(handle);
     check_layer("gather_async", layer);
     std::size_t const row =
@@ -362,16 +371,17 @@ class KvFreezeCache {
   void count_replay() noexcept {
     for (Sequence const handle : batch_) {
       open_[handle.index].length += tokens_;
+      open_[handle.index].steps += 1;
     }
   }
 
-  /// @brief Forgets the tokens from `length` on, of a draft that was not accepted. Rows that are
-  /// protected now come back.
+  /// @brief Forgets the tokens from `length` on: of a draft that was not accepted, or after a
+  /// rewind, which has then been taken note of. Rows that are protected now come back, unless they
+  /// are gone. What scorers noted of the other rows since stays, counts of detections go back where
+  /// `length` is a checkpoint, all as on the host.
   /// @throws UnknownSequence, InvalidArgument for a length outside of [0, length()], CudaError
   /// @stream_semantics never waits, never allocates
-  void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream)
-    requires(!remembers)
-  {
+  void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream) {
     Record& sequence = live("truncate_async", handle);
     if (length < 0 || length > sequence.length) {
       throw InvalidArgument("truncate_async(): length " + std::to_string(length) +
@@ -379,6 +389,7 @@ class KvFreezeCache {
     }
     memory_.truncate(handle.index, length, stream);
     sequence.length = length;
+    sequence.told = sequence.steps;
   }
 
   /// @brief Keeps ranges of tokens exact from now on; replaces earlier pins. Ranges may lie in the
@@ -386,22 +397,19 @@ class KvFreezeCache {
   /// @throws UnknownSequence, InvalidArgument if the ranges are not sorted, overlap, are empty or
   ///   out of range; CudaError
   /// @stream_semantics never waits, never allocates
-  void pin_async(Sequence handle, std::span<TokenRange const> ranges, ::cuda::stream_ref stream)
-    requires(!remembers)
-  {
+  void pin_async(Sequence handle, std::span<TokenRange const> ranges, ::cuda::stream_ref stream) {
     static_cast<void>(live("pin_async", handle));
     host::check_pins(limits_, ranges);
     memory_.pin(ranges, handle.index, stream);
     memory_.pin_rows(handle.index, stream);
   }
 
-  /// @brief Full Reset, now: every row is exact, and rows lie in the order of their positions.
+  /// @brief Full Reset, now: every row is exact, and rows lie in the order of their positions. Of
+  /// rows that are gone none comes back.
   /// @throws UnknownSequence, CudaError; CapacityError if the byte cap does not hold them
   /// @stream_semantics never waits, never allocates
   /// @complexity O(rows): all of them come from the tier
-  void thaw_async(Sequence handle, ::cuda::stream_ref stream)
-    requires(!remembers)
-  {
+  void thaw_async(Sequence handle, ::cuda::stream_ref stream) {
     std::size_t const needed = memory_.pages_when_whole(live("thaw_async", handle).length);
     if (memory_.geometry().room != 0 && needed > memory_.geometry().room) {
       throw CapacityError("thaw_async(): all rows need " + std::to_string(needed) +
@@ -412,7 +420,8 @@ class KvFreezeCache {
     memory_.thaw(handle.index, stream);
   }
 
-  /// Tokens of the sequence, enqueued steps included.
+  /// Tokens of the sequence, enqueued steps included; after a rewind those of steps that count for
+  /// nothing too, until truncate_async().
   /// @throws UnknownSequence
   [[nodiscard]] int length(Sequence handle) const { return record(handle).length; }
 
@@ -422,8 +431,12 @@ class KvFreezeCache {
   /// sequence's own, but for metadata and scratch, which are the whole cache's.
   /// @throws UnknownSequence
   [[nodiscard]] StepReport report(Sequence handle) const {
-    static_cast<void>(record(handle));
-    return memory_.report(handle.index);
+    Record const& sequence = record(handle);
+    StepReport report = memory_.report(handle.index);
+    if (report.step <= sequence.told) {
+      report.rewind_to.reset();
+    }
+    return report;
   }
 
   /// @brief Fidelity of each row of a lane, by position. Waits for the stream.
@@ -451,7 +464,11 @@ class KvFreezeCache {
   /// Device memory reserved, in bytes.
   [[nodiscard]] std::size_t device_bytes() const noexcept { return memory_.device_bytes(); }
 
-  [[nodiscard]] PinnedTier const& tier() const noexcept { return memory_.tier(); }
+  [[nodiscard]] PinnedTier const& tier() const noexcept
+    requires C::stores
+  {
+    return memory_.tier();
+  }
 
  private:
   struct Record {
@@ -459,6 +476,8 @@ class KvFreezeCache {
     bool failed = false;  ///< a step was enqueued in part
     std::uint32_t generation = 0;
     int length = 0;
+    std::uint32_t steps = 0;  ///< enqueued
+    std::uint32_t told = 0;   ///< of which the caller knows whether they rewind
   };
 
   /// Calls `enqueue`; if a launch fails, the batch is half way through a step that has no end.
@@ -482,11 +501,11 @@ class KvFreezeCache {
   }
 
   static Limits const& checked(Limits const& limits) {
-    if (!C::has_levels &&
-        (limits.resident_bytes != unlimited || limits.transfer_bytes != unlimited)) {
+    if (!C::ranks && (limits.resident_bytes != unlimited || limits.transfer_bytes != unlimited)) {
       throw InvalidArgument(
-          "Limits::resident_bytes and Limits::transfer_bytes must be unlimited without compact "
-          "rows: " +
+          "Limits::resident_bytes and Limits::transfer_bytes must be unlimited where the ladder "
+          "does "
+          "not rank rows: " +
           std::to_string(limits.resident_bytes) + ", " + std::to_string(limits.transfer_bytes));
     }
     return limits;

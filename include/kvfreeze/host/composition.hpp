@@ -30,6 +30,7 @@ struct Composition {
   static constexpr bool discards = kvfreeze::detail::tier_kind<T>() == TierKind::discarding;
   static constexpr bool needs_cosine = kvfreeze::detail::needs_query_cosine<R>();
   static constexpr bool needs_entropy = kvfreeze::detail::needs_entropy<D>();
+  static constexpr bool needs_layer_parts = kvfreeze::detail::needs_layer_parts<D>();
   static constexpr bool rewalks = kvfreeze::detail::highest_recovery<R>() == Recovery::rewalk;
 
   using CompactRows = typename L::compact_rows;
@@ -55,6 +56,11 @@ struct Composition {
 
   static_assert(Digest::group_rows % page == 0,
                 "kvfreeze: the digest's group must be a multiple of PageTokens");
+  static_assert(
+      !needs_layer_parts ||
+          (kvfreeze::detail::DealsShares<D> && kvfreeze::detail::StatesItsBudget<D> && !has_levels),
+      "kvfreeze: parts of a layer's budget need a scheduler with share() and budget(), and "
+      "no compact rows");
   static_assert(!rates || kvfreeze::detail::RatesRows<S>,
                 "kvfreeze: a scorer of Evidence::rows needs rate(RowContent, LaneMoments)");
   static_assert(!needs_entropy || (needs_mass && !has_levels),

@@ -94,6 +94,13 @@ struct MomentCount {
 
 struct NoMoments {};
 
+/// @see LaneFacts::layer_part
+struct LayerPart {
+  float value = 1.0F;
+};
+
+struct NoPart {};
+
 /// What a lane holds at one compact level. Slots are dense, as those of exact rows are.
 struct Pool {
   std::int32_t slots = 0;   ///< granules
@@ -149,6 +156,7 @@ struct Lane {
   float cosine = 1.0F;         ///< between this query and the previous one
   [[no_unique_address]] std::conditional_t<C::needs_entropy, LaneEntropy, NoEntropy> entropy;
   [[no_unique_address]] std::conditional_t<C::rates, MomentCount, NoMoments> moments;
+  [[no_unique_address]] std::conditional_t<C::needs_layer_parts, LayerPart, NoPart> layer_part;
   bool over_cap = false;        ///< the cap decided what is exact
   std::uint32_t queries = 0;    ///< ring entries pushed since `open`, less those taken back
   std::int32_t held = 0;        ///< the newest entries of the ring that are valid

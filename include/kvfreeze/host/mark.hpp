@@ -39,6 +39,9 @@ LaneFacts lane_facts(LaneJob<C> const& job) noexcept {
     facts.entropy = ref.lane->entropy.mean;
     facts.mean_entropy = job.sequence->lane_entropy;
   }
+  if constexpr (C::needs_layer_parts) {
+    facts.layer_part = ref.lane->layer_part.value;
+  }
   facts.step = job.step();
   return facts;
 }

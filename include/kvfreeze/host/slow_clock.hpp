@@ -1,29 +1,14 @@
 #pragma once
 
 #include <kvfreeze/host/choose.hpp>
-#include <kvfreeze/host/moments.hpp>
 #include <kvfreeze/host/recall.hpp>
+#include <kvfreeze/host/scores.hpp>
 
 #include <algorithm>
 #include <functional>
 #include <limits>
 
 namespace kvfreeze::host {
-
-/// Evidence of an exact granule as its record keeps it.
-template <class C>
-RowEvidence recorded_evidence(LaneJob<C> const& job, std::uint32_t slot,
-                              std::uint32_t granule) noexcept {
-  RowEvidence row;
-  row.position = static_cast<std::int32_t>(granule) * C::page;
-  row.age = job.ref.lane->rows - 1 - row.position;
-  row.step = job.step();
-  float const value = to_float(BFloat16{job.ref.record(slot).value});
-  row.mass = C::needs_mass ? value : 0.0F;
-  row.mean_abs_dot = C::needs_queries ? value : 0.0F;
-  row.key_norm = C::Scorer::evidence == Evidence::key ? value : 0.0F;
-  return row;
-}
 
 /// Flags of a granule while the scheduler's selection is carried out.
 struct Pick {
@@ -64,36 +49,18 @@ void mark_retained(LaneJob<C> const& job, Selection selection, int granules) noe
       selection.kind != Selection::Kind::all && selection.kind != Selection::Kind::none;
   std::uint8_t const initial =
       selection.kind == Selection::Kind::all ? Pick::candidate | Pick::wanted : Pick::candidate;
-  auto const score = [&](std::uint32_t slot, std::uint32_t granule) {
-    RowEvidence row = recorded_evidence(job, slot, granule);
-    if constexpr (C::rates) {
-      row.rating = rate_granule(job, slot, granule);
-    }
-    return job.context->scorer.score(ref.score(granule), row);
-  };
-  int const width = by_score ? kvfreeze::detail::pooled_rows(job.context->scorer) : 1;
-  float* const alone = scratch.logits();  // nobody's at this hour
-  if (width > 1) {
-    std::fill_n(alone, open.high, 0.0F);
-    ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
-      if (static_cast<int>(granule) < open.high) {
-        alone[granule] = score(slot, granule);
-      }
+  ScoreHistogram histogram;
+  if (by_score) {
+    score_open(job, [&](std::uint32_t granule, float score) {
+      flags[granule] = initial;
+      scores[granule] = score;
+      histogram.add(score);
+    });
+  } else {
+    ref.for_each_exact([&](std::uint32_t, std::uint32_t granule) {
+      flags[granule] = ref.is_open(granule, open) ? initial : std::uint8_t{0};
     });
   }
-  ScoreHistogram histogram;
-  ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
-    if (!ref.is_open(granule, open)) {
-      return;
-    }
-    flags[granule] = initial;
-    if (by_score) {
-      scores[granule] =
-          width > 1 ? kvfreeze::detail::pooled(alone, open.high, static_cast<int>(granule), width)
-                    : score(slot, granule);
-      histogram.add(scores[granule]);
-    }
-  });
   if (by_score) {
     mark_wanted(selection, histogram, scores, flags, granules, Pick::candidate, Pick::wanted);
   }

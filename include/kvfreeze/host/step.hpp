@@ -201,6 +201,15 @@ StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float co
     }
   }
   note_lane_entropy(context, index);
+  if constexpr (C::needs_layer_parts) {
+    if (sequence.share == unlimited) {  // with a cap the plan does it
+      LaneFacts facts = lane_facts(lane_job(context, index, 0));
+      facts.layer_part = 1.0F;
+      note_layer_parts(
+          context, [&](std::uint32_t lane) { return lane_job(context, index, lane); },
+          context.scheduler.budget(facts));
+    }
+  }
   auto const period =
       static_cast<std::uint32_t>(std::max(kvfreeze::detail::slow_period(context.scheduler), 1));
   if (sequence.step % period == 0) {

@@ -1,8 +1,8 @@
 #pragma once
 
 /// @file
-/// @brief Entropies of a model's lanes, measured once: how a budget is divided by them, and the file
-/// that keeps them.
+/// @brief Entropies of a model's lanes, measured once: how a budget is divided by them, and the
+/// file that keeps them.
 
 #include <kvfreeze/error.hpp>
 #include <kvfreeze/types.hpp>
@@ -37,8 +37,8 @@ struct EntropyCalibration {
     return m > 0.0 ? std::sqrt(squares / static_cast<double>(bits.size())) / m : 0.0;
   }
 
-  /// @brief Shares as published: clamp(H / mean H, low, high). Their mean is not 1: a budget divided
-  /// by them is not conserved unless it is a byte cap.
+  /// @brief Shares as published: clamp(H / mean H, low, high). Their mean is not 1: a budget
+  /// divided by them is not conserved unless it is a byte cap.
   [[nodiscard]] std::vector<float> shares(float low = 0.3F, float high = 2.5F) const {
     std::vector<float> result;
     double const m = mean();
@@ -48,8 +48,8 @@ struct EntropyCalibration {
     return result;
   }
 
-  /// @brief The same, scaled so that the lanes together keep the fraction that is asked for: no lane
-  /// can keep more than all its rows, and the others get what it cannot use.
+  /// @brief The same, scaled so that the lanes together keep the fraction that is asked for: no
+  /// lane can keep more than all its rows, and the others get what it cannot use.
   /// @param fraction of the rows, in (0, 1]
   /// @throws InvalidArgument if it is out of range
   [[nodiscard]] std::vector<float> conserved_shares(float fraction, float low = 0.3F,
@@ -102,8 +102,8 @@ struct EntropyCalibration {
     EntropyCalibration result;
     Shape& s = result.shape;
     std::string words[4];
-    in >> words[0] >> s.layers >> words[1] >> s.query_heads >> words[2] >> s.kv_heads >>
-        words[3] >> s.head_dim;
+    in >> words[0] >> s.layers >> words[1] >> s.query_heads >> words[2] >> s.kv_heads >> words[3] >>
+        s.head_dim;
     if (!in || words[0] != "layers" || words[1] != "query_heads" || words[2] != "kv_heads" ||
         words[3] != "head_dim") {
       throw InvalidArgument("EntropyCalibration::load(): the second line is not a shape");
@@ -113,8 +113,7 @@ struct EntropyCalibration {
       throw InvalidArgument("EntropyCalibration::load(): the file is for " + describe(s) +
                             ", the model has " + describe(expected));
     }
-    auto const lanes =
-        static_cast<std::size_t>(s.layers) * static_cast<std::size_t>(s.kv_heads);
+    auto const lanes = static_cast<std::size_t>(s.layers) * static_cast<std::size_t>(s.kv_heads);
     for (float h = 0.0F; result.bits.size() < lanes && in >> h;) {
       if (!(h >= 0.0F && h <= 64.0F)) {
         throw InvalidArgument("EntropyCalibration::load(): lane " +

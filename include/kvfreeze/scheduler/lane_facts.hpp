@@ -25,6 +25,9 @@ struct LaneFacts {
   /// 0 before anything is known. Only for schedulers that say `needs_entropy`.
   float entropy = 0.0F;
   float mean_entropy = 0.0F;
+  /// Part of its layer's budget that the lane's rows would win by their scores, relative to an
+  /// equal part. Only for schedulers that say `needs_layer_parts`.
+  float layer_part = 1.0F;
   std::uint32_t step = 0;
 };
 

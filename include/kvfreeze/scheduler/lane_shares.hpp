@@ -75,6 +75,23 @@ struct EntropyShares {
   }
 };
 
+/// @brief Lanes of a layer compete by their rows' scores; each is guaranteed a part.
+///
+/// Source: AdaKV (arXiv 2407.11550): with `safeguard` 1 all alike, with 0 the layer's highest rows
+/// stay, whichever head they belong to.
+struct HeadSplitShares {
+  static constexpr bool needs_layer_parts = true;
+
+  float safeguard = 0.2F;  ///< part that is dealt equally, in [0, 1]
+
+  KVFREEZE_HD float of(LaneFacts const& lane) const noexcept {
+    return detail::fused(1.0F - safeguard, lane.layer_part, safeguard);
+  }
+
+  /// @throws InvalidArgument if `safeguard` is out of its range
+  void validate() const { detail::require_range("HeadSplitShares::safeguard", safeguard, 0, 1); }
+};
+
 /// @brief A table of shares, one for each lane of the model: from a calibration.
 ///
 /// It lies within the scheduler, so that it reaches a kernel by value: a model with more lanes
@@ -128,6 +145,6 @@ KVFREEZE_HD inline std::int32_t lane_budget(LaneFacts const& lane, int granules,
 }  // namespace detail
 
 static_assert(LaneShares<EqualShares> && LaneShares<PyramidShares> && LaneShares<EntropyShares> &&
-              LaneShares<TableShares<>>);
+              LaneShares<HeadSplitShares> && LaneShares<TableShares<>>);
 
 }  // namespace kvfreeze

@@ -28,6 +28,7 @@ struct RecallBudgetScheduler {
   int granules = 0;       ///< of the mean lane, >= 0
 
   static constexpr bool needs_entropy = requires { Shares::needs_entropy; };
+  static constexpr bool needs_layer_parts = requires { Shares::needs_layer_parts; };
 
   /// Part of a byte cap, relative to the mean lane.
   KVFREEZE_HD float share(LaneFacts const& lane) const noexcept { return shares.of(lane); }

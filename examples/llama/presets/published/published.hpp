@@ -18,6 +18,8 @@ std::unique_ptr<AttentionCache> make_snap_kv(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_snap_kv_recalled(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_pyramid_kv(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_pyramid_kv_recalled(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_ada_kv(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_ada_kv_recalled(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_key_norm(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_key_norm_recalled(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_key_diff(CacheSettings const& settings);

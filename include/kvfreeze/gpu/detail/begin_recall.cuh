@@ -18,6 +18,9 @@ __device__ void note_newborn(LaneRef<C> const& ref, float const* query) {
   if constexpr (C::sleeps) {
     if (first) {
       ref.timers[lane.rows - 1] = {};
+      if constexpr (C::saves_counts) {
+        ref.saved[lane.rows - 1] = {};
+      }
     }
   }
   if constexpr (C::has_state) {
@@ -56,7 +59,7 @@ __device__ void begin_recall(LaneRef<C> const& ref, LayerStep<C> const& s,
     return;
   }
   LaneState& lane = *ref.lane;
-  bool ranks = lane.slots < lane.rows;
+  bool ranks = lane.slots < lane.rows - lane.evicted;
   if constexpr (C::has_digest) {
     // With nothing frozen a scan serves a scorer's memory, and tells what may freeze.
     auto const open = ref.open_range();

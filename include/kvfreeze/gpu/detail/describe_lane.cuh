@@ -88,6 +88,7 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   typename LayerStep<C>::Lane attention;
   attention.rows.k = reinterpret_cast<typename C::Value const*>(ref.pages);
   attention.rows.v = reinterpret_cast<typename C::Value const*>(ref.pages + g.values_offset);
+  attention.rows.slots = ref.list;
   attention.rows.pages = ref.table + g.segment[rows_segment].first_page;
   attention.rows.page_elements = g.page_bytes / sizeof(typename C::Value);
   attention.rows.row_elements = static_cast<std::uint32_t>(g.row_elements);
@@ -115,7 +116,7 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
     }
     attention.means = ref.means;
     attention.absent =
-        ranks ? s.absent + static_cast<std::ptrdiff_t>(work) * g.lane_queries : nullptr;
+        ranks && C::ranks ? s.absent + static_cast<std::ptrdiff_t>(work) * g.lane_queries : nullptr;
     attention.highest = s.highest + static_cast<std::ptrdiff_t>(work) * g.lane_queries;
     s.attended[s.lanes + work] = 0;
   }
@@ -124,7 +125,7 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   // Ranking overwrites these where rows rise.
   s.attended[work] = static_cast<std::uint32_t>(lane.slots);
   s.ranked_rows[work] = ranks ? static_cast<std::uint32_t>(lane.slots) : 0U;
-  if constexpr (C::has_levels) {
+  if constexpr (C::ranks) {
     s.work[work] = ranks ? rank_work(lane.groups, lane.slots, ref.compact()) : 0U;
   }
 }

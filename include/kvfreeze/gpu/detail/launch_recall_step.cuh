@@ -119,6 +119,7 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   force_rows_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(
       g, view, scheduler, memory.batch(), memory.steps(), memory.sequences(), memory.reports());
   check_launch("force_rows_kernel");
+  memory.rewind_batch(sequences, stream);
 }
 
 }  // namespace kvfreeze::gpu::detail
