@@ -289,6 +289,12 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
                    : kvfreeze::unlimited;
       Json figures;
       std::string status = "measured";
+      auto const spoil = [&](char const* as, std::exception const& error) {
+        prepared.abandon();
+        status = as;
+        figures = {};
+        figures.put("reason", error.what());
+      };
       try {
         if (subject.continuation.empty()) {
           measure_questions(figures, engine_, prepared, cap, full, subject, tick_);
@@ -298,18 +304,14 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
         }
         figures.put("protocol", prepared.protocol());
       } catch (kvfreeze::CapacityError const& error) {
-        figures = {};
-        status = "unreachable";
-        figures.put("reason", error.what());
+        spoil("unreachable", error);
         figures.put("least_bytes", error.needed());
         figures.put("least_fraction",
                     static_cast<double>(error.needed()) / static_cast<double>(full));
       } catch (UserError const&) {
         throw;
       } catch (std::exception const& error) {  // one composition less: the others go on
-        figures = {};
-        status = "failed";
-        figures.put("reason", error.what());
+        spoil("failed", error);
       }
       Json json;
       json.put("key", key);
@@ -336,10 +338,11 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
       json.put("model_hash", circumstances_.model_hash);
       json.put("weights", circumstances_.weights);
       json.put("version", circumstances_.version);
+      json.put("prefill_chunk", circumstances_.prefill_chunk);
+      json.put("threads", circumstances_.threads);
       json.put("prompt_tokens", subject.prompt.size());
       json.append(figures);
       json.put("machine", provenance_.machine);
-      json.put("threads", circumstances_.threads);
       json.put("commit", provenance_.commit);
       json.put("date", today());
       json.put("seconds_cell", watch.seconds());

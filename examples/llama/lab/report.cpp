@@ -44,7 +44,7 @@ std::string folded(std::string const& summary, std::string const& content) {
 /// Systems keep their colours through the page.
 class Colours {
  public:
-  explicit Colours(std::span<JsonObject const> cells) : presets_(distinct(cells, "preset")) {}
+  explicit Colours(std::span<JsonObject const> cells) : presets_(Labels(cells).all(cells)) {}
 
   [[nodiscard]] std::string of(std::string const& preset) const {
     auto const at = std::find(presets_.begin(), presets_.end(), preset) - presets_.begin();

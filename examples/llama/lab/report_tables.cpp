@@ -42,7 +42,8 @@ std::vector<Point const*> ranked(std::span<Point const> points) {
 
 std::string scope_title(Scope const& scope) {
   std::string const size = format_count(static_cast<std::uint64_t>(scope.context)) + " tokens";
-  std::string const of = scope.text.empty() ? size : size + " of " + scope.text;
+  std::string const of = (scope.text.empty() ? size : size + " of " + scope.text) +
+                         (scope.setup.empty() ? "" : " (" + scope.setup + ")");
   if (scope.task == "stress") {
     static constexpr std::pair<std::string_view, std::string_view> kinds[] = {
         {"kind=calm", "calm text"},
