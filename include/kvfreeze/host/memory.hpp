@@ -20,7 +20,7 @@ class Memory {
   using Tile = GranuleTile<C>;
 
   Memory(Shape const& shape, Limits const& limits, typename C::Scorer const& scorer)
-      : geometry_(make_geometry<C>(shape, limits, scorer, sizeof(SlotRecord), sizeof(Tile))) {
+      : geometry_(make_geometry<C>(shape, limits, scorer, sizeof(Slot<C>), sizeof(Tile))) {
     auto const sequences = static_cast<std::size_t>(limits.max_sequences);
     auto const lanes = static_cast<std::size_t>(geometry_.lanes);
     auto const floats = static_cast<std::size_t>(geometry_.lane_queries) *
