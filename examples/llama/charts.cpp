@@ -1,77 +1,42 @@
 #include "charts.hpp"
 
+#include "svg.hpp"
 #include "text.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <limits>
 #include <span>
 
 namespace llama {
 
 namespace {
 
-// Geometry of every chart, in SVG units.
-constexpr double width = 960.0;
-constexpr double left = 72.0;
-constexpr double right = 16.0;
-constexpr double top = 10.0;
-constexpr double bottom = 46.0;
-constexpr double plot_width = width - left - right;
+constexpr double top = svg::top;
+constexpr double bottom = svg::bottom;
+constexpr double left = svg::left;
+constexpr double plot_width = svg::width - svg::left - svg::right;
 constexpr std::size_t most_tooltips = 240;
 
 constexpr std::array fidelity_names{"exact", "compact", "frozen", "asleep", "evicted"};
 
-std::string coordinate(double x) { return format_number(x, 1); }
+using svg::close_chart;
+using svg::coordinate;
+using svg::fill_of;
+using svg::stroke_of;
+using svg::text_element;
+using svg::tick_step;
+using svg::tick_text;
 
-/// 1, 2 or 5 times a power of ten, such that about `count` of them span the range.
-double tick_step(double range, double count) {
-  double const raw = range / count;
-  double const power = std::pow(10.0, std::floor(std::log10(raw)));
-  for (double const factor : {1.0, 2.0, 5.0}) {
-    if (raw <= factor * power * 1.0001) {
-      return factor * power;
-    }
-  }
-  return 10.0 * power;
-}
-
-std::string tick_text(double value, double step) {
-  int const decimals = std::max(0, static_cast<int>(-std::floor(std::log10(step) + 1e-9)));
-  return format_number(value, decimals);
-}
-
-std::string text_element(double x, double y, std::string_view anchor, std::string_view content,
-                         std::string_view more = "") {
-  return "<text x=\"" + coordinate(x) + "\" y=\"" + coordinate(y) + "\" text-anchor=\"" +
-         std::string(anchor) + "\"" + std::string(more) + ">" + escape_html(content) + "</text>\n";
-}
-
-std::string fill_of(std::string_view colour) { return "fill:var(--" + std::string(colour) + ")"; }
-
-std::string stroke_of(std::string_view colour) {
-  return "stroke:var(--" + std::string(colour) + ")";
-}
-
-/// Title, note, legend and the opened SVG element.
+/// Title, note, legend of coloured names and the opened SVG element.
 std::string open_chart(ChartText const& text, std::span<Series const> legend, double height) {
-  std::string html = "<figure>\n<figcaption><h2>" + escape_html(text.title) + "</h2>\n<p>" +
-                     escape_html(text.note) + "</p>\n";
-  if (!legend.empty()) {
-    html += "<ul class=\"legend\">";
-    for (Series const& s : legend) {
-      html += "<li><i style=\"background:var(--" + s.colour + ")\"></i>" + escape_html(s.name) +
-              "</li>";
-    }
-    html += "</ul>\n";
+  std::vector<svg::LegendEntry> entries;
+  for (Series const& s : legend) {
+    entries.push_back({s.name, s.colour});
   }
-  return html + "</figcaption>\n<svg viewBox=\"0 0 " + coordinate(width) + " " +
-         coordinate(height) + "\" role=\"img\" aria-label=\"" + escape_html(text.title) + "\">\n";
+  return svg::open_chart(text, entries, height);
 }
-
-std::string close_chart() { return "</svg>\n</figure>\n"; }
 
 /// From data to SVG units, with axes: x is the step, y goes from 0 to the largest value.
 class Plot {
@@ -171,32 +136,6 @@ std::string polyline(Plot const& plot, std::vector<double> const& values, bool b
 
 }  // namespace
 
-std::string escape_html(std::string_view text) {
-  std::string out;
-  for (char const c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
-
 std::string stacked_areas(ChartText const& text, std::vector<Series> const& series) {
   auto const sums = stack(series);
   Plot const plot(step_count(series), sums.empty() ? 0.0 : largest_of(sums.back()));
@@ -264,54 +203,21 @@ std::string scatter(ChartText const& text, std::vector<Dots> const& groups) {
   constexpr double height = 420.0;
   constexpr double label_width = 150.0;  // room on the right for what is written beside dots
   double largest_x = 0.0;
-  double lowest = std::numeric_limits<double>::infinity();
-  double highest = 0.0;
+  svg::LogAxis y_axis;
   std::vector<Series> legend;
   for (Dots const& group : groups) {
     legend.push_back({group.name, group.colour, {}});
     for (Dot const& dot : group.dots) {
       if (dot.y > 0.0) {
         largest_x = std::max(largest_x, dot.x);
-        lowest = std::min(lowest, dot.y);
-        highest = std::max(highest, dot.y);
+        y_axis.hold(dot.y);
       }
     }
   }
-  if (highest <= 0.0) {
-    lowest = highest = 1.0;
-  }
-  double const x_step = tick_step(largest_x > 0.0 ? largest_x : 1.0, 8.0);
-  double const x_end = x_step * std::ceil((largest_x > 0.0 ? largest_x : 1.0) / x_step - 1e-9);
-  double const bottom_log = std::log10(lowest) - 0.1;
-  double const top_log = std::log10(highest) + 0.1;
-  auto const x = [&](double value) { return left + (plot_width - label_width) * value / x_end; };
-  auto const y = [&](double value) {
-    double const share = (std::log10(value) - bottom_log) / (top_log - bottom_log);
-    return height - bottom - (height - top - bottom) * share;
-  };
-
-  std::string html = open_chart(text, legend, height);
-  for (double v = 0.0; v <= x_end * 1.0001; v += x_step) {
-    html += "<path class=\"grid\" d=\"M" + coordinate(x(v)) + " " + coordinate(top) + "V" +
-            coordinate(height - bottom) + "\"/>\n" +
-            text_element(x(v), height - bottom + 18, "middle", tick_text(v, x_step));
-  }
-  bool const dense = top_log - bottom_log < 3.0;  // then 2 and 5 have lines too
-  for (int power = static_cast<int>(std::floor(bottom_log)); power <= top_log; ++power) {
-    for (double const factor : {1.0, 2.0, 5.0}) {
-      double const value = factor * std::pow(10.0, power);
-      double const log = std::log10(value);
-      if (log >= bottom_log && log <= top_log && (dense || factor == 1.0)) {
-        html += "<path class=\"grid\" d=\"M" + coordinate(left) + " " + coordinate(y(value)) + "H" +
-                coordinate(x(x_end)) + "\"/>\n" +
-                text_element(left - 8, y(value) + 4, "end", format_small(value));
-      }
-    }
-  }
-  html += text_element(x(x_end / 2), height - 6, "middle", text.x_label, " class=\"label\"");
-  html += "<text class=\"label\" text-anchor=\"middle\" transform=\"translate(16 " +
-          coordinate(top + (height - top - bottom) / 2) + ") rotate(-90)\">" +
-          escape_html(text.y_label) + "</text>\n";
+  y_axis.place(top, height - bottom);
+  svg::LinearAxis const x_axis(largest_x, left, left + plot_width - label_width, 8.0);
+  std::string html = open_chart(text, legend, height) + x_axis.grid(height) +
+                     y_axis.grid(x_axis.end()) + svg::axis_labels(text, x_axis.end(), height);
   for (Dots const& group : groups) {
     std::string path;
     std::string circles;
@@ -319,14 +225,14 @@ std::string scatter(ChartText const& text, std::vector<Dots> const& groups) {
       if (!(dot.y > 0.0)) {
         continue;
       }
-      std::string const at_x = coordinate(x(dot.x));
-      std::string const at_y = coordinate(y(dot.y));
+      std::string const at_x = coordinate(x_axis.x(dot.x));
+      std::string const at_y = coordinate(y_axis.y(dot.y));
       path += (path.empty() ? "M" : "L") + at_x + " " + at_y;
       circles += "<circle class=\"mark\" style=\"" + fill_of(group.colour) + "\" cx=\"" + at_x +
                  "\" cy=\"" + at_y + "\" r=\"5\"><title>" + escape_html(dot.tip) +
                  "</title></circle>\n";
       if (!dot.label.empty()) {
-        circles += text_element(x(dot.x) + 9, y(dot.y) + 4, "start", dot.label);
+        circles += text_element(x_axis.x(dot.x) + 9, y_axis.y(dot.y) + 4, "start", dot.label);
       }
     }
     if (group.joined) {

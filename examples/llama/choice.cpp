@@ -45,6 +45,8 @@ void apply(Choice& choice, std::string const& name, std::string const& value) {
       throw UserError(setting + ": '" + value + "' is neither host nor in-place");
     }
     choice.tier = value == "host" ? TierChoice::host : TierChoice::in_place;
+  } else if (name == "calibration") {
+    choice.calibration = value;
   } else {
     choice.knobs.push_back({name, parse_number(value, setting)});
   }

@@ -24,10 +24,11 @@ struct Choice {
   std::optional<int> sinks;
   std::optional<int> window;
   std::optional<TierChoice> tier;
+  std::vector<Knob> knobs;
+  std::string calibration;  ///< file
   // What follows is not written by users: a command sets it.
   std::optional<int> context;     ///< the most tokens
   std::optional<int> cap_tokens;  ///< of the cache whose fraction `resident` is; else `context`
-  std::vector<Knob> knobs;
 };
 
 /// @brief "KvFreeze:resident=0.15,stay=8;Plain" -> two choices. @see parse_names

@@ -68,6 +68,7 @@ CacheSettings Engine::settings(Choice const& choice) const {
   result.limits.sinks = choice.sinks.value_or(options_.sinks.value_or(result.limits.sinks));
   result.limits.window = choice.window.value_or(options_.window.value_or(result.limits.window));
   result.tier = choice.tier.value_or(options_.tier);
+  result.calibration = choice.calibration;
   if (options_.missed_mass) {
     result.knobs.push_back({"missed-mass", *options_.missed_mass});
   }

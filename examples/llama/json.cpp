@@ -62,13 +62,25 @@ void Json::append(std::string_view name, double number) {
   list.value += (list.value.empty() ? "" : ", ") + number_text(number);
 }
 
+void Json::append(Json const& other) {
+  for (Member const& m : other.members_) {
+    member(m.name) = m;
+  }
+}
+
 std::string Json::text() const {
-  std::string result = "{";
+  return (members_.empty() ? "{" : "{\n  ") + members_text(",\n  ") + "\n}\n";
+}
+
+std::string Json::line() const { return "{" + members_text(", ") + "}"; }
+
+std::string Json::members_text(std::string_view separator) const {
+  std::string result;
   for (Member const& m : members_) {
-    result += (result.size() > 1 ? ",\n  " : "\n  ") + quoted(m.name) + ": " +
+    result += (result.empty() ? "" : std::string(separator)) + quoted(m.name) + ": " +
               (m.is_list ? "[" + m.value + "]" : m.value);
   }
-  return result + "\n}\n";
+  return result;
 }
 
 void Json::put_raw(std::string_view name, std::string value) {

@@ -31,8 +31,14 @@ class Json {
   /// @brief Adds a number to the list of this name.
   void append(std::string_view name, double number);
 
+  /// @brief Adds another object's members.
+  void append(Json const& other);
+
   /// The object, a member a line.
   [[nodiscard]] std::string text() const;
+
+  /// The object in one line, without the newline.
+  [[nodiscard]] std::string line() const;
 
  private:
   struct Member {
@@ -42,6 +48,7 @@ class Json {
   };
 
   void put_raw(std::string_view name, std::string value);
+  [[nodiscard]] std::string members_text(std::string_view separator) const;
   Member& member(std::string_view name);
 
   std::vector<Member> members_;

@@ -16,8 +16,18 @@
 namespace {
 
 constexpr int exit_bad_input = 2;
-constexpr std::array<std::string_view, 8> commands{"generate", "score", "tune",   "passkey",
-                                                   "needles",  "bench", "record", "check"};
+constexpr int exit_interrupted = 130;
+constexpr std::array<std::string_view, 10> commands{"generate",  "score", "tune",  "passkey",
+                                                    "needles",   "lab",   "bench", "record",
+                                                    "calibrate", "check"};
+
+void add_weights(CLI::App& app, llama::CommonOptions& o) {
+  app.add_option_function<std::string>(
+         "--weights", [&o](std::string const& name) { o.weights = llama::parse_weight_type(name); },
+         "numbers of the matrices: as in the file, or unpacked to f16 or f32")
+      ->check(CLI::IsMember({"file", "f16", "f32"}))
+      ->default_str(std::string(llama::weight_type_name(o.weights)));
+}
 
 void add_common(CLI::App& app, llama::CommonOptions& o) {
   app.add_option("--model", o.model, "GGUF file of a Llama-architecture model")
@@ -49,11 +59,7 @@ void add_common(CLI::App& app, llama::CommonOptions& o) {
          "where frozen rows live")
       ->check(CLI::IsMember({"host", "in-place"}))
       ->default_str("host");
-  app.add_option_function<std::string>(
-         "--weights", [&o](std::string const& name) { o.weights = llama::parse_weight_type(name); },
-         "numbers of the matrices: as in the file, or unpacked to f16 or f32")
-      ->check(CLI::IsMember({"file", "f16", "f32"}))
-      ->default_str(std::string(llama::weight_type_name(o.weights)));
+  add_weights(app, o);
   app.add_option("--sinks", o.sinks, "first tokens, always exact")->check(CLI::Range(0, 1 << 20));
   app.add_option("--window", o.window, "last tokens, always exact")->check(CLI::Range(0, 1 << 20));
   app.add_option("--context", o.context, "the most tokens that the cache takes")
@@ -172,6 +178,54 @@ void add_needles(CLI::App& app, llama::NeedlesOptions& o) {
   app.add_option("--seed", o.seed, "of names and numbers")->capture_default_str();
 }
 
+void add_lab(CLI::App& app, llama::LabOptions& o) {
+  app.add_option("--model", o.common.model, "GGUF file of a Llama-architecture model")
+      ->envname("KVFREEZE_MODEL")
+      ->required();
+  app.add_option("--presets", o.presets,
+                 "caches with their own settings, 'SnapKv;KvFreeze:stay=8' (default: all)");
+  app.add_option("--resident", o.resident,
+                 "shares of a 16-bit cache of the context that may be resident; 'own': no cap")
+      ->capture_default_str();
+  app.add_option("--contexts", o.contexts, "tokens of text and answer")->capture_default_str();
+  app.add_option("--texts", o.texts, "files to read: a.txt,b.txt");
+  app.add_option("--offset", o.offset, "skip so many bytes of each")->capture_default_str();
+  app.add_option("--chunks", o.chunks, "pieces of each text, for kl and stress")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--tasks", o.tasks, "of kl, passkey, needles, tracking, copy, stress")
+      ->capture_default_str();
+  app.add_option("--trials", o.trials, "texts of each kind, for the tasks with answers")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  app.add_option("--depths", o.depths, "places of the pass key, in percent of the text")
+      ->capture_default_str();
+  app.add_option("--hops", o.hops, "assignments to follow, for tracking")->capture_default_str();
+  app.add_option("--copy-sentences", o.copy_sentences, "of the passage to copy")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app.add_option("--seed", o.seed, "of keys, names and numbers")->capture_default_str();
+  app.add_option("--out", o.out,
+                 "folder of results.jsonl, report.html and results.md; what is there is gone on "
+                 "with")
+      ->capture_default_str();
+  auto* const dry =
+      app.add_flag("--dry-run", o.dry_run, "only list the cells, with a guess how long");
+  app.add_flag("--report", o.report, "only write the report from the results there are")
+      ->excludes(dry);
+  add_weights(app, o.common);
+  app.add_option("--sinks", o.common.sinks, "first tokens, always exact")
+      ->check(CLI::Range(0, 1 << 20));
+  app.add_option("--window", o.common.window, "last tokens, always exact")
+      ->check(CLI::Range(0, 1 << 20));
+  app.add_option("--prefill-chunk", o.common.prefill_chunk, "tokens of a prefill step")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--threads", o.common.threads, "threads of the model")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+}
+
 void add_bench(CLI::App& app, llama::BenchOptions& o) {
   add_common(app, o.common);
   app.add_option("--depths", o.depths, "tokens in the cache, in rising order")
@@ -207,6 +261,20 @@ void add_record(CLI::App& app, llama::RecordOptions& o) {
       ->capture_default_str();
 }
 
+void add_calibrate(CLI::App& app, llama::CalibrateOptions& o) {
+  add_common(app, o.common);
+  app.add_option("--text", o.text, "file to read")->required();
+  app.add_option("--offset", o.offset, "skip so many bytes of it")->capture_default_str();
+  app.add_option("--chunks", o.chunks, "pieces of --context tokens")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app.add_option("--measure", o.measure,
+                 "entropies of the heads' attention, or ARKV's oq score of the layers")
+      ->check(CLI::IsMember({"entropies", "oq"}))
+      ->capture_default_str();
+  app.add_option("--out", o.out, "file to write")->required();
+}
+
 void add_check(CLI::App& app, llama::CheckOptions& o) {
   app.add_option("--model", o.common.model, "GGUF file of a Llama-architecture model")
       ->envname("KVFREEZE_MODEL")
@@ -239,9 +307,9 @@ int run(std::vector<std::string> arguments) {
   bool const bare = arguments.empty();
   bool const names_command = !bare && !arguments[0].starts_with("-");
   if (names_command && !is_command(arguments[0])) {
-    throw llama::UserError(
-        "unknown command '" + arguments[0] +
-        "'; there are generate, score, tune, passkey, needles, bench, record, check");
+    throw llama::UserError("unknown command '" + arguments[0] +
+                           "'; there are generate, score, tune, passkey, needles, lab, bench, "
+                           "record, calibrate, check");
   }
   if (bare || (!names_command && arguments[0] != "--help" && arguments[0] != "-h")) {
     arguments.insert(arguments.begin(), "generate");  // it may be left out
@@ -259,11 +327,15 @@ int run(std::vector<std::string> arguments) {
   llama::TuneOptions tune_options;
   llama::PasskeyOptions passkey_options;
   llama::NeedlesOptions needles_options;
+  llama::LabOptions lab_options;
   llama::BenchOptions bench_options;
   llama::RecordOptions record_options;
+  llama::CalibrateOptions calibrate_options;
   llama::CheckOptions check_options;
   score_options.common.weights = llama::WeightType::f16;
   tune_options.common.weights = llama::WeightType::f16;
+  lab_options.common.weights = llama::WeightType::f16;
+  lab_options.common.context = 1;  // each cell has its own
   bench_options.common.context = 8192;
   passkey_options.common.context = 0;  // what the text needs
   needles_options.common.context = 0;
@@ -273,17 +345,23 @@ int run(std::vector<std::string> arguments) {
       app.add_subcommand("tune", "walk a preset's knobs: memory against quality");
   CLI::App* const passkey = app.add_subcommand("passkey", "find a number hidden in a long text");
   CLI::App* const needles = app.add_subcommand("needles", "find several numbers hidden in prose");
+  CLI::App* const lab = app.add_subcommand(
+      "lab", "many caches at several sizes on several texts and tasks, with a report");
   CLI::App* const bench = app.add_subcommand("bench", "decode speed at several depths");
   CLI::App* const record =
       app.add_subcommand("record", "write the model's keys, values and queries to a file");
+  CLI::App* const calibrate = app.add_subcommand(
+      "calibrate", "measure heads or layers for budgets by them (with --published)");
   CLI::App* const check = app.add_subcommand("check", "our attention against ggml's");
   add_generate(*generate, generate_options);
   add_score(*score, score_options);
   add_tune(*tune, tune_options);
   add_passkey(*passkey, passkey_options);
   add_needles(*needles, needles_options);
+  add_lab(*lab, lab_options);
   add_bench(*bench, bench_options);
   add_record(*record, record_options);
+  add_calibrate(*calibrate, calibrate_options);
   add_check(*check, check_options);
 
   try {
@@ -311,10 +389,14 @@ int run(std::vector<std::string> arguments) {
     llama::passkey(passkey_options);
   } else if (needles->parsed()) {
     llama::needles(needles_options);
+  } else if (lab->parsed()) {
+    return llama::laboratory(lab_options) ? 0 : exit_interrupted;
   } else if (bench->parsed()) {
     llama::bench(bench_options);
   } else if (record->parsed()) {
     llama::record(record_options);
+  } else if (calibrate->parsed()) {
+    llama::calibrate(calibrate_options);
   } else {
     return llama::check(check_options) ? 0 : 1;
   }

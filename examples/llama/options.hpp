@@ -96,6 +96,15 @@ struct RecordOptions {
   bool steps = false;  ///< decode one by one; queries and logits of every row
 };
 
+struct CalibrateOptions {
+  CommonOptions common;
+  std::string text;
+  std::size_t offset = 0;
+  int chunks = 4;
+  std::string measure = "entropies";
+  std::string out;
+};
+
 struct CheckOptions {
   CommonOptions common;
   std::string text;
@@ -109,6 +118,25 @@ struct BenchOptions {
   std::string text;
   int tokens = 32;
   int warm_up = 8;  ///< tokens decoded at each depth before those that are measured
+};
+
+struct LabOptions {
+  CommonOptions common;
+  std::string presets;  ///< all of them where empty
+  std::string texts;
+  std::string tasks = "kl,passkey,needles,tracking,copy";
+  std::string resident = ".10,.15,.20,.33,.50";
+  std::string contexts = "2048,4096";
+  std::string depths = "10,30,50,70,90";
+  std::string hops = "0,1,2,4";
+  std::string out = "lab";
+  std::size_t offset = 0;
+  int chunks = 1;
+  int trials = 1;
+  int copy_sentences = 4;
+  std::uint64_t seed = 1;
+  bool dry_run = false;
+  bool report = false;
 };
 
 }  // namespace llama

@@ -49,7 +49,7 @@ std::string hide_sentences(std::vector<std::string> const& sentences,
   return text;
 }
 
-std::string filler_prose(int sentences) {
+std::string filler_prose(int sentences, std::uint64_t seed) {
   static constexpr std::array openings{"In the morning",
                                        "After the long winter",
                                        "Some years later",
@@ -77,7 +77,7 @@ std::string filler_prose(int sentences) {
       "a list of rare birds",     "the keys of the mill",   "two barrels of salt",
       "the rules of the game",    "a song about the sea",   "the northern gate",
       "a theory of tides",        "the oldest apple tree"};
-  std::uint64_t state = 1;
+  std::uint64_t state = seed;
   auto const pick = [&](auto const& choices) {
     state = state * 6364136223846793005U + 1442695040888963407U;
     return choices[static_cast<std::size_t>(state >> 33U) % choices.size()];

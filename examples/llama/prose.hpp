@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,6 @@ std::string hide_sentences(std::vector<std::string> const& sentences,
                            std::vector<HiddenSentence> hidden);
 
 /// @brief English-like sentences that do not repeat, for filling a cache.
-std::string filler_prose(int sentences);
+std::string filler_prose(int sentences, std::uint64_t seed = 1);
 
 }  // namespace llama

@@ -179,12 +179,29 @@ std::string entropy_chart(std::vector<Step> const& steps) {
 
 }  // namespace
 
-std::string html_page(std::string const& title, std::string const& body) {
+std::string html_page(std::string const& title, std::string const& body,
+                      std::string_view more_style) {
   return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
-         escape_html(title) + "</title>\n<style>" + std::string(style) +
+         escape_html(title) + "</title>\n<style>" + std::string(style) + std::string(more_style) +
          "</style>\n</head>\n<body>\n<h1>" + escape_html(title) + "</h1>\n" + body +
          "</body>\n</html>\n";
+}
+
+std::string standalone_svg(std::string const& part, std::string_view more_style) {
+  constexpr std::string_view open = "<svg ";
+  constexpr std::string_view close = "</svg>";
+  std::size_t const begin = part.find(open);
+  std::size_t const end = part.find(close, begin);
+  if (begin == std::string::npos || end == std::string::npos) {
+    return "";
+  }
+  std::size_t const head = part.find('>', begin) + 1;
+  return "<svg xmlns=\"http://www.w3.org/2000/svg\" " +
+         part.substr(begin + open.size(), head - begin - open.size()) + "<style>" +
+         std::string(style) + std::string(more_style) +
+         "svg { background: var(--paper); font-family: system-ui, sans-serif; }</style>\n" +
+         part.substr(head, end + close.size() - head) + "\n";
 }
 
 std::string html_table(std::vector<std::vector<std::string>> const& table) {

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,7 +23,13 @@ struct HtmlReport {
 };
 
 /// @brief A page around a body: style sheet and heading.
-std::string html_page(std::string const& title, std::string const& body);
+/// @param more_style rules behind those that all pages have
+std::string html_page(std::string const& title, std::string const& body,
+                      std::string_view more_style = "");
+
+/// @brief The first SVG picture of a page's part as a file of its own, with the pages' style sheet.
+/// @param more_style as html_page()
+std::string standalone_svg(std::string const& part, std::string_view more_style = "");
 
 /// @brief A table; its first row is the header.
 std::string html_table(std::vector<std::vector<std::string>> const& table);

@@ -10,11 +10,13 @@ namespace llama {
 
 namespace {
 
-/// What the model says after the prompt, greedily.
-std::string answer(Tokenizer const& tokenizer, Run& run, Trial const& trial, bool keep_common) {
-  run.read(trial.prompt, keep_common);
+int total(std::vector<int> const& right) { return std::accumulate(right.begin(), right.end(), 0); }
+
+}  // namespace
+
+std::string say(Tokenizer const& tokenizer, Run& run, int tokens) {
   std::string text;
-  for (int i = 0; i < trial.answer_tokens; ++i) {
+  for (int i = 0; i < tokens; ++i) {
     std::span<float const> const logits = run.logits();
     auto const top = std::max_element(logits.begin(), logits.end()) - logits.begin();
     text += tokenizer.decode(static_cast<int>(top));
@@ -23,9 +25,11 @@ std::string answer(Tokenizer const& tokenizer, Run& run, Trial const& trial, boo
   return text;
 }
 
-int total(std::vector<int> const& right) { return std::accumulate(right.begin(), right.end(), 0); }
-
-}  // namespace
+int count_said(std::string_view answer, std::span<std::string const> wanted) {
+  return static_cast<int>(std::count_if(wanted.begin(), wanted.end(), [&](std::string const& each) {
+    return answer.find(each) != std::string_view::npos;
+  }));
+}
 
 std::vector<Choice> retrieval_choices(std::string_view presets) {
   std::vector<Choice> choices{find_preset("Plain")};
@@ -60,10 +64,9 @@ TrialResults answer_trials(Engine& engine, Choice const& choice, std::span<Trial
   Run run = is_plain ? engine.make_plain_run(choice.context) : engine.make_run(choice);
   TrialResults results{.label = is_plain ? "plain" : choice.label, .right = {}, .summary = {}};
   for (Trial const& trial : trials) {
-    std::string const said = answer(engine.tokenizer(), run, trial, choice.preset->goes_back);
-    results.right.push_back(static_cast<int>(std::count_if(
-        trial.wanted.begin(), trial.wanted.end(),
-        [&](std::string const& wanted) { return said.find(wanted) != std::string::npos; })));
+    run.read(trial.prompt, choice.preset->goes_back);
+    std::string const said = say(engine.tokenizer(), run, trial.answer_tokens);
+    results.right.push_back(count_said(said, trial.wanted));
     done();
   }
   results.summary = summarise(run.steps());

@@ -6,6 +6,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace llama {
@@ -16,6 +17,12 @@ struct Trial {
   std::vector<std::string> wanted;  ///< each of them counts if the answer has it
   int answer_tokens = 0;
 };
+
+/// @brief Lets the model go on, greedily. @return what it says
+std::string say(Tokenizer const& tokenizer, Run& run, int tokens);
+
+/// @brief How many of these an answer has.
+int count_said(std::string_view answer, std::span<std::string const> wanted);
 
 /// What one cache answered.
 struct TrialResults {

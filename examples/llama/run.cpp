@@ -3,6 +3,7 @@
 #include "watch.hpp"
 
 #include <algorithm>
+#include <sstream>
 #include <stdexcept>
 #include <utility>
 
@@ -57,6 +58,24 @@ void Run::read(std::span<int const> text, bool keep_common) {
     restart();
     prefill(text);
   }
+}
+
+std::optional<Snapshot> Run::snapshot() {
+  std::ostringstream bytes;
+  if (!cache_->save(bytes)) {
+    return {};
+  }
+  return Snapshot{std::move(bytes).str(), tokens_, logits_};
+}
+
+void Run::restore(Snapshot const& snapshot) {
+  std::istringstream bytes(snapshot.cache);
+  if (!cache_->restore(bytes)) {
+    throw std::logic_error("a cache was saved that cannot be restored");
+  }
+  tokens_ = snapshot.tokens;
+  logits_ = snapshot.logits;
+  accounted_ = static_cast<int>(tokens_.size());
 }
 
 void Run::cut(int length) {

@@ -5,10 +5,19 @@
 #include "statistics.hpp"
 
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace llama {
+
+/// A text in a cache, to go on from again and again. @see Run::snapshot
+struct Snapshot {
+  std::string cache;
+  std::vector<int> tokens;
+  std::vector<float> logits;
+};
 
 /// @brief One text on its way through one cache, and what was measured on the way.
 class Run {
@@ -44,6 +53,13 @@ class Run {
   /// whole prefill chunks, so that nothing differs from a text read anew.
   /// @param keep_common false for caches that cannot go back: they begin again
   void read(std::span<int const> text, bool keep_common);
+
+  /// @brief The text as it is now; nothing where the cache cannot be saved.
+  [[nodiscard]] std::optional<Snapshot> snapshot();
+
+  /// @brief Goes back to a snapshot of a run through the same composition. Measurements stay.
+  /// @pre its cache could be saved
+  void restore(Snapshot const& snapshot);
 
   /// @brief From now on no logits reach the triggers, so that none can ask for a rewind.
   void quieten_triggers() { triggers_see_logits_ = false; }

@@ -49,6 +49,11 @@ concept ScoreReturnsFloat =
     };
 
 template <class S>
+concept RatesRows = requires(S const& s, RowContent const& row, LaneMoments const& lane) {
+  { s.rate(row, lane) } noexcept -> std::same_as<float>;
+};
+
+template <class S>
 concept SelectsForRecall = requires(S const& s, LaneFacts const& lane) {
   { s.recall(lane) } noexcept -> std::same_as<Selection>;
 };
@@ -120,9 +125,14 @@ concept ScansGroups = requires(DigestQuery const& query, std::byte const* group,
 ///   which there is evidence: all awake ones with Evidence::mass and a digest, exact ones
 ///   otherwise.
 /// - `float score(State const&, RowEvidence const&) const noexcept`: finite, >= 0, higher is kept.
+/// - with Evidence::rows `float rate(RowContent const&, LaneMoments const&) const noexcept`: what
+///   the row's own elements are worth, finite; with Evidence::lag `int lag() const`.
 ///
 /// Optional: `using Digest` (a DigestPolicy; without one frozen granules cannot be recalled by
-/// content), `int queries() const` (window of Evidence::queries, default 32).
+/// content), `int queries() const` (window of Evidence::queries, default 32), `int prompt_queries()
+/// const` (how many of a prefill chunk's last queries give evidence of mass, each an update(): 4
+/// with a digest, 1 without), `int pooled_rows() const` (scores are averaged over so many
+/// neighbouring granules before they are ranked; odd, 1: not).
 template <class S>
 concept ScorerPolicy =
     DevicePassable<S> && detail::HasScorerState<S> && detail::StatesItsEvidence<S> &&
@@ -142,8 +152,12 @@ concept ScorerPolicy =
 /// (slow clock, steps, default 1), `int count(int previous, bool low, int steps_since_detection)
 /// const` (default: +1 when low), `float base_level() const` (its own epsilon, reported beside the
 /// water level; positive says that its selections go by mass, so that a water level can meet the
-/// cap), `float hysteresis() const` (share of a mass selection's value at which exact granules
-/// still count as wanted, in (0, 1], default 1).
+/// cap), `float share(LaneFacts const&) const` (the lane's part of a byte cap relative to the mean
+/// lane's; default: equal parts), `static constexpr bool needs_entropy`, `needs_layer_parts`
+/// (LaneFacts' fields of these names; off), `static constexpr bool ranks` (Rungs are ranks; off),
+/// `static constexpr bool rises` (on the ladder rows rise again when a query needs them; on),
+/// `float hysteresis() const` (share of a mass selection's value at which exact granules still
+/// count as wanted, in (0, 1], default 1).
 template <class S>
 concept SchedulerPolicy = DevicePassable<S> && detail::SelectsForRecall<S> &&
                           detail::SelectsToRetain<S> && detail::SleepReturnsSteps<S>;

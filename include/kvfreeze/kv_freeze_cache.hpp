@@ -442,6 +442,16 @@ class KvFreezeCache {
     return static_cast<int>(host::lane_counts(lane_ref(handle, layer, lane)).exact);
   }
 
+  /// @brief Running mean of the entropy of a lane's attention, in bits. Where the scheduler
+  /// `needs_entropy`: EntropyShares measures it while the model runs, EntropyCalibration keeps it.
+  [[nodiscard]] float attention_entropy(Sequence handle, int layer, int lane) const
+    requires C::needs_entropy
+  {
+    static_cast<void>(record(handle));
+    host::check_lane(context_.geometry(), "attention_entropy", layer, lane);
+    return lane_ref(handle, layer, lane).lane->entropy.mean;
+  }
+
   /// @brief Fidelity of each row of a lane, by position.
   /// @param out length(handle) elements
   void fidelities(Sequence handle, int layer, int lane, std::span<Fidelity> out) const {

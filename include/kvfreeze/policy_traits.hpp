@@ -41,6 +41,26 @@ constexpr int query_window(S const& scorer) noexcept {
   }
 }
 
+/// Last queries of a prefill chunk whose evidence the scorer wants.
+template <ScorerPolicy S>
+KVFREEZE_HD constexpr int prompt_queries(S const& scorer) noexcept {
+  if constexpr (requires { scorer.prompt_queries(); }) {
+    return scorer.prompt_queries();
+  } else {
+    return digest_t<S>::group_rows > 0 ? 4 : 1;
+  }
+}
+
+/// Rows over which scores are averaged before rows are ranked.
+template <ScorerPolicy S>
+KVFREEZE_HD constexpr int pooled_rows(S const& scorer) noexcept {
+  if constexpr (requires { scorer.pooled_rows(); }) {
+    return scorer.pooled_rows();
+  } else {
+    return 1;
+  }
+}
+
 template <SchedulerPolicy S>
 KVFREEZE_HD constexpr bool is_timed() noexcept {
   if constexpr (requires { S::timed; }) {
@@ -101,6 +121,56 @@ KVFREEZE_HD constexpr float hysteresis(S const& scheduler) noexcept {
     return scheduler.hysteresis();
   } else {
     return 1.0F;
+  }
+}
+
+/// Does the scheduler deal a byte cap by shares?
+template <class S>
+concept DealsShares = requires(S const& scheduler, LaneFacts const& lane) {
+  { scheduler.share(lane) } noexcept -> std::same_as<float>;
+};
+
+/// Does the scheduler say how many granules it lets a lane hold exact?
+template <class S>
+concept StatesItsBudget = requires(S const& scheduler, LaneFacts const& lane) {
+  { scheduler.budget(lane) } noexcept -> std::same_as<std::int32_t>;
+};
+
+template <SchedulerPolicy S>
+KVFREEZE_HD constexpr bool needs_entropy() noexcept {
+  if constexpr (requires { S::needs_entropy; }) {
+    return S::needs_entropy;
+  } else {
+    return false;
+  }
+}
+
+/// Are the scheduler's rungs ranks? The CUDA cache takes masses alone.
+template <SchedulerPolicy S>
+KVFREEZE_HD constexpr bool goes_by_ranks() noexcept {
+  if constexpr (requires { S::ranks; }) {
+    return S::ranks;
+  } else {
+    return false;
+  }
+}
+
+/// Does a row that sank rise again when a query needs it?
+template <SchedulerPolicy S>
+KVFREEZE_HD constexpr bool rises() noexcept {
+  if constexpr (requires { S::rises; }) {
+    return S::rises;
+  } else {
+    return true;
+  }
+}
+
+template <SchedulerPolicy S>
+KVFREEZE_HD constexpr bool needs_layer_parts() noexcept {
+  if constexpr (requires { S::needs_layer_parts; }) {
+    return S::needs_layer_parts;
+  } else {
+    return false;
   }
 }
 

@@ -1,4 +1,5 @@
 #include <kvfreeze/kv_freeze_cache.hpp>
+#include <kvfreeze/presets.hpp>
 
 #include <gpu/cache_twin.hpp>
 #include <gpu/host_twin.hpp>
@@ -33,6 +34,18 @@ std::unique_ptr<HostTwin> make_flat_twin(Shape const& shape, Limits const& limit
   return make<T, CompactRows<CompactLevel<4, 4>>, KeyCodes<4>>(shape, limits, scheduler, trigger);
 }
 
+template <int Bits, class T>
+std::unique_ptr<HostTwin> make_uniform_twin(Shape const& shape, Limits const& limits) {
+  return std::make_unique<CacheTwin<presets::UniformQuantised<Bits, T>>>(shape, limits);
+}
+
+template std::unique_ptr<HostTwin> make_uniform_twin<2, Half>(Shape const&, Limits const&);
+template std::unique_ptr<HostTwin> make_uniform_twin<3, BFloat16>(Shape const&, Limits const&);
+template std::unique_ptr<HostTwin> make_uniform_twin<4, Half>(Shape const&, Limits const&);
+template std::unique_ptr<HostTwin> make_uniform_twin<8, float>(Shape const&, Limits const&);
+template std::unique_ptr<HostTwin> make_ladder_twin<Half>(Shape const&, Limits const&,
+                                                          LadderScheduler<> const&,
+                                                          EntropyLadderTrigger const&);
 template std::unique_ptr<HostTwin> make_ladder_twin<Half>(Shape const&, Limits const&,
                                                           LadderScheduler<> const&,
                                                           NeverTrigger const&);

@@ -43,4 +43,8 @@ template <class T, class Trigger>
 std::unique_ptr<HostTwin> make_flat_twin(Shape const&, Limits const&, LadderScheduler<> const&,
                                          Trigger const&);
 
+/// presets::UniformQuantised of Bits bits, elements of T.
+template <int Bits, class T>
+std::unique_ptr<HostTwin> make_uniform_twin(Shape const&, Limits const&);
+
 }  // namespace kvfreeze::gpu::test

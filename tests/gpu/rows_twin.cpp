@@ -6,22 +6,24 @@
 
 namespace kvfreeze::gpu::test {
 
-template <class T, class Scorer, class Scheduler, class Trigger>
+template <class T, class Scorer, class Tier, class Scheduler, class Trigger>
 std::unique_ptr<HostTwin> make_rows_twin(Shape const& shape, Limits const& limits,
                                          Scheduler const& scheduler, Trigger const& trigger,
                                          Scorer const& scorer) {
-  using Cache = KvFreezeCache<Layout<T>, Scorer, Scheduler, HostTier, Trigger>;
-  return std::make_unique<CacheTwin<Cache>>(shape, limits, scorer, scheduler, HostTier(), trigger);
+  using Cache = KvFreezeCache<layout_of_t<T>, Scorer, Scheduler, Tier, Trigger>;
+  return std::make_unique<CacheTwin<Cache>>(shape, limits, scorer, scheduler, Tier(), trigger);
 }
 
 using MassScorer = InstantMassScorer<KeyCodes<4>>;
 using NestedScorer = InstantMassScorer<NestedKeyCodes<1, 5>>;
 using DotScorer = MeanAbsDotScorer<KeyCodes<4>>;
 
-// A T, a scorer, a scheduler and a trigger each.
-#define KVFREEZE_ROWS_TWIN(T, Scorer, Scheduler, Trigger)       \
-  template std::unique_ptr<HostTwin> make_rows_twin<T, Scorer>( \
+// A T, a scorer, a tier, a scheduler and a trigger each.
+#define KVFREEZE_TIER_TWIN(T, Scorer, Tier, Scheduler, Trigger)       \
+  template std::unique_ptr<HostTwin> make_rows_twin<T, Scorer, Tier>( \
       Shape const&, Limits const&, Scheduler const&, Trigger const&, Scorer const&)
+#define KVFREEZE_ROWS_TWIN(T, Scorer, Scheduler, Trigger) \
+  KVFREEZE_TIER_TWIN(T, Scorer, HostTier, Scheduler, Trigger)
 KVFREEZE_ROWS_TWIN(Half, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
 KVFREEZE_ROWS_TWIN(BFloat16, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
 KVFREEZE_ROWS_TWIN(float, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
@@ -38,6 +40,26 @@ KVFREEZE_ROWS_TWIN(BFloat16, CumulativeMassScorer<>, OverCapacityScheduler, Neve
 KVFREEZE_ROWS_TWIN(float, WindowMassScorer<KeyCodes<2>>, MassLadderScheduler<true>,
                    MissedMassTrigger);
 KVFREEZE_ROWS_TWIN(Half, KeyNormScorer<>, OverCapacityScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(Half, DotScorer, SublinearScheduler<Thaw::lazy>, EntropyLadderTrigger);
+KVFREEZE_ROWS_TWIN(Half, MeanAbsDotScorer<>, SublinearScheduler<Thaw::eager>, EntropyLadderTrigger);
+KVFREEZE_ROWS_TWIN(Half, MassScorer, WaterLevelScheduler<>, DriftOrMissed);
+KVFREEZE_TIER_TWIN(Half, RecencyScorer, DiscardTier, OverCapacityScheduler, NeverTrigger);
+KVFREEZE_TIER_TWIN(BFloat16, CumulativeMassScorer<>, DiscardTier, OverCapacityScheduler,
+                   NeverTrigger);
+KVFREEZE_TIER_TWIN(float, KeyNormScorer<>, DiscardTier, FixedBudgetScheduler, NeverTrigger);
+KVFREEZE_TIER_TWIN(Half, MassScorer, DiscardTier, FixedBudgetScheduler, MissedMassTrigger);
+KVFREEZE_TIER_TWIN(Half, RecencyScorer, InPlaceTier, KeepAllScheduler, NeverTrigger);
+KVFREEZE_TIER_TWIN(Half, MassScorer, InPlaceTier, WaterLevelScheduler<>, MissedMassTrigger);
+KVFREEZE_TIER_TWIN(BFloat16, InstantMassScorer<BoxDigest<>>, InPlaceTier, FixedBudgetScheduler,
+                   NeverTrigger);
+KVFREEZE_TIER_TWIN(Half, DotScorer, InPlaceTier, SublinearScheduler<Thaw::lazy>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<Half>, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<float>, NestedScorer, FixedBudgetScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<Half>, DotScorer, SublinearScheduler<Thaw::lazy>, MissedMassTrigger);
+KVFREEZE_TIER_TWIN(ByLayer<BFloat16>, CumulativeMassScorer<>, DiscardTier, OverCapacityScheduler,
+                   NeverTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<Half>, KeyNormScorer<>, OverCapacityScheduler, NeverTrigger);
 #undef KVFREEZE_ROWS_TWIN
+#undef KVFREEZE_TIER_TWIN
 
 }  // namespace kvfreeze::gpu::test

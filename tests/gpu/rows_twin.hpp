@@ -1,7 +1,9 @@
 #pragma once
 
+#include <kvfreeze/digest/box.hpp>
 #include <kvfreeze/digest/key_codes.hpp>
 #include <kvfreeze/digest/nested_key_codes.hpp>
+#include <kvfreeze/layout.hpp>
 #include <kvfreeze/scheduler/fixed_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/keep_all_scheduler.hpp>
 #include <kvfreeze/scheduler/mass_ladder_scheduler.hpp>
@@ -15,14 +17,40 @@
 #include <kvfreeze/scorer/mean_abs_dot_scorer.hpp>
 #include <kvfreeze/scorer/recency_scorer.hpp>
 #include <kvfreeze/scorer/window_mass_scorer.hpp>
+#include <kvfreeze/tier/discard_tier.hpp>
+#include <kvfreeze/tier/host_tier.hpp>
+#include <kvfreeze/tier/in_place_tier.hpp>
+#include <kvfreeze/trigger/any_of.hpp>
+#include <kvfreeze/trigger/entropy_ladder_trigger.hpp>
+#include <kvfreeze/trigger/query_drift_trigger.hpp>
 
 #include <gpu/host_twin.hpp>
 #include <memory>
 
 namespace kvfreeze::gpu::test {
 
-/// Rows that are exact or frozen, elements of T; Scorer as it comes.
-template <class T, class Scorer, class Scheduler, class Trigger>
+using DriftOrMissed = AnyOf<QueryDriftTrigger, MissedMassTrigger>;
+
+template <class T>
+struct LayoutOf {
+  using type = T;
+};
+
+template <Element T>
+struct LayoutOf<T> {
+  using type = Layout<T>;
+};
+
+/// A layout as it comes, or the one of single rows and a lane for each KV head with elements of T.
+template <class T>
+using layout_of_t = typename LayoutOf<T>::type;
+
+/// A lane for all KV heads of a layer.
+template <Element T>
+using ByLayer = Layout<T, 1, Grouping::layer>;
+
+/// Rows that are exact or frozen, elements or a layout of T; Scorer as it comes.
+template <class T, class Scorer, class Tier, class Scheduler, class Trigger>
 std::unique_ptr<HostTwin> make_rows_twin(Shape const&, Limits const&, Scheduler const&,
                                          Trigger const&, Scorer const& = {});
 

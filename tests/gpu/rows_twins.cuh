@@ -7,17 +7,20 @@
 
 #include <gpu/rows_twin.hpp>
 #include <gpu/twins.cuh>
+#include <type_traits>
 
 namespace kvfreeze::gpu::test {
 
-template <class T, class Scorer, class Scheduler, class Trigger>
-using Rows = KvFreezeCache<Layout<T>, Scorer, Scheduler, Trigger>;
+template <class T, class Scorer, class Scheduler, class Trigger, class Tier = HostTier>
+using Rows = KvFreezeCache<layout_of_t<T>, Scorer, Scheduler, Trigger,
+                           std::conditional_t<std::is_same_v<Tier, HostTier>, PinnedTier, Tier>>;
 
-template <class T, class Scorer, class Scheduler, class Trigger>
+/// @tparam Tier the host's; pinned memory of the device's stands for HostTier
+template <class T, class Scorer, class Tier = HostTier, class Scheduler, class Trigger>
 auto twins_of(Shape const& shape, Limits const& limits, Scheduler const& scheduler,
               Trigger const& trigger, Scorer const& scorer = {}) {
-  return Twins<Rows<T, Scorer, Scheduler, Trigger>>(
-      make_rows_twin<T, Scorer>(shape, limits, scheduler, trigger, scorer), shape, limits,
+  return Twins<Rows<T, Scorer, Scheduler, Trigger, Tier>>(
+      make_rows_twin<T, Scorer, Tier>(shape, limits, scheduler, trigger, scorer), shape, limits,
       scheduler, trigger, scorer);
 }
 

@@ -19,6 +19,9 @@ void passkey(PasskeyOptions const& options);
 /// @brief Retrieval: several numbers hidden in prose.
 void needles(NeedlesOptions const& options);
 
+/// @brief Entropies of the model's heads into a file, for budgets by them.
+void calibrate(CalibrateOptions const& options);
+
 /// @brief Our attention against ggml's, and every lossless preset after a Full Reset against the
 /// plain cache.
 /// @return whether everything is as it should be
@@ -29,5 +32,10 @@ void bench(BenchOptions const& options);
 
 /// @brief Keys, values and queries of the model into a file; logits too if asked. @see Recording
 void record(RecordOptions const& options);
+
+/// @brief Many presets at several sizes, on several texts and tasks: results that grow cell by
+/// cell, and a report.
+/// @return whether it went through; false if the user stopped it
+bool laboratory(LabOptions const& options);
 
 }  // namespace llama

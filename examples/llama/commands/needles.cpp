@@ -1,3 +1,4 @@
+#include "../haystack.hpp"
 #include "../prose.hpp"
 #include "../retrieval.hpp"
 #include "../status.hpp"
@@ -6,7 +7,6 @@
 #include "commands.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <numeric>
@@ -19,89 +19,6 @@ namespace llama {
 
 namespace {
 
-constexpr int answer_tokens = 10;              // a seven-digit number is seven tokens and a space
-constexpr int answer_tokens_all = 12;          // of a list, for each number
-constexpr std::size_t longest_sentence = 600;  // bytes; what is longer is no prose
-constexpr std::string_view heading =
-    "Some facts are hidden inside a lot of irrelevant text. Find them and memorize them.\n";
-constexpr std::array cities{"Paris",  "Oslo",  "Lima",   "Cairo", "Tokyo", "Dublin",
-                            "Prague", "Quito", "Athens", "Delhi", "Rome",  "Madrid"};
-
-/// One text with its needles, and what is asked about it.
-struct NeedleText {
-  std::string text;
-  std::vector<std::string> names;
-  std::vector<std::string> numbers;
-};
-
-std::string needle(std::string const& city, std::string const& number) {
-  return "The special magic number for " + city + " is " + number + ". ";
-}
-
-std::string question(std::string const& city) {
-  return "\nWhat is the special magic number for " + city + "? The special magic number for " +
-         city + " is";
-}
-
-/// "\nWhat are ... for A, B and C? ..."
-std::string question_for_all(std::vector<std::string> const& names) {
-  std::string list;
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    list += (i == 0 ? "" : i + 1 == names.size() ? " and " : ", ") + names[i];
-  }
-  return "\nWhat are the special magic numbers for " + list + "? The special magic numbers for " +
-         list + " are";
-}
-
-/// Hands out the sentences of a text one after the other.
-class Sentences {
- public:
-  Sentences(Tokenizer const& tokenizer, std::string_view text)
-      : tokenizer_(tokenizer), sentences_(split_sentences(text)) {
-    std::erase_if(sentences_, [](std::string const& s) { return s.size() > longest_sentence; });
-  }
-
-  /// @brief The next ones, of so many tokens in sum.
-  /// @throws UserError if the text has no more
-  std::vector<std::string> take(int tokens) {
-    std::vector<std::string> taken;
-    for (int have = 0; have < tokens; ++at_) {
-      if (at_ == sentences_.size()) {
-        throw UserError("--text: there are too few sentences in it; --trials and --lengths need " +
-                        std::to_string(tokens) + " tokens more");
-      }
-      have += static_cast<int>(tokenizer_.encode(sentences_[at_]).size());
-      taken.push_back(sentences_[at_]);
-    }
-    return taken;
-  }
-
- private:
-  Tokenizer const& tokenizer_;
-  std::vector<std::string> sentences_;
-  std::size_t at_ = 0;
-};
-
-NeedleText make_text(Tokenizer const& tokenizer, Sentences& sentences, int length,
-                     std::vector<int> const& depths, std::mt19937& random) {
-  NeedleText result;
-  std::vector<std::string> names(cities.begin(), cities.end());
-  std::vector<HiddenSentence> hidden;
-  int fixed = static_cast<int>(tokenizer.encode(heading).size());
-  for (int const depth : depths) {
-    std::size_t const pick = random() % names.size();
-    result.names.push_back(names[pick]);
-    names.erase(names.begin() + static_cast<std::ptrdiff_t>(pick));
-    result.numbers.push_back(std::to_string(1000000 + random() % 9000000));
-    hidden.push_back({depth, needle(result.names.back(), result.numbers.back())});
-    fixed += static_cast<int>(tokenizer.encode(hidden.back().text).size());
-  }
-  fixed += static_cast<int>(tokenizer.encode(question(result.names.back())).size());
-  result.text =
-      std::string(heading) + hide_sentences(sentences.take(std::max(length - fixed, 1)), hidden);
-  return result;
-}
-
 /// The questions about all texts of one length: each needle of a text, then all at once.
 std::vector<Trial> make_trials(Tokenizer const& tokenizer, NeedlesOptions const& o,
                                std::vector<NeedleText> const& texts) {
@@ -109,14 +26,15 @@ std::vector<Trial> make_trials(Tokenizer const& tokenizer, NeedlesOptions const&
   for (NeedleText const& text : texts) {
     if (o.ask != "all") {
       for (std::size_t i = 0; i < text.names.size(); ++i) {
-        trials.push_back({tokenizer.encode(text.text + question(text.names[i])),
+        trials.push_back({tokenizer.encode(text.text + needle_question(text.names[i])),
                           {text.numbers[i]},
-                          answer_tokens});
+                          needle_answer_tokens});
       }
     }
     if (o.ask != "each") {
-      trials.push_back({tokenizer.encode(text.text + question_for_all(text.names)), text.numbers,
-                        answer_tokens_all * static_cast<int>(text.names.size())});
+      trials.push_back({tokenizer.encode(text.text + needle_question_for_all(text.names)),
+                        text.numbers,
+                        needle_answer_tokens_all * static_cast<int>(text.names.size())});
     }
   }
   return trials;
@@ -147,15 +65,15 @@ void needles(NeedlesOptions const& options) {
   std::vector<Choice> const choices = retrieval_choices(o.common.preset);
   std::vector<int> const depths = parse_list(o.depths, "--depths", 0, 100);
   std::vector<int> const lengths = parse_list(o.lengths, "--lengths", 256, 1 << 24);
-  if (depths.size() > cities.size()) {
-    throw UserError("--depths: there are names for " + std::to_string(cities.size()) +
+  if (depths.size() > most_needles) {
+    throw UserError("--depths: there are names for " + std::to_string(most_needles) +
                     " needles only");
   }
   if (!o.common.json.empty()) {
     check_writable(o.common.json);
   }
   // Sentences end where they end, and the question for all of them is longer.
-  int const slack = 256 + answer_tokens_all * static_cast<int>(depths.size());
+  int const slack = 256 + needle_answer_tokens_all * static_cast<int>(depths.size());
   int const longest = *std::max_element(lengths.begin(), lengths.end());
   bool const sized = o.common.context == 0;  // each cache for its own text
   if (sized) {
@@ -179,7 +97,7 @@ void needles(NeedlesOptions const& options) {
     std::mt19937 random(static_cast<std::mt19937::result_type>(o.seed));
     std::vector<NeedleText> texts;
     for (int i = 0; i < o.trials; ++i) {
-      texts.push_back(make_text(engine.tokenizer(), sentences, length, depths, random));
+      texts.push_back(make_needle_text(engine.tokenizer(), sentences, length, depths, random));
     }
     exams.push_back(examine(engine, length, make_trials(engine.tokenizer(), o, texts), choices,
                             sized ? 0 : o.common.context));

@@ -1,3 +1,4 @@
+#include "../haystack.hpp"
 #include "../retrieval.hpp"
 #include "../status.hpp"
 #include "../text.hpp"
@@ -17,17 +18,8 @@ namespace llama {
 
 namespace {
 
-constexpr int answer_tokens = 8;  // a five-digit key is five tokens and a space
-constexpr std::string_view heading =
-    "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
-    "I will quiz you about the important information there.\n";
 constexpr std::string_view filler =
     "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. ";
-constexpr std::string_view question = "\nWhat is the pass key? The pass key is";
-
-std::string needle(std::string const& key) {
-  return "\nThe pass key is " + key + ". Remember it. " + key + " is the pass key.\n ";
-}
 
 /// A text of about `length` tokens with the key at `depth` percent of it.
 std::vector<int> make_prompt(Tokenizer const& tokenizer, int length, int depth,
@@ -35,19 +27,19 @@ std::vector<int> make_prompt(Tokenizer const& tokenizer, int length, int depth,
   auto const count = [&](std::string_view text) {
     return static_cast<int>(tokenizer.encode(text).size());
   };
-  int const fixed = count(heading) + count(needle(key)) + count(question);
+  int const fixed = count(passkey_heading) + count(passkey_needle(key)) + count(passkey_question);
   int const each = count(std::string(filler) + std::string(filler)) - count(filler);
   int const fillers = std::max((length - fixed) / each, 1);
-  std::string text(heading);
+  std::string text(passkey_heading);
   for (int i = 0; i <= fillers; ++i) {
     if (i == (fillers * depth + 50) / 100) {
-      text += needle(key);
+      text += passkey_needle(key);
     }
     if (i < fillers) {
       text += filler;
     }
   }
-  text += question;
+  text += passkey_question;
   return tokenizer.encode(text);
 }
 
@@ -59,8 +51,9 @@ std::vector<Trial> make_trials(Engine const& engine, PasskeyOptions const& o,
   std::vector<Trial> trials;
   for (int const depth : depths) {
     for (int i = 0; i < o.keys; ++i) {
-      std::string const key = std::to_string(10000 + random() % 90000);
-      trials.push_back({make_prompt(engine.tokenizer(), length, depth, key), {key}, answer_tokens});
+      std::string const key = random_passkey(random);
+      trials.push_back(
+          {make_prompt(engine.tokenizer(), length, depth, key), {key}, passkey_answer_tokens});
     }
   }
   return trials;
@@ -96,12 +89,12 @@ void passkey(PasskeyOptions const& options) {
   int const longest = *std::max_element(lengths.begin(), lengths.end());
   bool const sized = o.common.context == 0;  // each cache for its own text
   if (sized) {
-    o.common.context = longest + 2 * answer_tokens;
+    o.common.context = longest + 2 * passkey_answer_tokens;
   }
-  if (longest + answer_tokens > o.common.context) {
+  if (longest + passkey_answer_tokens > o.common.context) {
     throw UserError("--length " + std::to_string(longest) + " and " +
-                    std::to_string(answer_tokens) + " tokens of answer do not fit --context " +
-                    std::to_string(o.common.context));
+                    std::to_string(passkey_answer_tokens) +
+                    " tokens of answer do not fit --context " + std::to_string(o.common.context));
   }
   Engine engine(o.common);
   std::vector<Examination> exams;
@@ -134,7 +127,7 @@ void passkey(PasskeyOptions const& options) {
       json.put("command", "passkey");
       engine.put_settings(json, exam.choices[i]);
       json.put("prompt_tokens", exam.prompt_tokens);
-      json.put("generated_tokens", answer_tokens);
+      json.put("generated_tokens", passkey_answer_tokens);
       json.put("keys_per_depth", o.keys);
       json.put("depths_percent", depths);
       put_results(json, results[i], results[0], static_cast<int>(exam.trials.size()));

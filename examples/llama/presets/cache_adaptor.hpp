@@ -8,7 +8,11 @@
 
 #include <cmath>
 #include <concepts>
+#include <cstddef>
+#include <istream>
+#include <limits>
 #include <memory>
+#include <ostream>
 #include <span>
 #include <string>
 #include <string_view>
@@ -50,12 +54,59 @@ class CacheAdaptor final : public AttentionCache {
     sequence_ = cache_.open();
   }
 
+  bool limit(std::size_t bytes) override {
+    if constexpr (requires { cache_.limit(bytes); }) {
+      cache_.limit(bytes);
+      return true;
+    } else {
+      return false;
+    }
+  }
+
+  bool save(std::ostream& out) override {
+    if constexpr (requires { cache_.save(sequence_, out); }) {
+      cache_.save(sequence_, out);
+      return true;
+    } else {
+      return false;
+    }
+  }
+
+  bool restore(std::istream& in) override {
+    if constexpr (requires { sequence_ = cache_.restore(in); }) {
+      cache_.close(sequence_);  // there is room for one
+      try {
+        sequence_ = cache_.restore(in);
+      } catch (...) {
+        sequence_ = cache_.open();
+        throw;
+      }
+      return true;
+    } else {
+      return false;
+    }
+  }
+
+  [[nodiscard]] bool obeys_cap() const override {
+    constexpr bool in_place = std::same_as<typename Cache::tier_type, kvfreeze::InPlaceTier>;
+    constexpr bool uniform = requires { Cache::scheduler_type::uniform; };
+    return !in_place && !uniform;
+  }
+
   [[nodiscard]] int length() const override { return cache_.length(sequence_); }
 
   [[nodiscard]] int lanes_per_layer() const override { return cache_.lanes_per_layer(); }
 
   void fidelities(int layer, int lane, std::span<kvfreeze::Fidelity> out) const override {
     cache_.fidelities(sequence_, layer, lane, out);
+  }
+
+  [[nodiscard]] float attention_entropy(int layer, int lane) const override {
+    if constexpr (requires { cache_.attention_entropy(sequence_, layer, lane); }) {
+      return cache_.attention_entropy(sequence_, layer, lane);
+    } else {
+      return std::numeric_limits<float>::quiet_NaN();
+    }
   }
 
  private:
@@ -65,11 +116,11 @@ class CacheAdaptor final : public AttentionCache {
 
 namespace detail {
 
-/// @brief Sets a field of a scheduler by its name on the command line.
-/// @return whether the scheduler has it
+/// @brief Sets a field of a policy by its name on the command line.
+/// @return whether the policy has it
 /// @throws UserError if a whole number is wanted and another one given
 template <class D>
-bool set_field(D& scheduler, std::string_view name, double value) {
+bool set_field(D& policy, std::string_view name, double value) {
   auto const set = [&]<class T>(T& field) {
     if (std::integral<T> && (value != std::floor(value) || std::fabs(value) > (1 << 24))) {
       throw UserError("--preset: " + std::string(name) + " must be a whole number");
@@ -77,74 +128,134 @@ bool set_field(D& scheduler, std::string_view name, double value) {
     field = static_cast<T>(value);
     return true;
   };
-  // One line for each field that any scheduler has.
-  if constexpr (requires { scheduler.missed_mass = 0.0F; }) {
-    if (name == "missed-mass") return set(scheduler.missed_mass);
+  // One line for each field that any policy has.
+  if constexpr (requires { policy.missed_mass = 0.0F; }) {
+    if (name == "missed-mass") return set(policy.missed_mass);
   }
-  if constexpr (requires { scheduler.none = 0.0F; }) {
-    if (name == "none" || name == "missed-mass") return set(scheduler.none);
+  if constexpr (requires { policy.none = 0.0F; }) {
+    if (name == "none" || name == "missed-mass") return set(policy.none);
   }
-  if constexpr (requires { scheduler.first = 0.0F; }) {
-    if (name == "first") return set(scheduler.first);
+  if constexpr (requires { policy.first = 0.0F; }) {
+    if (name == "first") return set(policy.first);
   }
-  if constexpr (requires { scheduler.second = 0.0F; }) {
-    if (name == "second") return set(scheduler.second);
+  if constexpr (requires { policy.second = 0.0F; }) {
+    if (name == "second") return set(policy.second);
   }
-  if constexpr (requires { scheduler.third = 0.0F; }) {
-    if (name == "third") return set(scheduler.third);
+  if constexpr (requires { policy.third = 0.0F; }) {
+    if (name == "third") return set(policy.third);
   }
-  if constexpr (requires { scheduler.stay = 1; }) {
-    if (name == "stay") return set(scheduler.stay);
+  if constexpr (requires { policy.stay = 1; }) {
+    if (name == "stay") return set(policy.stay);
   }
-  if constexpr (requires { scheduler.every = 1; }) {
-    if (name == "every" || name == "period") return set(scheduler.every);
+  if constexpr (requires { policy.every = 1; }) {
+    if (name == "every" || name == "period") return set(policy.every);
   }
-  if constexpr (requires { scheduler.period = 1; }) {
-    if (name == "period") return set(scheduler.period);
+  if constexpr (requires { policy.period = 1; }) {
+    if (name == "period") return set(policy.period);
   }
-  if constexpr (requires { scheduler.period_steps = 1; }) {
-    if (name == "period") return set(scheduler.period_steps);
+  if constexpr (requires { policy.period_steps = 1; }) {
+    if (name == "period") return set(policy.period_steps);
   }
-  if constexpr (requires { scheduler.hold = 0.0F; }) {
-    if (name == "hold") return set(scheduler.hold);
+  if constexpr (requires { policy.hold = 0.0F; }) {
+    if (name == "hold") return set(policy.hold);
   }
-  if constexpr (requires { scheduler.softness = 0.0F; }) {
-    if (name == "softness") return set(scheduler.softness);
+  if constexpr (requires { policy.softness = 0.0F; }) {
+    if (name == "softness") return set(policy.softness);
   }
-  if constexpr (requires { scheduler.dense_rows = 1; }) {
-    if (name == "dense-rows") return set(scheduler.dense_rows);
+  if constexpr (requires { policy.dense_rows = 1; }) {
+    if (name == "dense-rows") return set(policy.dense_rows);
   }
-  if constexpr (requires { scheduler.dense = true; }) {
-    if (name == "dense") return set(scheduler.dense);
+  if constexpr (requires { policy.dense = true; }) {
+    if (name == "dense") return set(policy.dense);
   }
-  if constexpr (requires { scheduler.quantile = 0.0F; }) {
-    if (name == "quantile") return set(scheduler.quantile);
+  if constexpr (requires { policy.quantile = 0.0F; }) {
+    if (name == "quantile") return set(policy.quantile);
   }
-  if constexpr (requires { scheduler.history = 1; }) {
-    if (name == "history") return set(scheduler.history);
+  if constexpr (requires { policy.history = 1; }) {
+    if (name == "history") return set(policy.history);
+  }
+  if constexpr (requires { policy.fraction = 0.0F; }) {
+    if (name == "fraction") return set(policy.fraction);
+  }
+  if constexpr (requires { policy.granules = 1; }) {
+    if (name == "granules") return set(policy.granules);
+  }
+  if constexpr (requires { policy.capacity = 1; }) {
+    if (name == "capacity") return set(policy.capacity);
+  }
+  if constexpr (requires { policy.shrink = 1.0F; }) {
+    if (name == "shrink") return set(policy.shrink);
+  }
+  if constexpr (requires { policy.recalled = 1.0F; }) {
+    if (name == "recalled") return set(policy.recalled);
+  }
+  if constexpr (requires { policy.shares.beta = 1.0F; }) {
+    if (name == "beta") return set(policy.shares.beta);
+  }
+  if constexpr (requires { policy.shares.low = 1.0F; }) {
+    if (name == "low") return set(policy.shares.low);
+  }
+  if constexpr (requires { policy.shares.high = 1.0F; }) {
+    if (name == "high") return set(policy.shares.high);
+  }
+  if constexpr (requires { policy.bits = 1.0F; }) {
+    if (name == "bits") return set(policy.bits);
+  }
+  if constexpr (requires { policy.alpha = 1.0F; }) {
+    if (name == "alpha") return set(policy.alpha);
+  }
+  if constexpr (requires { policy.kept = 1.0F; }) {
+    if (name == "kept") return set(policy.kept);
+  }
+  if constexpr (requires { policy.exact = 1.0F; }) {
+    if (name == "exact") return set(policy.exact);
+  }
+  if constexpr (requires { policy.shares.safeguard = 1.0F; }) {
+    if (name == "safeguard") return set(policy.shares.safeguard);
+  }
+  if constexpr (requires { policy.steps = 1; }) {
+    if (name == "steps") return set(policy.steps);
+  }
+  if constexpr (requires { policy.pooled = 1; }) {
+    if (name == "pooled") return set(policy.pooled);
+  }
+  if constexpr (requires { policy.prompt = 1; }) {
+    if (name == "prompt") return set(policy.prompt);
+  }
+  if constexpr (requires { policy.per_query = true; }) {
+    if (name == "per-query") return set(policy.per_query);
+  }
+  if constexpr (requires { policy.gamma = 1.0F; }) {
+    if (name == "gamma") return set(policy.gamma);
   }
   return false;
 }
 
-/// @throws UserError that lists what the scheduler has, if it lacks this field
-template <class D>
-void turn(D& scheduler, Knob const& knob) {
-  if (set_field(scheduler, knob.name, knob.value)) {
+/// @brief Sets a field of the scheduler or, if that has none of this name, of the scorer.
+/// @throws UserError that lists what they have, if neither has this field
+template <class D, class S>
+void turn(D& scheduler, S& scorer, Knob const& knob) {
+  if (set_field(scheduler, knob.name, knob.value) || set_field(scorer, knob.name, knob.value)) {
     return;
   }
   std::string known;
   for (std::string_view const name :
-       {"missed-mass", "none", "first", "second", "third", "stay", "period", "hold", "softness",
-        "dense-rows", "dense", "quantile", "history"}) {
+       {"missed-mass", "none",     "first",  "second",     "third",     "stay",    "period",
+        "hold",        "softness", "dense",  "dense-rows", "quantile",  "history", "fraction",
+        "granules",    "capacity", "shrink", "recalled",   "beta",      "low",     "high",
+        "steps",       "pooled",   "prompt", "per-query",  "safeguard", "kept",    "bits",
+        "alpha",       "exact",    "gamma"}) {
     D probe{};
-    known += set_field(probe, name, 1.0) ? ", " + std::string(name) : "";
+    S other{};
+    known +=
+        set_field(probe, name, 1.0) || set_field(other, name, 1.0) ? ", " + std::string(name) : "";
   }
   throw UserError("--preset: this preset has no setting '" + knob.name +
                   "'; there are resident, resident-bytes, window, sinks, tier" + known);
 }
 
-/// Builds a cache with the scheduler's options from the command line, its other policies as they
-/// come.
+/// Builds a cache with the scheduler's and scorer's options from the command line, its other
+/// policies as they come.
 template <class Cache>
 struct CacheBuilder;
 
@@ -153,25 +264,29 @@ template <kvfreeze::LayoutPolicy L, kvfreeze::ScorerPolicy S, kvfreeze::Schedule
 struct CacheBuilder<kvfreeze::KvFreezeCache<L, S, D, T, R>> {
   using Cache = kvfreeze::KvFreezeCache<L, S, D, T, R>;
 
-  static std::unique_ptr<AttentionCache> build(CacheSettings const& settings) {
-    D scheduler{};
+  static std::unique_ptr<AttentionCache> build(CacheSettings const& settings, S scorer,
+                                               D scheduler) {
     for (Knob const& knob : settings.knobs) {
-      turn(scheduler, knob);
+      turn(scheduler, scorer, knob);
     }
     if constexpr (requires { scheduler.third = scheduler.second; }) {
       // Presets without that level need not say that its threshold is not below the one before.
       scheduler.third = std::max(scheduler.third, scheduler.second);
     }
-    return std::make_unique<CacheAdaptor<Cache>>(settings.shape, settings.limits, S{}, scheduler);
+    return std::make_unique<CacheAdaptor<Cache>>(settings.shape, settings.limits, scorer,
+                                                 scheduler);
   }
 };
 
 }  // namespace detail
 
 /// @brief A cache of the given type behind the engine's interface.
+/// @param scorer, scheduler what they are before the settings' knobs
 template <class Cache>
-std::unique_ptr<AttentionCache> make_cache(CacheSettings const& settings) {
-  return detail::CacheBuilder<Cache>::build(settings);
+std::unique_ptr<AttentionCache> make_cache(CacheSettings const& settings,
+                                           typename Cache::scorer_type scorer = {},
+                                           typename Cache::scheduler_type scheduler = {}) {
+  return detail::CacheBuilder<Cache>::build(settings, scorer, scheduler);
 }
 
 }  // namespace llama

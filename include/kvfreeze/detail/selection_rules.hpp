@@ -30,6 +30,16 @@ KVFREEZE_HD constexpr Selection as_count(Selection const& selection, int open_gr
   return Selection::highest(open_granules - low);
 }
 
+/// @brief Average of `width` neighbouring scores around `at`, in one order; scores outside of [0,
+/// n) count as 0 (average pooling with zero padding).
+KVFREEZE_HD inline float pooled(float const* scores, int n, int at, int width) noexcept {
+  float sum = 0.0F;
+  for (int i = larger(at - width / 2, 0); i <= at + width / 2 && i < n; ++i) {
+    sum += scores[i];
+  }
+  return quotient(sum, static_cast<float>(width));
+}
+
 inline constexpr float masses_per_one = 0x1p30F;  ///< unit of masses, in parts of 1
 inline constexpr float dots_per_nat = 4096.0F;    ///< unit of recall scores of |q.k|
 

@@ -23,6 +23,16 @@ inline void require_range(char const* field, double value, double low, double hi
   }
 }
 
+/// @brief Rejects a number of pooled rows that is even or outside [1, 63].
+/// @throws InvalidArgument naming the field, its value and what it may be
+inline void require_pooling(char const* field, int rows) {
+  require_range(field, rows, 1, 63);
+  if (rows % 2 == 0) {
+    throw InvalidArgument(std::string("kvfreeze: ") + field + " = " + std::to_string(rows) +
+                          " is even; a row and its neighbours are an odd number");
+  }
+}
+
 /// @brief Calls the policy's validate() if it has one.
 /// @throws InvalidArgument as the policy does
 template <class Policy>

@@ -3,15 +3,42 @@
 #include <kvfreeze/host/composition.hpp>
 #include <kvfreeze/tier/host_tier.hpp>
 
+#include <concepts>
 #include <cstddef>
+#include <type_traits>
 
 namespace kvfreeze::gpu {
 
-/// @brief The axes of a cache on the device and what follows from them. The same as on the host but
-/// for the tier, which is one of the device's.
-template <LayoutPolicy L, ScorerPolicy S, SchedulerPolicy D, TriggerPolicy R>
-struct Composition : host::Composition<L, S, D, HostTier, R> {
-  using Base = host::Composition<L, S, D, HostTier, R>;
+class PinnedTier;
+
+namespace detail {
+
+/// Of the host's tiers the one that a device's stands for.
+template <class T>
+using host_tier_t = std::conditional_t<std::same_as<T, PinnedTier>, HostTier, T>;
+
+}  // namespace detail
+
+/// @brief Where a cache on the device has the rows that are not active: in pinned memory of the
+/// host, in place, or nowhere. The latter two are the host's own.
+template <class T>
+concept CacheTier = std::same_as<T, PinnedTier> ||
+                    (TierPolicy<T> && kvfreeze::detail::tier_kind<T>() != TierKind::holding);
+
+/// @brief The axes of a cache on the device and what follows from them, as on the host.
+template <LayoutPolicy L, ScorerPolicy S, SchedulerPolicy D, TriggerPolicy R,
+          CacheTier T = PinnedTier>
+struct Composition : host::Composition<L, S, D, detail::host_tier_t<T>, R> {
+  using Base = host::Composition<L, S, D, detail::host_tier_t<T>, R>;
+
+  /// Does a lane hold the rows of all KV heads of its layer?
+  static constexpr bool by_layer = L::grouping == Grouping::layer;
+
+  /// Are all rows of a lane ranked, so that the ladder knows what to do with each?
+  static constexpr bool ranks = Base::has_levels && !Base::uniform;
+
+  /// Are rows written through to memory of the host?
+  static constexpr bool stores = !Base::in_place && !Base::discards;
 
   /// Is a row exact or frozen, and the current query asks the digests which it shall be?
   static constexpr bool recalls = Base::has_digest && !Base::has_levels;
@@ -21,6 +48,12 @@ struct Composition : host::Composition<L, S, D, HostTier, R> {
 
   /// Does the scorer go by the norms of keys?
   static constexpr bool needs_norms = S::evidence == Evidence::key;
+
+  /// Are the counters of sleeping rows rolled back with a rewind?
+  static constexpr bool saves_counts = Base::sleeps && Base::rewalks;
+
+  /// Is a step's report written when all its launches are over? Else its numbers are known before.
+  static constexpr bool reports_last = Base::sleeps || Base::rewalks;
 
   // The device cannot call the host's constexpr functions, but reads what they gave.
 

@@ -28,8 +28,8 @@
 
 namespace kvfreeze::gpu {
 
-/// @brief The KV cache of kvfreeze::KvFreezeCache in device memory, its tier in pinned memory of
-/// the host. The same policies, and the same decisions to the row.
+/// @brief The KV cache of kvfreeze::KvFreezeCache in device memory. The same policies, and the same
+/// decisions to the row.
 ///
 /// A step of a batch of sequences: `begin_async()`; for each layer `attend_async()`; then
 /// `advance_async()`. A chunk of a prompt: `begin_prefill_async()`; for each layer an attention of
@@ -38,7 +38,14 @@ namespace kvfreeze::gpu {
 /// the stream has come past it. `attend_async()` and `advance_async()` may be captured in a graph,
 /// which serves later steps of the same number of sequences.
 ///
-/// Rows are written through to the tier when they are appended: what freezes later moves nothing.
+/// The tier is pinned memory of the host: rows are written through when they are appended, so that
+/// what freezes later moves nothing. With InPlaceTier rows stay where they are and leave a list;
+/// with DiscardTier they are gone. Neither holds anything outside of the device.
+///
+/// Where a trigger rewinds (Recovery::rewalk) the sequence goes back on the device at once, before
+/// its next step; the caller learns of it from `report()`. Steps that were enqueued since count for
+/// nothing: `truncate_async()` to `StepReport::rewind_to` forgets their rows, and the engine goes
+/// on from there. Reports say so until it has.
 ///
 /// Under a byte cap (`Limits::resident_bytes`: everything in device memory, work space included)
 /// the pool of pages is dealt to `max_sequences` in equal parts, so that what a sequence keeps does
@@ -46,35 +53,34 @@ namespace kvfreeze::gpu {
 /// (`Limits::transfer_bytes`, of a token of a sequence) covers what is written through and what
 /// comes back. Decisions under either are the device's own: its pages are not the host's blocks.
 ///
-/// Layouts with compact rows take a LadderScheduler that does not sleep. Those without take any
-/// scheduler but UniformScheduler, and any scorer, of which only those of masses may remember. So
-/// far single rows, a lane for each KV head, budgets and chunks only with compact rows. Device
-/// memory is reserved up front.
+/// Layouts with compact rows take UniformScheduler, or a LadderScheduler that does not sleep: for
+/// it alone there are budgets. Those without take any other scheduler, and any scorer, of which
+/// only those of masses may remember. So far single rows, a lane for each KV head where rows may be
+/// compact, budgets and chunks only there. Device memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
+/// @tparam Tier PinnedTier, InPlaceTier or DiscardTier
 template <LayoutPolicy L = Layout<Half, 1, Grouping::kv_head, LadderRows>,
           ScorerPolicy Scorer = InstantMassScorer<NestedKeyCodes<1, 5>>,
-          SchedulerPolicy Scheduler = LadderScheduler<>, TriggerPolicy Trigger = MissedMassTrigger>
+          SchedulerPolicy Scheduler = LadderScheduler<>, TriggerPolicy Trigger = MissedMassTrigger,
+          CacheTier Tier = PinnedTier>
 class KvFreezeCache {
-  using C = Composition<L, Scorer, Scheduler, Trigger>;
-  /// Do rows have timers, sums or scores, which a truncation would have to roll back?
-  static constexpr bool remembers = C::sleeps || C::needs_queries || C::has_state;
-  static_assert(!C::uniform, "kvfreeze::gpu: so far no UniformScheduler");
+  using C = Composition<L, Scorer, Scheduler, Trigger, Tier>;
   static_assert(!C::has_levels || !C::sleeps,
                 "kvfreeze::gpu: so far no scheduler that sleeps where rows may be compact");
   static_assert(!C::has_state || C::needs_mass,
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
-  static_assert(C::page == 1 && L::grouping == Grouping::kv_head,
-                "kvfreeze::gpu: so far granules of one row and a lane for each KV head");
-  static_assert(!C::rewalks && !C::needs_cosine,
-                "kvfreeze::gpu: so far no trigger that rewinds or asks for the queries' cosine");
+  static_assert(C::page == 1, "kvfreeze::gpu: so far granules of one row");
+  static_assert(!C::has_levels || !C::by_layer,
+                "kvfreeze::gpu: so far a lane for each KV head where rows may be compact");
 
  public:
   using layout_type = L;
   using element_type = typename L::element_type;
   using scheduler_type = Scheduler;
   using trigger_type = Trigger;
+  using tier_type = Tier;
 
   /// @brief Reserves device memory for everything, and pins nothing yet.
   /// @throws InvalidArgument for a shape, limit or policy parameter out of range
@@ -115,6 +121,7 @@ class KvFreezeCache {
     found->failed = false;
     found->generation += 1;
     found->length = 0;
+    found->steps = found->told = 0;
     return {index, found->generation};
   }
 
@@ -140,7 +147,7 @@ class KvFreezeCache {
   /// @throws InvalidArgument for a batch that is empty or names one twice; UnknownSequence
   /// @throws CapacityError for a sequence that has `max_tokens`; nothing was enqueued
   /// @throws InvalidArgument if a step before had K, V or Q that were not finite, or a launch of a
-  ///   sequence's last step failed: it can only be closed; its rows are in the tier
+  ///   sequence's last step or truncation failed: it can only be closed; its rows are in the tier
   /// @throws CudaError; no batch is begun
   void begin_async(std::span<Sequence const> batch, ::cuda::stream_ref stream) {
     if (batch.empty() || batch.size() > open_.size()) {
@@ -212,13 +219,16 @@ class KvFreezeCache {
     done_[static_cast<std::size_t>(layer)] = true;
   }
 
-  /// @brief A dense copy of a layer's rows in position order, frozen ones from the tier.
+  /// @brief A dense copy of a layer's rows in position order, frozen ones from the tier. Not where
+  /// rows may be gone.
   /// @param k, v [rows][kv_heads][head_dim]; rows are `length()` and those of a step that has begun
   /// @throws UnknownSequence; InvalidArgument for a layer, or spans that do not hold `length()`
   ///   rows; CudaError
   /// @stream_semantics never waits, never allocates
   void gather_async(Sequence handle, int layer, Span<element_type> k, Span<element_type> v,
-                    ::cuda::stream_ref stream) const {
+                    ::cuda::stream_ref stream) const
+    requires(!C::discards)
+  {
     Record const& sequence = record(handle);
     check_layer("gather_async", layer);
     std::size_t const row =
@@ -362,23 +372,31 @@ class KvFreezeCache {
   void count_replay() noexcept {
     for (Sequence const handle : batch_) {
       open_[handle.index].length += tokens_;
+      open_[handle.index].steps += 1;
     }
   }
 
-  /// @brief Forgets the tokens from `length` on, of a draft that was not accepted. Rows that are
-  /// protected now come back.
-  /// @throws UnknownSequence, InvalidArgument for a length outside of [0, length()], CudaError
+  /// @brief Forgets the tokens from `length` on: of a draft that was not accepted, or after a
+  /// rewind, which has then been taken note of. Rows that are protected now come back, unless they
+  /// are gone. What scorers noted of the other rows since stays, counts of detections go back where
+  /// `length` is a checkpoint, all as on the host.
+  /// @throws UnknownSequence, InvalidArgument for a length outside of [0, length()]
+  /// @throws CudaError: the sequence can only be closed
   /// @stream_semantics never waits, never allocates
-  void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream)
-    requires(!remembers)
-  {
+  void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream) {
     Record& sequence = live("truncate_async", handle);
     if (length < 0 || length > sequence.length) {
       throw InvalidArgument("truncate_async(): length " + std::to_string(length) +
                             " is outside [0, " + std::to_string(sequence.length) + "]");
     }
-    memory_.truncate(handle.index, length, stream);
+    try {
+      memory_.truncate(handle.index, length, stream);
+    } catch (CudaError const&) {  // lanes may be cut, and lack rows that they owe
+      sequence.failed = true;
+      throw;
+    }
     sequence.length = length;
+    sequence.told = sequence.steps;
   }
 
   /// @brief Keeps ranges of tokens exact from now on; replaces earlier pins. Ranges may lie in the
@@ -386,22 +404,19 @@ class KvFreezeCache {
   /// @throws UnknownSequence, InvalidArgument if the ranges are not sorted, overlap, are empty or
   ///   out of range; CudaError
   /// @stream_semantics never waits, never allocates
-  void pin_async(Sequence handle, std::span<TokenRange const> ranges, ::cuda::stream_ref stream)
-    requires(!remembers)
-  {
+  void pin_async(Sequence handle, std::span<TokenRange const> ranges, ::cuda::stream_ref stream) {
     static_cast<void>(live("pin_async", handle));
     host::check_pins(limits_, ranges);
     memory_.pin(ranges, handle.index, stream);
     memory_.pin_rows(handle.index, stream);
   }
 
-  /// @brief Full Reset, now: every row is exact, and rows lie in the order of their positions.
+  /// @brief Full Reset, now: every row is exact, and rows lie in the order of their positions. Of
+  /// rows that are gone none comes back.
   /// @throws UnknownSequence, CudaError; CapacityError if the byte cap does not hold them
   /// @stream_semantics never waits, never allocates
   /// @complexity O(rows): all of them come from the tier
-  void thaw_async(Sequence handle, ::cuda::stream_ref stream)
-    requires(!remembers)
-  {
+  void thaw_async(Sequence handle, ::cuda::stream_ref stream) {
     std::size_t const needed = memory_.pages_when_whole(live("thaw_async", handle).length);
     if (memory_.geometry().room != 0 && needed > memory_.geometry().room) {
       throw CapacityError("thaw_async(): all rows need " + std::to_string(needed) +
@@ -412,7 +427,8 @@ class KvFreezeCache {
     memory_.thaw(handle.index, stream);
   }
 
-  /// Tokens of the sequence, enqueued steps included.
+  /// Tokens of the sequence, enqueued steps included; after a rewind those of steps that count for
+  /// nothing too, until truncate_async().
   /// @throws UnknownSequence
   [[nodiscard]] int length(Sequence handle) const { return record(handle).length; }
 
@@ -422,8 +438,12 @@ class KvFreezeCache {
   /// sequence's own, but for metadata and scratch, which are the whole cache's.
   /// @throws UnknownSequence
   [[nodiscard]] StepReport report(Sequence handle) const {
-    static_cast<void>(record(handle));
-    return memory_.report(handle.index);
+    Record const& sequence = record(handle);
+    StepReport report = memory_.report(handle.index);
+    if (report.step <= sequence.told) {
+      report.rewind_to.reset();
+    }
+    return report;
   }
 
   /// @brief Fidelity of each row of a lane, by position. Waits for the stream.
@@ -444,6 +464,9 @@ class KvFreezeCache {
                        stream);
   }
 
+  /// Lanes of a layer: kv_heads, or 1 with Grouping::layer.
+  [[nodiscard]] int lanes_per_layer() const noexcept { return memory_.geometry().lanes_per_layer; }
+
   [[nodiscard]] Shape const& shape() const noexcept { return shape_; }
 
   [[nodiscard]] Limits const& limits() const noexcept { return limits_; }
@@ -451,7 +474,11 @@ class KvFreezeCache {
   /// Device memory reserved, in bytes.
   [[nodiscard]] std::size_t device_bytes() const noexcept { return memory_.device_bytes(); }
 
-  [[nodiscard]] PinnedTier const& tier() const noexcept { return memory_.tier(); }
+  [[nodiscard]] PinnedTier const& tier() const noexcept
+    requires C::stores
+  {
+    return memory_.tier();
+  }
 
  private:
   struct Record {
@@ -459,6 +486,8 @@ class KvFreezeCache {
     bool failed = false;  ///< a step was enqueued in part
     std::uint32_t generation = 0;
     int length = 0;
+    std::uint32_t steps = 0;  ///< enqueued
+    std::uint32_t told = 0;   ///< of which the caller knows whether they rewind
   };
 
   /// Calls `enqueue`; if a launch fails, the batch is half way through a step that has no end.
@@ -482,11 +511,10 @@ class KvFreezeCache {
   }
 
   static Limits const& checked(Limits const& limits) {
-    if (!C::has_levels &&
-        (limits.resident_bytes != unlimited || limits.transfer_bytes != unlimited)) {
+    if (!C::ranks && (limits.resident_bytes != unlimited || limits.transfer_bytes != unlimited)) {
       throw InvalidArgument(
-          "Limits::resident_bytes and Limits::transfer_bytes must be unlimited without compact "
-          "rows: " +
+          "Limits::resident_bytes and Limits::transfer_bytes must be unlimited where no ladder "
+          "ranks rows: " +
           std::to_string(limits.resident_bytes) + ", " + std::to_string(limits.transfer_bytes));
     }
     return limits;
@@ -530,10 +558,9 @@ class KvFreezeCache {
   [[nodiscard]] Record& live(char const* call, Sequence handle) {
     Record& sequence = record(handle);
     if (sequence.failed) {
-      throw InvalidArgument(std::string(call) + "(): a launch of the last step of sequence {" +
-                            std::to_string(handle.index) + ", " +
-                            std::to_string(handle.generation) +
-                            "} failed: all that can be done is close() it");
+      throw InvalidArgument(
+          std::string(call) + "(): a launch for sequence {" + std::to_string(handle.index) + ", " +
+          std::to_string(handle.generation) + "} failed: all that can be done is close() it");
     }
     return sequence;
   }

@@ -27,7 +27,8 @@ inline constexpr std::uint32_t no_limit = 0xFFFFFFFFU;  ///< of pages, of granul
 /// @brief One lane's own numbers. Written by the one block that works on the lane.
 struct LaneState {
   std::int32_t rows = 0;                 ///< appended, this step's included
-  std::int32_t slots = 0;                ///< exact granules, dense
+  std::int32_t slots = 0;                ///< exact granules, dense; in place: entries of the list
+  std::int32_t evicted = 0;              ///< granules that are gone
   std::int32_t guests = 0;               ///< behind them: loaded for this step's attention only
   std::int32_t groups = 0;               ///< digest groups encoded
   std::int32_t chunk = 0;                ///< rows of a chunk that are on their way in
@@ -39,6 +40,8 @@ struct LaneState {
   std::uint32_t deferred = 0;            ///< granules wanted and not thawed, in this step
   std::uint32_t forced = 0;              ///< granules flagged `forced`
   std::uint32_t asleep = 0;              ///< granules that recall does not ask yet
+  std::int32_t first_query = 0;          ///< position of the oldest query that is known
+  float cosine = 1.0F;                   ///< between this step's queries and the ones before
   std::uint64_t touched = 0;             ///< bytes read in this step
   std::uint64_t moved_in = 0;            ///< bytes from the tier, in this step
   std::uint64_t moved_out = 0;           ///< bytes to the tier, in this step
@@ -53,7 +56,7 @@ struct LaneState {
   LaneMode mode = LaneMode::dense;
   bool sinks = false;           ///< this step lets sink what was not needed
   bool over_cap = false;        ///< the cap decided this step's levels
-  std::uint32_t tail[64] = {};  ///< slots of the rows that no digest holds yet
+  std::uint32_t tail[64] = {};  ///< places of the rows that no digest holds yet
 };
 
 /// @brief Counter and timer of a granule. @see host::Timer
@@ -61,6 +64,12 @@ struct GranuleTimer {
   std::uint32_t wake = 0;   ///< step at which the granule is due
   std::uint16_t count = 0;  ///< detections
   std::uint16_t last = 0;   ///< low half of the step of the last detection
+};
+
+/// A granule's counter at the last two checkpoints, the newer one first.
+struct SavedCounts {
+  std::uint16_t newer = 0;
+  std::uint16_t older = 0;
 };
 
 /// @brief The pool of pages. A launch takes pages or gives pages back, never both, so that a
@@ -85,11 +94,18 @@ struct CacheMemory {
   /// where no recovery asks for it.
   std::uint16_t* changed = nullptr;
   GranuleTimer* timers = nullptr;  ///< [sequence][lane][max_granules], for schedulers that sleep
-  void* scores = nullptr;          ///< [sequence][lane][max_granules], states of a scorer's
+  /// [sequence][lane][max_granules]: counters at the last two checkpoints, for triggers that rewind
+  /// where rows sleep.
+  SavedCounts* saved = nullptr;
+  void* scores = nullptr;  ///< [sequence][lane][max_granules], states of a scorer's
   /// [sequence][lane][window_queries + 1][lane_queries][head_dim], octaves, for scorers of queries:
   /// that of the row at position p is entry p % (window_queries + 1).
   float* ring = nullptr;
-  std::byte* const* tier = nullptr;  ///< [sequence]: [lane][granule][K, V] in pinned memory
+  float* previous = nullptr;  ///< [sequence][lane][lane_queries][head_dim], for their cosine
+  /// [sequence][lane][max_granules], where rows stay in place: the exact granules, dense.
+  std::uint32_t* lists = nullptr;
+  std::byte* const* tier =
+      nullptr;  ///< [sequence]: [lane][granule][K, V] in pinned memory, or null
 };
 
 /// @brief A lane by address. Cheap to make; owns nothing.
@@ -108,9 +124,12 @@ struct LaneRef {
   std::uint32_t const* pins = nullptr;          ///< of the sequence
   std::uint16_t* changed = nullptr;             ///< null on the ladder
   GranuleTimer* timers = nullptr;               ///< null unless rows sleep
+  SavedCounts* saved = nullptr;                 ///< null unless there are checkpoints of timers
   typename C::Scorer::State* scores = nullptr;  ///< null unless the scorer remembers
   float* ring = nullptr;                        ///< null unless queries are kept
-  std::byte* tier = nullptr;                    ///< the lane's granules
+  float* previous = nullptr;                    ///< null unless their cosine is asked for
+  std::uint32_t* list = nullptr;                ///< null unless rows stay in place
+  std::byte* tier = nullptr;  ///< the lane's granules; null unless rows are stored
 
   __device__ LaneRef(Geometry const& g, CacheMemory const& memory, std::uint32_t sequence,
                      std::uint32_t index)
@@ -131,6 +150,9 @@ struct LaneRef {
     if constexpr (C::sleeps) {
       timers = memory.timers + number * static_cast<std::size_t>(g.max_granules);
     }
+    if constexpr (C::saves_counts) {
+      saved = memory.saved + number * static_cast<std::size_t>(g.max_granules);
+    }
     if constexpr (C::has_state) {
       scores = static_cast<typename C::Scorer::State*>(memory.scores) +
                number * static_cast<std::size_t>(g.max_granules);
@@ -139,8 +161,17 @@ struct LaneRef {
       ring = memory.ring + number * static_cast<std::size_t>(g.window_queries + 1) *
                                static_cast<std::size_t>(g.lane_queries * g.head_dim);
     }
-    tier = memory.tier[sequence] + static_cast<std::size_t>(index) *
-                                       static_cast<std::size_t>(g.max_granules) * g.granule_bytes();
+    if constexpr (C::needs_cosine) {
+      previous = memory.previous + number * static_cast<std::size_t>(g.lane_queries * g.head_dim);
+    }
+    if constexpr (C::in_place) {
+      list = memory.lists + number * static_cast<std::size_t>(g.max_granules);
+    }
+    if constexpr (C::stores) {
+      tier = memory.tier[sequence] + static_cast<std::size_t>(index) *
+                                         static_cast<std::size_t>(g.max_granules) *
+                                         g.granule_bytes();
+    }
   }
 
   /// The page with the entry `i` of a segment.
@@ -150,25 +181,43 @@ struct LaneRef {
            static_cast<std::size_t>(table[s.first_page + i / s.per_page]) * geometry->page_bytes;
   }
 
-  [[nodiscard]] __device__ Value* k(std::uint32_t slot) const {
-    return reinterpret_cast<Value*>(page(rows_segment, slot) +
-                                    slot % detail::page_rows * geometry->part_bytes);
+  /// Where the rows of a slot lie among the lane's: in place, where their granule does.
+  [[nodiscard]] __device__ std::uint32_t place(std::uint32_t slot) const {
+    if constexpr (C::in_place) {
+      return list[slot];
+    } else {
+      return slot;
+    }
   }
 
-  [[nodiscard]] __device__ Value* v(std::uint32_t slot) const {
-    return reinterpret_cast<Value*>(reinterpret_cast<std::byte*>(k(slot)) +
+  [[nodiscard]] __device__ Value* k_at(std::uint32_t place) const {
+    return reinterpret_cast<Value*>(page(rows_segment, place) +
+                                    place % detail::page_rows * geometry->part_bytes);
+  }
+
+  [[nodiscard]] __device__ Value* v_at(std::uint32_t place) const {
+    return reinterpret_cast<Value*>(reinterpret_cast<std::byte*>(k_at(place)) +
                                     geometry->values_offset);
   }
 
+  [[nodiscard]] __device__ Value* k(std::uint32_t slot) const { return k_at(place(slot)); }
+
+  [[nodiscard]] __device__ Value* v(std::uint32_t slot) const { return v_at(place(slot)); }
+
+  [[nodiscard]] __device__ host::SlotRecord& record_at(std::uint32_t place) const {
+    return reinterpret_cast<host::SlotRecord*>(page(rows_segment, place) +
+                                               geometry->records_offset)[place % detail::page_rows];
+  }
+
   [[nodiscard]] __device__ host::SlotRecord& record(std::uint32_t slot) const {
-    return reinterpret_cast<host::SlotRecord*>(page(rows_segment, slot) +
-                                               geometry->records_offset)[slot % detail::page_rows];
+    return record_at(place(slot));
   }
 
   /// Sum of |q.k| over the window's queries, in units of 2^-12 nats.
   [[nodiscard]] __device__ std::uint32_t& sum(std::uint32_t slot) const {
-    return reinterpret_cast<std::uint32_t*>(page(rows_segment, slot) +
-                                            geometry->sums_offset)[slot % detail::page_rows];
+    std::uint32_t const at = place(slot);
+    return reinterpret_cast<std::uint32_t*>(page(rows_segment, at) +
+                                            geometry->sums_offset)[at % detail::page_rows];
   }
 
   /// Queries of the step that appended the row at a position.
@@ -220,7 +269,7 @@ struct LaneRef {
   };
 
   [[nodiscard]] __device__ int tail_begin() const {
-    return C::has_digest ? lane->groups * C::Digest::group_rows : lane->rows - 1;
+    return C::has_digest ? lane->groups * C::Digest::group_rows : max(lane->rows - 1, 0);
   }
 
   [[nodiscard]] __device__ Open open_range() const {
@@ -280,6 +329,12 @@ struct LaneRef {
 };
 
 namespace detail {
+
+/// Granules that have room in the pages of exact rows: those that are exact, in place all.
+template <class C>
+KVFREEZE_HD int placed_rows(LaneState const& lane) noexcept {
+  return C::in_place ? lane.rows : lane.slots;
+}
 
 /// Frozen and awake?
 __device__ inline bool is_frozen(std::uint8_t state) {

@@ -117,8 +117,8 @@ void append_rows(LaneJob<C> const& job, NewRows const& rows, int first, int coun
       ref.lane->rows = position + 1;
       ref.state(granule) = static_cast<std::uint8_t>(Fidelity::exact);
       ref.note_change(granule, 0);
-      if constexpr (C::has_state) {
-        ref.score(granule) = {};
+      if constexpr (C::has_state && !C::scores_in_slots) {
+        ref.score(granule, no_slot) = {};
       }
       if constexpr (C::sleeps) {
         ref.timer(granule) = {};
@@ -139,6 +139,7 @@ void append_rows(LaneJob<C> const& job, NewRows const& rows, int first, int coun
     from_floats(rows.k + from, ref.k(slot) + to, elements);
     from_floats(rows.v + from, ref.v(slot) + to, elements);
     note_key_norm(ref, slot);
+    note_direction(ref, ref.k(slot) + to);
     if constexpr (C::needs_queries) {
       ref.sums(slot)[row] = 0;
     }

@@ -25,9 +25,16 @@ struct Composition {
   static constexpr bool sleeps = kvfreeze::detail::has_sleep<D>();
   static constexpr bool needs_mass = S::evidence == Evidence::mass;
   static constexpr bool needs_queries = S::evidence == Evidence::queries;
+  static constexpr bool rates = S::evidence == Evidence::rows;
+  static constexpr bool lags = S::evidence == Evidence::lag;
   static constexpr bool in_place = kvfreeze::detail::tier_kind<T>() == TierKind::in_place;
   static constexpr bool discards = kvfreeze::detail::tier_kind<T>() == TierKind::discarding;
+  /// Scores lie with the exact rows where rows that are gone never come back: those cost a byte.
+  static constexpr bool scores_in_slots = has_state && discards;
   static constexpr bool needs_cosine = kvfreeze::detail::needs_query_cosine<R>();
+  static constexpr bool needs_entropy = kvfreeze::detail::needs_entropy<D>();
+  static constexpr bool needs_layer_parts = kvfreeze::detail::needs_layer_parts<D>();
+  static constexpr bool rises = kvfreeze::detail::rises<D>();
   static constexpr bool rewalks = kvfreeze::detail::highest_recovery<R>() == Recovery::rewalk;
 
   using CompactRows = typename L::compact_rows;
@@ -53,6 +60,15 @@ struct Composition {
 
   static_assert(Digest::group_rows % page == 0,
                 "kvfreeze: the digest's group must be a multiple of PageTokens");
+  static_assert(
+      !needs_layer_parts ||
+          (kvfreeze::detail::DealsShares<D> && kvfreeze::detail::StatesItsBudget<D> && !has_levels),
+      "kvfreeze: parts of a layer's budget need a scheduler with share() and budget(), and "
+      "no compact rows");
+  static_assert(!rates || kvfreeze::detail::RatesRows<S>,
+                "kvfreeze: a scorer of Evidence::rows needs rate(RowContent, LaneMoments)");
+  static_assert(!needs_entropy || (needs_mass && !has_levels),
+                "kvfreeze: shares by entropy need a scorer of masses, and no compact rows");
   static_assert(!has_levels || kvfreeze::detail::HasRungs<D>,
                 "kvfreeze: compact rows need a scheduler with rungs(): LadderScheduler");
   static_assert(!has_levels || (has_digest && needs_mass && !has_state),

@@ -21,7 +21,8 @@ struct SequenceRecord {
   std::uint32_t step = 0;            ///< finished steps
   std::size_t share = unlimited;     ///< bytes that this sequence may hold resident
   float water_level = 0.0F;          ///< epsilon that meets the share; 0: slack
-  float entropy_mean = 0.0F;         ///< running mean, nats
+  float lane_entropy = 0.0F;         ///< mean of the lanes' entropies of attention, bits
+  float entropy_mean = 0.0F;         ///< of the logits: running mean, nats
   std::uint32_t entropies = 0;       ///< observations in it
   std::array<int, 2> checkpoints{};  ///< lengths at which the counters were saved, newest first
   std::vector<TokenRange> pins;

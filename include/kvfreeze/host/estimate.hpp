@@ -164,6 +164,7 @@ void estimate_scores(LaneJob<C> const& job) noexcept {
   }
   softmax_masses(scratch.logits(), scratch.stride(), g.lane_queries, rows, scratch.masses(),
                  nullptr);
+  note_entropy(job, scratch.masses(), rows);
   if constexpr (C::page > 1) {
     std::uint32_t* const mass = scratch.masses();
     for (int granule = 0; granule < granules; ++granule) {

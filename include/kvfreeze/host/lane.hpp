@@ -60,6 +60,19 @@ struct SlotRecord {
   std::uint16_t value = 0;  ///< its last evidence as bfloat16: mass, mean |q.k| or key norm
 };
 
+/// A slot's record and, where nothing comes back, the granule's score.
+template <class C>
+struct Slot : SlotRecord {
+  using Score = typename C::Scorer::State;
+
+  Slot() = default;
+
+  Slot(std::uint32_t number, std::uint16_t wanted, std::uint16_t evidence) noexcept
+      : SlotRecord{number, wanted, evidence} {}
+
+  [[no_unique_address]] std::conditional_t<C::scores_in_slots, Score, NoState> score{};
+};
+
 /// Counter and timer of a granule, for schedulers that sleep.
 struct Timer {
   std::uint32_t next = no_granule;       ///< next of the wheel's bucket
@@ -75,6 +88,32 @@ struct NoChange {};
 
 struct NoArena {};
 
+/// Entropy of a lane's attention: the mean of the first 64 queries that tell it, then exponential.
+struct LaneEntropy {
+  static constexpr std::uint32_t most = 64;  ///< `queries` goes no further
+
+  float mean = 0.0F;  ///< bits
+  std::uint32_t queries = 0;
+};
+
+struct NoEntropy {};
+
+/// Queries in the lane's running means.
+struct MomentCount {
+  static constexpr std::uint32_t most = 256;  ///< `queries` goes no further
+
+  std::uint32_t queries = 0;
+};
+
+struct NoMoments {};
+
+/// @see LaneFacts::layer_part
+struct LayerPart {
+  float value = 1.0F;
+};
+
+struct NoPart {};
+
 /// What a lane holds at one compact level. Slots are dense, as those of exact rows are.
 struct Pool {
   std::int32_t slots = 0;   ///< granules
@@ -88,14 +127,16 @@ struct Pool {
 template <class C>
 struct GranuleTile {
   using Score = typename C::Scorer::State;
-  static constexpr int scores = C::has_state ? tile_granules : 1;
+  static constexpr bool has_scores = C::has_state && !C::scores_in_slots;
+  static constexpr int scores = has_scores ? tile_granules : 1;
   static constexpr int timers = C::sleeps ? tile_granules : 1;
 
   std::array<std::uint8_t, tile_granules> state;
-  /// Low half of the step of the last freeze; on the ladder no recovery asks for it.
-  [[no_unique_address]] std::conditional_t<C::has_levels, NoChange,
+  /// Low half of the step of the last freeze; on the ladder no recovery asks for it, nor where
+  /// nothing comes back.
+  [[no_unique_address]] std::conditional_t<C::has_levels || C::discards, NoChange,
                                            std::array<std::uint16_t, tile_granules>> changed;
-  [[no_unique_address]] std::conditional_t<C::has_state, std::array<Score, scores>, NoState> score;
+  [[no_unique_address]] std::conditional_t<has_scores, std::array<Score, scores>, NoState> score;
   [[no_unique_address]] std::conditional_t<C::sleeps, std::array<Timer, timers>, NoTimer> timer;
 };
 
@@ -122,12 +163,15 @@ struct Lane {
   std::size_t touched = 0;            ///< bytes read in this step
   std::size_t moved_in = 0;
   std::size_t moved_out = 0;
-  std::uint32_t thawed = 0;     ///< granules
-  std::uint32_t frozen = 0;     ///< granules
-  std::uint32_t deferred = 0;   ///< granules wanted and not thawed
-  std::uint32_t forced = 0;     ///< granules flagged `forced`
-  float missed = 0.0F;          ///< mass that this step's attention does not see
-  float cosine = 1.0F;          ///< between this query and the previous one
+  std::uint32_t thawed = 0;    ///< granules
+  std::uint32_t frozen = 0;    ///< granules
+  std::uint32_t deferred = 0;  ///< granules wanted and not thawed
+  std::uint32_t forced = 0;    ///< granules flagged `forced`
+  float missed = 0.0F;         ///< mass that this step's attention does not see
+  float cosine = 1.0F;         ///< between this query and the previous one
+  [[no_unique_address]] std::conditional_t<C::needs_entropy, LaneEntropy, NoEntropy> entropy;
+  [[no_unique_address]] std::conditional_t<C::rates, MomentCount, NoMoments> moments;
+  [[no_unique_address]] std::conditional_t<C::needs_layer_parts, LayerPart, NoPart> layer_part;
   bool over_cap = false;        ///< the cap decided what is exact
   std::uint32_t queries = 0;    ///< ring entries pushed since `open`, less those taken back
   std::int32_t held = 0;        ///< the newest entries of the ring that are valid

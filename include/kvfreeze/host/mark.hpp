@@ -18,6 +18,8 @@ LaneFacts lane_facts(LaneJob<C> const& job) noexcept {
   LaneFacts facts;
   facts.layer = job.layer;
   facts.head = job.head;
+  facts.layers = ref.geometry->shape.layers;
+  facts.heads = ref.geometry->lanes_per_layer;
   facts.page_tokens = C::page;
   facts.granules = ref.granules();
   facts.exact = ref.lane->exact;
@@ -33,6 +35,13 @@ LaneFacts lane_facts(LaneJob<C> const& job) noexcept {
   }
   facts.ladder_cost = ref.lane->ladder_cost;
   facts.water_level = job.sequence->water_level;
+  if constexpr (C::needs_entropy) {
+    facts.entropy = ref.lane->entropy.mean;
+    facts.mean_entropy = job.sequence->lane_entropy;
+  }
+  if constexpr (C::needs_layer_parts) {
+    facts.layer_part = ref.lane->layer_part.value;
+  }
   facts.step = job.step();
   return facts;
 }

@@ -20,7 +20,7 @@ class Memory {
   using Tile = GranuleTile<C>;
 
   Memory(Shape const& shape, Limits const& limits, typename C::Scorer const& scorer)
-      : geometry_(make_geometry<C>(shape, limits, scorer, sizeof(SlotRecord), sizeof(Tile))) {
+      : geometry_(make_geometry<C>(shape, limits, scorer, sizeof(Slot<C>), sizeof(Tile))) {
     auto const sequences = static_cast<std::size_t>(limits.max_sequences);
     auto const lanes = static_cast<std::size_t>(geometry_.lanes);
     auto const floats = static_cast<std::size_t>(geometry_.lane_queries) *
@@ -34,6 +34,7 @@ class Memory {
     previous_floats_ = C::needs_cosine ? floats / sizeof(float) : 0;
     auto const width = static_cast<std::size_t>(geometry_.row_elements);
     importance_floats_ = C::weighs ? width : 0;
+    moment_floats_ = C::rates ? width + 2 * floats / sizeof(float) : 0;
     queries_region_ = round_up(lanes * lane_floats() * sizeof(float), page_bytes);
     headers_ = VirtualMemory::reserve(sequences * lanes_region_);
     tiles_ = VirtualMemory::reserve(sequences * tiles_region_);
@@ -100,7 +101,8 @@ class Memory {
     ref.ring = queries;
     ref.previous = queries + ring_floats_;
     ref.importance = ref.previous + previous_floats_;
-    ref.ring_positions = reinterpret_cast<std::int32_t*>(ref.importance + importance_floats_);
+    ref.moments = ref.importance + importance_floats_;
+    ref.ring_positions = reinterpret_cast<std::int32_t*>(ref.moments + moment_floats_);
     ref.tile_stride = lanes * sizeof(Tile);
     ref.sequence = sequence;
     ref.index = index;
@@ -319,7 +321,7 @@ class Memory {
  private:
   /// Floats of a lane in the queries' region; positions count as such.
   [[nodiscard]] std::size_t lane_floats() const noexcept {
-    return ring_floats_ + previous_floats_ + importance_floats_ + ring_positions_;
+    return ring_floats_ + previous_floats_ + importance_floats_ + moment_floats_ + ring_positions_;
   }
 
   /// Lays a lane's arena out anew and gives back what lies behind its end.
@@ -369,6 +371,7 @@ class Memory {
   std::size_t ring_floats_ = 0;
   std::size_t previous_floats_ = 0;
   std::size_t importance_floats_ = 0;
+  std::size_t moment_floats_ = 0;
   std::size_t ring_positions_ = 0;
 };
 

@@ -111,7 +111,7 @@ void note_means(LaneJob<C> const& job) noexcept {
     if constexpr (C::has_state) {
       RowEvidence row = recall_evidence(job, granule);
       row.mean_abs_dot = best;
-      job.context->scorer.update(ref.score(granule), row);
+      job.context->scorer.update(ref.score(granule, slot), row);
     }
   });
 }
@@ -133,7 +133,7 @@ void note_masses(LaneJob<C> const& job, RowList const& list, std::uint32_t const
     row.mass = static_cast<float>(mass) * mass_unit;
     ref.record(slot).value = from_float<BFloat16>(row.mass).bits;
     if constexpr (C::has_state) {
-      job.context->scorer.update(ref.score(granule), row);
+      job.context->scorer.update(ref.score(granule, slot), row);
     }
   }
 }
@@ -152,6 +152,7 @@ void observe_logits(LaneJob<C> const& job, RowList const& list, float* logits,
   } else if constexpr (wants_logits<C>) {
     softmax_masses(logits, stride, job.geometry().lane_queries, list.count, job.scratch->masses(),
                    nullptr);
+    note_entropy(job, job.scratch->masses(), list.count);
     note_masses(job, list, job.scratch->masses());
   } else if constexpr (C::has_state && !C::needs_mass) {
     job.ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
@@ -160,7 +161,7 @@ void observe_logits(LaneJob<C> const& job, RowList const& list, float* logits,
       row.key_norm = C::Scorer::evidence == Evidence::key
                          ? to_float(BFloat16{job.ref.record(slot).value})
                          : 0.0F;
-      job.context->scorer.update(job.ref.score(granule), row);
+      job.context->scorer.update(job.ref.score(granule, slot), row);
     });
   }
 }

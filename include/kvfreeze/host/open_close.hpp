@@ -42,6 +42,7 @@ std::uint32_t claim_sequence(Context<C>& context, char const* call, int tokens =
   found->share = unlimited;
   found->water_level = 0.0F;
   found->entropies = 0;
+  found->lane_entropy = 0.0F;
   found->entropy_mean = 0.0F;
   found->checkpoints = {};
   found->pins.clear();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/host/arguments.hpp>
+#include <kvfreeze/host/head_split.hpp>
 #include <kvfreeze/host/make_room.hpp>
 #include <kvfreeze/host/recall.hpp>
 
@@ -229,6 +230,55 @@ void plan_ladder(Context<C>& context, std::uint32_t index, std::size_t bytes) {
   }
 }
 
+/// @brief Deals a sequence's bytes to its lanes by the scheduler's shares: what the lane's rows
+/// need in any case, and beside that as much as its share for each, but not less than a chunk
+/// needs, or an equal part if that is less, and not more than all its rows need; what is left then
+/// in equal parts. The scale that makes the sum fit is found by halving. O(lanes * 40).
+template <class C>
+void deal_lanes(Context<C>& context, std::uint32_t index, std::size_t bytes) noexcept {
+  Geometry const& g = context.geometry();
+  auto const lanes = static_cast<std::uint32_t>(g.lanes);
+  int const length = context.sequences[index].length;
+  int const rows = length + block_rows;
+  std::size_t const floor = std::min(lane_floor<C>(g, length, unlimited), bytes / lanes);
+  std::size_t const most = std::max(lane_bytes<C>(g, g.granules(rows), rows), floor);
+  auto const fixed = static_cast<double>(lane_bytes<C>(g, 0, rows));
+  if constexpr (C::needs_layer_parts) {
+    note_layer_parts(
+        context, [&](std::uint32_t lane) { return lane_job(context, index, lane); },
+        allowed_granules<C>(g, bytes / lanes, rows));
+  }
+  for (std::uint32_t lane = 0; lane < lanes; ++lane) {  // in `aim`, so that it is asked once
+    LaneJob<C> const job = lane_job(context, index, lane);
+    float const share = context.scheduler.share(lane_facts(job));
+    job.lane().aim = static_cast<std::size_t>(static_cast<double>(share) * 0x1p20);
+  }
+  auto const budget = [&](std::uint32_t lane, double scale) {
+    double const aim =
+        fixed + static_cast<double>(context.memory.lane(index, lane).lane->aim) * scale;
+    return aim >= static_cast<double>(most) ? most : std::max(static_cast<std::size_t>(aim), floor);
+  };
+  double low = 0.0;
+  double high = 2.0 * static_cast<double>(bytes) * 0x1p-20;
+  for (int i = 0; i < 40; ++i) {
+    double const scale = 0.5 * (low + high);
+    std::size_t sum = 0;
+    for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+      sum += budget(lane, scale);
+    }
+    (sum <= bytes ? low : high) = scale;
+  }
+  std::size_t dealt = 0;
+  for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+    dealt += budget(lane, low);
+  }
+  for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+    Lane<C>& own = *context.memory.lane(index, lane).lane;
+    own.budget = budget(lane, low) + (bytes - dealt) / lanes;
+    own.aim = unlimited;
+  }
+}
+
 /// @brief Gives each lane its bytes for the next step: the lowest water level at which what all
 /// lanes want fits the sequence's share, then what is left over in equal parts.
 ///
@@ -272,10 +322,14 @@ void plan_bytes(Context<C>& context, std::uint32_t index, Yield&& yield) {
     if (level > 0) {
       sequence.water_level = context.levels[level];
     }
-    std::size_t const spare = total <= bytes ? (bytes - total) / lanes : 0;
-    for (std::uint32_t lane = 0; lane < lanes; ++lane) {
-      LaneJob<C> const job = lane_job(context, index, lane);
-      job.lane().budget = total <= bytes ? need(lane, level) + spare : bytes / lanes;
+    if constexpr (kvfreeze::detail::DealsShares<typename C::Scheduler>) {
+      deal_lanes(context, index, bytes);
+    } else {
+      std::size_t const spare = total <= bytes ? (bytes - total) / lanes : 0;
+      for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+        context.memory.lane(index, lane).lane->budget =
+            total <= bytes ? need(lane, level) + spare : bytes / lanes;
+      }
     }
     try {
       for (std::uint32_t lane = 0; lane < lanes; ++lane) {

@@ -180,6 +180,68 @@ void attend_chunk(LaneJob<C> const& job, Chunk const& chunk, int first, int coun
   }
 }
 
+/// Logits of rows from position `seen` on, which a query of the chunk does not see, go away.
+template <class C>
+void hide_later_rows(LaneJob<C> const& job, int seen) noexcept {
+  Scratch& scratch = *job.scratch;
+  int const rows = job.ref.lane->rows;
+  for (int h = 0; h < job.geometry().lane_queries; ++h) {
+    std::fill(scratch.logits() + h * scratch.stride() + seen,
+              scratch.logits() + h * scratch.stride() + rows, minus_infinity);
+  }
+}
+
+/// First token of a chunk whose query gives evidence.
+template <class C>
+int first_vote(LaneJob<C> const& job, int tokens) noexcept {
+  return std::max(tokens - std::max(kvfreeze::detail::prompt_queries(job.context->scorer), 1), 0);
+}
+
+/// What the chunk's last queries want, by digest; their masses are evidence.
+/// @param query query(i): the lane's queries of the chunk's i-th token
+template <class C, class Query>
+void vote_by_digest(LaneJob<C> const& job, int tokens, Query&& query) {
+  LaneRef<C> const& ref = job.ref;
+  for (int i = first_vote(job, tokens); i < tokens; ++i) {
+    load_queries(job, query(i));
+    estimate_logits(job);
+    hide_later_rows(job, ref.lane->rows - tokens + i + 1);
+    estimate_scores(job);
+    load_states(job);
+    stamp_wanted(job, mark_for_recall(job, lane_facts(job)));
+    if constexpr (C::has_state && C::needs_mass) {
+      ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
+        job.context->scorer.update(ref.score(granule, slot), recall_evidence(job, granule));
+      });
+    }
+  }
+}
+
+/// Evidence of the chunk's last queries from the exact rows' keys, for caches whose digest does not
+/// give it.
+template <class C, class Query>
+void vote_by_keys(LaneJob<C> const& job, int tokens, Query&& query) noexcept {
+  Scratch& scratch = *job.scratch;
+  int const first = wants_logits<C> ? first_vote(job, tokens) : tokens - 1;
+  for (int i = first; i < tokens; ++i) {
+    load_queries(job, query(i));
+    RowList const list = list_rows(job, false);
+    if constexpr (wants_logits<C>) {
+      exact_logits(job, list);
+      int const seen = job.ref.lane->rows - tokens + i + 1;
+      for (int row = 0; i + 1 < tokens && row < list.count; ++row) {
+        std::uint32_t const slot =
+            list.slots != nullptr ? list.slots[row] : static_cast<std::uint32_t>(row);
+        for (int h = 0; position_of(job.ref, slot) >= seen && h < job.geometry().lane_queries;
+             ++h) {
+          scratch.logits()[h * scratch.stride() + row] = minus_infinity;
+        }
+      }
+    }
+    observe_logits(job, list, scratch.logits(), scratch.stride());
+  }
+}
+
 /// @brief What the chunk's last queries say about the exact rows.
 template <class C>
 void vote(LaneJob<C> const& job, Chunk const& chunk) {
@@ -202,27 +264,13 @@ void vote(LaneJob<C> const& job, Chunk const& chunk) {
     ref.for_each_exact([&](std::uint32_t slot, std::uint32_t) { slots[exact++] = slot; });
     rebuild_sums(job, exact, [&](int i) { return slots[i]; });
     note_means(job);
-  } else if constexpr (C::has_digest) {
-    for (int i = std::max(tokens - votes, 0); i < tokens; ++i) {
-      load_queries(job, query(i));
-      estimate_logits(job);
-      estimate_scores(job);
-      load_states(job);
-      stamp_wanted(job, mark_for_recall(job, lane_facts(job)));
-      if constexpr (C::has_state && C::needs_mass) {
-        ref.for_each_exact([&](std::uint32_t, std::uint32_t granule) {
-          job.context->scorer.update(ref.score(granule), recall_evidence(job, granule));
-        });
-      }
+  } else {
+    if constexpr (C::has_digest) {
+      vote_by_digest(job, tokens, query);
     }
-  }
-  if constexpr (!C::has_levels && !C::needs_queries && !(C::has_digest && C::needs_mass)) {
-    load_queries(job, query(tokens - 1));
-    RowList const list = list_rows(job, false);
-    if constexpr (wants_logits<C>) {
-      exact_logits(job, list);
+    if constexpr (!(C::has_digest && C::needs_mass)) {
+      vote_by_keys(job, tokens, query);
     }
-    observe_logits(job, list, job.scratch->logits(), job.scratch->stride());
   }
   ref.lane->ready = ref.lane->rows;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/detail/mass_entropy.hpp>
 #include <kvfreeze/host/context.hpp>
 #include <kvfreeze/host/kernels/attention.hpp>
 #include <kvfreeze/host/kernels/dot.hpp>
@@ -177,6 +178,23 @@ void forget_queries(LaneJob<C> const& job, int rows) noexcept {
       lane.queries -= 1;
       lane.held -= 1;
     }
+  }
+}
+
+/// @brief Takes the entropy of one query's attention into the lane's running mean.
+/// @param masses [rows] of one distribution, units of 2^-30
+template <class C>
+void note_entropy(LaneJob<C> const& job, std::uint32_t const* masses, int rows) noexcept {
+  if constexpr (C::needs_entropy) {
+    std::uint64_t sum = 0;
+    for (int i = 0; i < rows; ++i) {
+      sum += kvfreeze::detail::entropy_term(masses[i]);
+    }
+    LaneEntropy& entropy = job.lane().entropy;
+    entropy.queries = std::min(entropy.queries + 1U, LaneEntropy::most);
+    float const bits = kvfreeze::detail::entropy_bits(sum);
+    entropy.mean =
+        kvfreeze::detail::running_mean(entropy.mean, bits - entropy.mean, entropy.queries);
   }
 }
 

@@ -58,6 +58,15 @@ void exchange_lane(Archive& archive, Lane<C>& lane) {
   lane.ready = recalled ? lane.rows : -1;
   exchange(archive, lane.owed, lane.cosine, lane.queries, lane.held, lane.next_wake,
            lane.ladder_cost, lane.next_look, lane.weighed, lane.deferred);
+  if constexpr (C::needs_entropy) {
+    exchange(archive, lane.entropy.mean, lane.entropy.queries);
+  }
+  if constexpr (C::rates) {
+    archive.number(lane.moments.queries);
+  }
+  if constexpr (C::needs_layer_parts) {
+    archive.number(lane.layer_part.value);
+  }
   exchange(archive, lane.least);
   exchange(archive, lane.demand);
   for (std::size_t level = 0; level < C::levels; ++level) {
@@ -86,6 +95,9 @@ template <class C, class Archive>
 void exchange_sequence(Archive& archive, SequenceRecord<C>& sequence, std::size_t& transfer_bytes) {
   exchange(archive, sequence.length, sequence.step, sequence.water_level, sequence.entropy_mean,
            sequence.entropies);
+  if constexpr (C::needs_entropy) {
+    archive.number(sequence.lane_entropy);
+  }
   exchange(archive, sequence.checkpoints);
   exchange_bytes(archive, sequence.share);
   exchange_bytes(archive, transfer_bytes);
@@ -97,10 +109,10 @@ void exchange_granule(Archive& archive, LaneRef<C> const& ref, std::uint32_t gra
                       std::uint32_t& wake) {
   [[maybe_unused]] auto const i = granule % tile_granules;
   [[maybe_unused]] auto& tile = ref.tile(granule);
-  if constexpr (!C::has_levels) {
+  if constexpr (!C::has_levels && !C::discards) {
     archive.number(tile.changed[i]);
   }
-  if constexpr (C::has_state) {
+  if constexpr (C::has_state && !C::scores_in_slots) {
     archive.bytes(&tile.score[i], sizeof tile.score[i]);
   }
   if constexpr (C::sleeps) {
@@ -126,6 +138,10 @@ void exchange_queries(Archive& archive, LaneJob<C> const& job) {
   }
   if constexpr (C::needs_cosine) {
     archive.bytes(job.ref.previous, floats);
+  }
+  if constexpr (C::rates) {
+    archive.bytes(job.ref.moments,
+                  2 * floats + static_cast<std::size_t>(g.row_elements) * sizeof(float));
   }
   if constexpr (C::weighs) {
     archive.bytes(job.ref.importance, static_cast<std::size_t>(g.row_elements) * sizeof(float));

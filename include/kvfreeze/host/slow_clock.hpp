@@ -2,27 +2,13 @@
 
 #include <kvfreeze/host/choose.hpp>
 #include <kvfreeze/host/recall.hpp>
+#include <kvfreeze/host/scores.hpp>
 
 #include <algorithm>
 #include <functional>
 #include <limits>
 
 namespace kvfreeze::host {
-
-/// Evidence of an exact granule as its record keeps it.
-template <class C>
-RowEvidence recorded_evidence(LaneJob<C> const& job, std::uint32_t granule,
-                              SlotRecord const& record) noexcept {
-  RowEvidence row;
-  row.position = static_cast<std::int32_t>(granule) * C::page;
-  row.age = job.ref.lane->rows - 1 - row.position;
-  row.step = job.step();
-  float const value = to_float(BFloat16{record.value});
-  row.mass = C::needs_mass ? value : 0.0F;
-  row.mean_abs_dot = C::needs_queries ? value : 0.0F;
-  row.key_norm = C::Scorer::evidence == Evidence::key ? value : 0.0F;
-  return row;
-}
 
 /// Flags of a granule while the scheduler's selection is carried out.
 struct Pick {
@@ -64,17 +50,17 @@ void mark_retained(LaneJob<C> const& job, Selection selection, int granules) noe
   std::uint8_t const initial =
       selection.kind == Selection::Kind::all ? Pick::candidate | Pick::wanted : Pick::candidate;
   ScoreHistogram histogram;
-  ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
-    if (!ref.is_open(granule, open)) {
-      return;
-    }
-    flags[granule] = initial;
-    if (by_score) {
-      scores[granule] = job.context->scorer.score(
-          ref.score(granule), recorded_evidence(job, granule, ref.record(slot)));
-      histogram.add(scores[granule]);
-    }
-  });
+  if (by_score) {
+    score_open(job, [&](std::uint32_t granule, float score) {
+      flags[granule] = initial;
+      scores[granule] = score;
+      histogram.add(score);
+    });
+  } else {
+    ref.for_each_exact([&](std::uint32_t, std::uint32_t granule) {
+      flags[granule] = ref.is_open(granule, open) ? initial : std::uint8_t{0};
+    });
+  }
   if (by_score) {
     mark_wanted(selection, histogram, scores, flags, granules, Pick::candidate, Pick::wanted);
   }

@@ -144,6 +144,19 @@ void observe_logits_of_step(SequenceRecord<C>& sequence, std::span<float const> 
   signals.top_probability = report.top_probability;
 }
 
+/// The mean of the lanes' entropies, for shares by entropy.
+template <class C>
+void note_lane_entropy(Context<C>& context, std::uint32_t index) noexcept {
+  if constexpr (C::needs_entropy) {
+    auto const lanes = static_cast<std::uint32_t>(context.geometry().lanes);
+    float sum = 0.0F;
+    for (std::uint32_t i = 0; i < lanes; ++i) {
+      sum += context.memory.lane(index, i).lane->entropy.mean;
+    }
+    context.sequences[index].lane_entropy = sum / static_cast<float>(lanes);
+  }
+}
+
 /// The cache's ledger.
 template <class C>
 Ledger count_bytes(Context<C> const& context) noexcept {
@@ -185,6 +198,16 @@ StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float co
     auto const* const lane = reinterpret_cast<std::byte const*>(context.memory.lane(index, i).lane);
     for (std::size_t at = 0; at < offsetof(Lane<C>, demand); at += 64) {
       kvfreeze::detail::prefetch(lane + at);
+    }
+  }
+  note_lane_entropy(context, index);
+  if constexpr (C::needs_layer_parts) {
+    if (sequence.share == unlimited) {  // with a cap the plan does it
+      LaneFacts facts = lane_facts(lane_job(context, index, 0));
+      facts.layer_part = 1.0F;
+      note_layer_parts(
+          context, [&](std::uint32_t lane) { return lane_job(context, index, lane); },
+          context.scheduler.budget(facts));
     }
   }
   auto const period =

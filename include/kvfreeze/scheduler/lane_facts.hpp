@@ -9,6 +9,8 @@ namespace kvfreeze {
 struct LaneFacts {
   int layer = 0;
   int head = 0;                         ///< KV head, 0 with Grouping::layer
+  int layers = 1;                       ///< of the model
+  int heads = 1;                        ///< lanes of a layer
   int page_tokens = 1;                  ///< rows of a granule
   std::int32_t granules = 0;            ///< in the lane
   std::int32_t exact = 0;               ///< exact at the moment, protected ones included
@@ -19,6 +21,13 @@ struct LaneFacts {
   /// Time that ranking and attending to some takes, relative to attending to all exactly: the
   /// backend's estimate from the lane's own masses when it looked last. Infinite before it did.
   float ladder_cost = std::numeric_limits<float>::infinity();
+  /// Entropy of the lane's attention in bits, a running mean, and the mean of it over all lanes;
+  /// 0 before anything is known. Only for schedulers that say `needs_entropy`.
+  float entropy = 0.0F;
+  float mean_entropy = 0.0F;
+  /// Part of its layer's budget that the lane's rows would win by their scores, relative to an
+  /// equal part. Only for schedulers that say `needs_layer_parts`.
+  float layer_part = 1.0F;
   std::uint32_t step = 0;
 };
 

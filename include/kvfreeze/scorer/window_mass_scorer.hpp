@@ -11,10 +11,11 @@ namespace kvfreeze {
 
 /// @brief Softmax mass summed over the recent steps only.
 ///
-/// After SnapKV (arXiv 2404.14469), which sums over the last queries of the prompt; here the window
-/// goes on while decoding. A sliding sum would need every mass of the window; two tumbling halves
-/// need two floats: the sum covers the current half and the one before it, that is at least
-/// `steps` / 2 and at most `steps` steps. Scores are in [0, steps].
+/// After SnapKV (arXiv 2404.14469), which sums over the last queries of the prompt and averages
+/// over neighbouring rows; here the window goes on while decoding. Of a prompt the last `steps`
+/// queries count. A sliding sum would need every mass of the window; two tumbling halves need two
+/// floats: the sum covers the current half and the one before it, that is at least `steps` / 2 and
+/// at most `steps` steps. Scores are in [0, steps].
 ///
 /// @complexity O(1), 12 bytes for each granule
 template <DigestPolicy KeyDigest = NoDigest>
@@ -29,6 +30,11 @@ struct WindowMassScorer {
   };
 
   int steps = 32;  ///< the window, in [2, 2^20]; an odd one counts as one less
+  int pooled = 1;  ///< neighbouring granules over which scores are averaged: odd, in [1, 63]
+
+  KVFREEZE_HD constexpr int prompt_queries() const noexcept { return steps; }
+
+  KVFREEZE_HD constexpr int pooled_rows() const noexcept { return pooled; }
 
   KVFREEZE_HD constexpr void update(State& state, RowEvidence const& row) const noexcept {
     state = moved_to(half_of(row), state);
@@ -41,8 +47,11 @@ struct WindowMassScorer {
     return now.before + now.current;
   }
 
-  /// @throws InvalidArgument if `steps` is out of its range
-  void validate() const { detail::require_range("WindowMassScorer::steps", steps, 2, 1 << 20); }
+  /// @throws InvalidArgument if a field is out of its range
+  void validate() const {
+    detail::require_range("WindowMassScorer::steps", steps, 2, 1 << 20);
+    detail::require_pooling("WindowMassScorer::pooled", pooled);
+  }
 
  private:
   KVFREEZE_HD constexpr std::uint32_t half_of(RowEvidence const& row) const noexcept {

@@ -34,9 +34,11 @@ class AnyOf<First> {
 
   KVFREEZE_HD constexpr void reset() noexcept { first_.reset(); }
 
-  [[nodiscard]] constexpr int window_steps() const noexcept { return detail::window_steps(first_); }
+  [[nodiscard]] KVFREEZE_HD constexpr int window_steps() const noexcept {
+    return detail::window_steps(first_);
+  }
 
-  [[nodiscard]] constexpr int rewind_tokens() const noexcept {
+  [[nodiscard]] KVFREEZE_HD constexpr int rewind_tokens() const noexcept {
     return detail::rewind_tokens(first_);
   }
 
@@ -73,12 +75,12 @@ class AnyOf<First, Second, Rest...> {
     others_.reset();
   }
 
-  [[nodiscard]] constexpr int window_steps() const noexcept {
+  [[nodiscard]] KVFREEZE_HD constexpr int window_steps() const noexcept {
     int const mine = detail::window_steps(first_);
     return mine > others_.window_steps() ? mine : others_.window_steps();
   }
 
-  [[nodiscard]] constexpr int rewind_tokens() const noexcept {
+  [[nodiscard]] KVFREEZE_HD constexpr int rewind_tokens() const noexcept {
     int const mine = detail::rewind_tokens(first_);
     return mine > others_.rewind_tokens() ? mine : others_.rewind_tokens();
   }

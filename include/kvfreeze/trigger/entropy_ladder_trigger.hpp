@@ -66,10 +66,14 @@ class EntropyLadderTrigger {
   [[nodiscard]] constexpr Settings const& settings() const noexcept { return settings_; }
 
   /// N of WR, steps.
-  [[nodiscard]] constexpr int window_steps() const noexcept { return settings_.window_steps; }
+  [[nodiscard]] KVFREEZE_HD constexpr int window_steps() const noexcept {
+    return settings_.window_steps;
+  }
 
   /// k of RR, tokens.
-  [[nodiscard]] constexpr int rewind_tokens() const noexcept { return settings_.rewind_tokens; }
+  [[nodiscard]] KVFREEZE_HD constexpr int rewind_tokens() const noexcept {
+    return settings_.rewind_tokens;
+  }
 
   /// @throws InvalidArgument if a setting is out of its range
   void validate() const { settings_.validate(); }

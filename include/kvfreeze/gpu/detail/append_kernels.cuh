@@ -31,17 +31,18 @@ struct NewRows {
   Input const* v = nullptr;
 };
 
-/// The keys that no digest holds yet.
+/// The keys that no digest holds yet, of one of the lane's KV heads.
 template <class C>
 struct TailKeys {
   LaneRef<C> const& ref;
+  int first = 0;  ///< element of a row that is the head's first
 
   __device__ float operator()(int row, int d) const {
-    return widened(ref.k(ref.lane->tail[row])[d]);
+    return widened(ref.k_at(ref.lane->tail[row])[first + d]);
   }
 
   [[nodiscard]] __device__ float4 quad(int row, int quad) const {
-    return load_quad(ref.k(ref.lane->tail[row]) + 4 * quad);
+    return load_quad(ref.k_at(ref.lane->tail[row]) + first + 4 * quad);
   }
 };
 
@@ -68,6 +69,37 @@ __device__ bool load_queries(Geometry const& g, Input const* q, float* octaves) 
   return finite;
 }
 
+/// @brief Keeps the cosine between this step's queries and the ones before. By one warp.
+/// @param octaves the lane's queries
+/// @see host::note_cosine
+template <class C>
+__device__ void note_cosine(LaneRef<C> const& ref, float const* octaves) {
+  auto const thread = static_cast<int>(threadIdx.x) % 32;
+  int const n = ref.geometry->lane_queries * ref.geometry->head_dim;
+  float qq = 0.0F;
+  float pp = 0.0F;
+  float qp = 0.0F;
+  for (int at = thread % 16; at < n; at += 16) {  // the chains of host::dot, twice
+    float const q = octaves[at];
+    float const p = ref.previous[at];
+    qq = __fmaf_rn(q, q, qq);
+    pp = __fmaf_rn(p, p, pp);
+    qp = __fmaf_rn(q, p, qp);
+  }
+#pragma unroll
+  for (int distance = 8; distance > 0; distance /= 2) {
+    qq = __fadd_rn(qq, __shfl_xor_sync(0xFFFFFFFFU, qq, distance));
+    pp = __fadd_rn(pp, __shfl_xor_sync(0xFFFFFFFFU, pp, distance));
+    qp = __fadd_rn(qp, __shfl_xor_sync(0xFFFFFFFFU, qp, distance));
+  }
+  for (int at = thread; at < n; at += 32) {
+    ref.previous[at] = octaves[at];
+  }
+  if (thread == 0) {
+    ref.lane->cosine = qq > 0.0F && pp > 0.0F ? __fdiv_rn(qp, __fsqrt_rn(__fmul_rn(qq, pp))) : 1.0F;
+  }
+}
+
 /// @brief Begins the step of each lane of a layer: the new row, its digest group when it is full,
 /// the queries in octaves, and how the step will go. One block a lane.
 template <class C, class Input, int Threads>
@@ -90,9 +122,11 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     ready = lane.rows < g.max_tokens;
     if (!ready) {
       atomicOr(status, Status::too_long);
-    } else if (!grow(ref, memory.pool, rows_segment, lane.slots + 1)) {
+    } else if (!grow(ref, memory.pool, rows_segment, placed_rows<C>(lane) + 1)) {
       ready = false;
       atomicOr(status, Status::no_pages);
+    } else if constexpr (C::in_place) {
+      ref.list[lane.slots] = static_cast<std::uint32_t>(lane.rows);
     }
   }
   __syncthreads();
@@ -102,21 +136,26 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   auto const slot = static_cast<std::uint32_t>(lane.slots);
   auto const granule = static_cast<std::uint32_t>(lane.rows);
   if constexpr (C::weighs) {
-    for (int d = thread; d < g.head_dim; d += Threads) {
-      ref.importance[d] = add_squares(ref.importance[d], q + d, 1, 0, g.lane_queries, g.head_dim);
+    for (int d = thread; d < g.row_elements; d += Threads) {
+      Input const* const channel = q + d + d / g.head_dim * (g.group - 1) * g.head_dim;
+      ref.importance[d] = add_squares(ref.importance[d], channel, 1, 0, g.group, g.head_dim);
     }
   }
   float* const octaves = s.queries + in_batch * g.lane_queries * g.head_dim;
   bool finite = load_queries<Input, Threads>(g, q, octaves);
   Value* const row_k = ref.k(slot);
   Value* const row_v = ref.v(slot);
-  auto* const stored = reinterpret_cast<Value*>(ref.stored(granule));
   for (int i = thread; i < g.row_elements; i += Threads) {
     float const a = to_float(k[i]);
     float const b = to_float(v[i]);
     finite = finite && kvfreeze::detail::is_finite(a) && kvfreeze::detail::is_finite(b);
-    row_k[i] = stored[i] = from_float<Value>(a);
-    row_v[i] = stored[g.row_elements + i] = from_float<Value>(b);
+    row_k[i] = from_float<Value>(a);
+    row_v[i] = from_float<Value>(b);
+    if constexpr (C::stores) {
+      auto* const stored = reinterpret_cast<Value*>(ref.stored(granule));
+      stored[i] = from_float<Value>(a);
+      stored[g.row_elements + i] = from_float<Value>(b);
+    }
   }
   if (!finite) {
     atomicOr(status, Status::not_finite);
@@ -127,13 +166,18 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     ref.states[granule] = ref.newborn(granule);
     ref.plans[granule] = 0;
     if constexpr (C::has_digest) {
-      lane.tail[granule - static_cast<std::uint32_t>(ref.tail_begin())] = slot;
+      lane.tail[granule - static_cast<std::uint32_t>(ref.tail_begin())] = ref.place(slot);
     }
     lane.rows += 1;
     lane.slots += 1;
-    lane.moved_out = g.granule_bytes();
+    lane.moved_out = C::stores ? g.granule_bytes() : 0;
   }
   __syncthreads();
+  if constexpr (C::needs_cosine) {
+    if (thread < 32) {
+      note_cosine(ref, octaves);
+    }
+  }
   if constexpr (C::has_digest) {
     if (lane.rows % C::Digest::group_rows == 0) {
       if (thread == 0) {
@@ -149,14 +193,19 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       if constexpr (C::has_levels) {
         if (lane.groups == 0) {
           note_means<C::Digest::group_rows, Threads>(
-              [&](int row, int d) { return widened(ref.v(lane.tail[row])[d]); }, g.head_dim,
+              [&](int row, int d) { return widened(ref.v_at(lane.tail[row])[d]); }, g.head_dim,
               ref.means);
         }
       }
-      Encoder<typename C::Digest>::template encode<Threads>(
-          encoder, TailKeys<C>{ref}, C::weighs ? ref.importance : nullptr, g.head_dim,
-          ref.digest(static_cast<std::uint32_t>(lane.groups)));
-      __syncthreads();
+      for (int head = 0; head < g.heads_per_lane; ++head) {
+        int const first = head * g.head_dim;
+        Encoder<typename C::Digest>::template encode<Threads>(
+            encoder, TailKeys<C>{ref, first}, C::weighs ? ref.importance + first : nullptr,
+            g.head_dim,
+            ref.digest(static_cast<std::uint32_t>(lane.groups)) +
+                static_cast<std::size_t>(head) * g.digest_bytes);
+        __syncthreads();
+      }
       if (thread == 0) {
         lane.groups += 1;
       }

@@ -5,6 +5,7 @@
 
 #include <kvfreeze/error.hpp>
 #include <kvfreeze/gpu/detail/end_step_kernels.cuh>
+#include <kvfreeze/gpu/detail/no_tier.cuh>
 #include <kvfreeze/gpu/detail/pin_kernels.cuh>
 #include <kvfreeze/gpu/detail/recall_memory.cuh>
 #include <kvfreeze/gpu/detail/sequence_kernels.cuh>
@@ -25,6 +26,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace kvfreeze::gpu::detail {
@@ -43,6 +45,8 @@ std::size_t pages_of(Geometry const& g) {
 template <class C>
 class CacheStorage {
  public:
+  using Tier = std::conditional_t<C::stores, PinnedTier, NoTier>;
+
   /// @throws OutOfMemory, CudaError
   /// @throws CapacityError with the least cap, if it is below
   CacheStorage(Geometry const& g, typename C::Scorer const& scorer, std::size_t resident_bytes)
@@ -60,7 +64,12 @@ class CacheStorage {
         changed_(C::has_levels ? 0 : states_.size()),
         timers_(C::sleeps ? states_.size() : 0),
         scores_(C::has_state ? states_.size() : 0),
+        saved_(C::saves_counts ? states_.size() : 0),
         ring_(C::needs_queries ? array_bytes(lane_count(), ring_elements(g)) : 0),
+        previous_(C::needs_cosine ? array_bytes(lane_count(), static_cast<std::size_t>(
+                                                                  g.lane_queries * g.head_dim))
+                                  : 0),
+        lists_(C::in_place ? states_.size() : 0),
         batch_(static_cast<std::size_t>(g.max_sequences)),
         steps_(batch_.size()),
         sequences_(batch_.size()),
@@ -109,8 +118,13 @@ class CacheStorage {
     memory.changed = changed_.data();
     memory.timers = timers_.data();
     memory.scores = scores_.data();
+    memory.saved = saved_.data();
     memory.ring = ring_.data();
-    memory.tier = tier_.slots().slabs.data();
+    memory.previous = previous_.data();
+    memory.lists = lists_.data();
+    if constexpr (C::stores) {
+      memory.tier = tier_.slots().slabs.data();
+    }
     return memory;
   }
 
@@ -164,14 +178,16 @@ class CacheStorage {
 
   /// Forgets the rows from `length` on.
   void truncate(std::uint32_t index, int length, ::cuda::stream_ref stream) {
-    constexpr int threads = 128;
-    auto const lanes = static_cast<unsigned>(geometry_.lanes);
-    cut_kernel<C, threads>
-        <<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index, length, sequences_.data());
-    check_launch("cut_kernel");
-    settle_owed_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(
-        geometry_, view(), index, steps_.data(), status_.device());
-    check_launch("settle_owed_kernel");
+    begin_cut_kernel<C><<<1, 1, 0, stream.get()>>>(sequences_.data(), index, length);
+    check_launch("begin_cut_kernel");
+    cut({nullptr, index}, 1, nullptr, stream);
+  }
+
+  /// The batch's sequences whose trigger asked for it go back. Nothing where no trigger can.
+  void rewind_batch(int sequences, ::cuda::stream_ref stream) {
+    if constexpr (C::rewalks) {
+      cut({batch_.data(), 0}, static_cast<unsigned>(sequences), reports_.device(), stream);
+    }
   }
 
   /// Every row exact, in position order.
@@ -180,6 +196,9 @@ class CacheStorage {
     auto const lanes = static_cast<unsigned>(geometry_.lanes);
     forget_codes_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index);
     check_launch("forget_codes_kernel");
+    if (C::discards && !C::sleeps) {
+      return;  // nothing can come back, and nothing is counted
+    }
     reset_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index,
                                                                   steps_.data(), status_.device());
     check_launch("reset_kernel");
@@ -234,7 +253,7 @@ class CacheStorage {
 
   [[nodiscard]] RecallMemory<C> const& recall() const noexcept { return recall_; }
 
-  [[nodiscard]] PinnedTier const& tier() const noexcept { return tier_; }
+  [[nodiscard]] Tier const& tier() const noexcept { return tier_; }
 
   /// Where exact rows lie.
   [[nodiscard]] PagedView<typename C::Value> paged() const noexcept {
@@ -294,6 +313,9 @@ class CacheStorage {
     report.entropy_change = found.entropy_change;
     report.top_probability = found.top_probability;
     report.recovery = found.recovery;
+    if (found.rewind_to >= 0) {
+      report.rewind_to = found.rewind_to;
+    }
     return report;
   }
 
@@ -318,6 +340,18 @@ class CacheStorage {
   }
 
  private:
+  void cut(CutSequences const& who, unsigned sequences, DeviceReport* reports,
+           ::cuda::stream_ref stream) {
+    constexpr int threads = 128;
+    dim3 const grid(static_cast<unsigned>(geometry_.lanes), sequences);
+    cut_kernel<C, threads>
+        <<<grid, threads, 0, stream.get()>>>(geometry_, view(), who, sequences_.data());
+    check_launch("cut_kernel");
+    settle_owed_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(
+        geometry_, view(), who, sequences_.data(), steps_.data(), status_.device(), reports);
+    check_launch("settle_owed_kernel");
+  }
+
   static constexpr std::size_t most_vocabulary = std::size_t{1} << 18;  ///< that a cap has room for
   static constexpr unsigned copy_blocks = 16;  ///< of a lane, where its rows are copied
 
@@ -382,8 +416,9 @@ class CacheStorage {
     return free_count_.size_bytes() + lanes_.size_bytes() + tables_.size_bytes() +
            states_.size_bytes() + plans_.size_bytes() + importance_.size_bytes() +
            means_.size_bytes() + pins_.size_bytes() + changed_.size_bytes() + timers_.size_bytes() +
-           scores_.size_bytes() + ring_.size_bytes() + batch_.size_bytes() + steps_.size_bytes() +
-           sequences_.size_bytes() + tier_.device_bytes();
+           saved_.size_bytes() + scores_.size_bytes() + ring_.size_bytes() +
+           previous_.size_bytes() + lists_.size_bytes() + batch_.size_bytes() +
+           steps_.size_bytes() + sequences_.size_bytes() + tier_.device_bytes();
   }
 
   /// The later one of two reports that are whole.
@@ -415,13 +450,16 @@ class CacheStorage {
   DeviceArray<std::uint16_t> changed_;
   DeviceArray<GranuleTimer> timers_;
   DeviceArray<typename C::Scorer::State> scores_;
+  DeviceArray<SavedCounts> saved_;
   DeviceArray<float> ring_;
+  DeviceArray<float> previous_;
+  DeviceArray<std::uint32_t> lists_;
   DeviceArray<std::uint32_t> batch_;
   DeviceArray<std::uint32_t> steps_;
   DeviceArray<SequenceState<C>> sequences_;
   PinnedArray<DeviceReport> reports_;
   PinnedArray<std::uint32_t> status_;
-  PinnedTier tier_;
+  Tier tier_;
   StepMemory<C> step_;
   RecallMemory<C> recall_;
   std::size_t page_count_;

@@ -28,9 +28,58 @@ struct SequenceState {
   std::uint32_t entropies = 0;         ///< observations in the running mean
   float entropy_mean = 0.0F;           ///< nats
   Recovery recovery = Recovery::none;  ///< that the last step asked for
-  std::uint32_t recovered = 0;         ///< lanes that have begun it; where rows sleep
+  std::uint32_t recovered = 0;         ///< lanes that have done their part of it
   typename C::Trigger trigger;
+
+  // For triggers that rewind, and for truncations where one may.
+  static constexpr std::int32_t no_rewind = -1;
+  std::int32_t checkpoints[2] = {};    ///< lengths at which counters were saved, newest first
+  std::int32_t rewind_to = no_rewind;  ///< least length that it went back to and its caller did not
+  bool rewinds = false;                ///< the last step goes back to `length`
+  bool saves = false;                  ///< the last step is a checkpoint
+  bool goes_back = false;              ///< the cut to `length` is to the older checkpoint
+  bool restores = false;               ///< the cut to `length` is to the newer checkpoint
 };
+
+/// @brief Says that a sequence goes back to `length`; cut_kernel() does. @see host::rewalk
+template <class C>
+__device__ void begin_cut(SequenceState<C>& sequence, int length) {
+  sequence.length = length;
+  if constexpr (C::rewalks) {
+    sequence.goes_back = sequence.checkpoints[0] > length;
+    if (sequence.goes_back) {
+      std::int32_t const older = sequence.checkpoints[1];
+      sequence.checkpoints[0] = older > length ? 0 : older;
+      sequence.checkpoints[1] = 0;
+    }
+    sequence.restores = length > 0 && sequence.checkpoints[0] == length;
+  }
+}
+
+/// @brief After the trigger's answer: does the sequence rewind, and how far? Is it time for a
+/// checkpoint? @see host::end_step, host::rewalk_length, host::save_checkpoint
+/// @param step that ends, counted from 0
+template <class C>
+__device__ void rewind_or_save(SequenceState<C>& sequence, std::uint32_t step) {
+  int const rewind = kvfreeze::detail::rewind_tokens(sequence.trigger);
+  sequence.rewinds = sequence.recovery == Recovery::rewalk;
+  sequence.saves = !sequence.rewinds && step % static_cast<std::uint32_t>(max(rewind, 1)) == 0;
+  if (sequence.saves) {
+    sequence.checkpoints[1] = sequence.checkpoints[0];
+    sequence.checkpoints[0] = sequence.length;
+  }
+  if (sequence.rewinds) {
+    int const latest = sequence.length - rewind;
+    int length = max(latest, min(sequence.length, 1));
+    for (int i = 1; i >= 0; --i) {
+      std::int32_t const checkpoint = sequence.checkpoints[i];
+      length = checkpoint > 0 && checkpoint <= latest ? checkpoint : length;
+    }
+    begin_cut(sequence, length);
+    bool const first = sequence.rewind_to == SequenceState<C>::no_rewind;
+    sequence.rewind_to = first ? length : min(length, sequence.rewind_to);
+  }
+}
 
 /// A step's report as the device writes it. `step` comes last: it says that the others are there.
 struct DeviceReport {
@@ -52,13 +101,14 @@ struct DeviceReport {
   float entropy_change = 0.0F;
   float top_probability = 0.0F;
   Recovery recovery = Recovery::none;
+  std::int32_t rewind_to = -1;  ///< the caller has to go back to this length; -1: it need not
   std::uint32_t status = 0;
   std::uint32_t step = 0;
 };
 
 /// Sums of a block's threads, by atomics on shared memory.
 struct StepSums {
-  unsigned long long exact, compact, absent, asleep;
+  unsigned long long exact, compact, absent, asleep, evicted;
   unsigned long long pages[segments];
   unsigned long long touched, moved_in, moved_out, thawed, frozen, deferred, over_cap;
 };
@@ -74,6 +124,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     std::uint32_t const* status, DeviceReport* reports, int tokens) {
   __shared__ StepSums sums;
   __shared__ float missed[Threads];
+  __shared__ float cosines[Threads];
   std::uint32_t const index = batch[blockIdx.x];
   SequenceState<C>& sequence = sequences[index];
   LaneState const* const lanes =
@@ -85,6 +136,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   __syncthreads();
   float missed_sum = 0.0F;  // of thread 0: lanes in order, as on the host
   float missed_max = 0.0F;
+  float cosine_sum = 0.0F;
   for (int first = 0; first < g.lanes; first += Threads) {
     int const i = first + thread;
     if (i < g.lanes) {
@@ -100,7 +152,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       };
       add(sums.exact, static_cast<std::uint64_t>(lane.slots));
       add(sums.compact, static_cast<std::uint64_t>(compact));
-      add(sums.absent, static_cast<std::uint64_t>(lane.rows - lane.slots - compact) - lane.asleep);
+      add(sums.absent, static_cast<std::uint64_t>(lane.rows - lane.slots - compact - lane.evicted) -
+                           lane.asleep);
+      add(sums.evicted, static_cast<std::uint64_t>(lane.evicted));
       add(sums.asleep, lane.asleep);
       for (int s = 0; s < pool_segment(C::levels); ++s) {
         add(sums.pages[s], kept_pages<C>(g, lane, s));
@@ -113,12 +167,14 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       add(sums.deferred, lane.deferred);
       add(sums.over_cap, lane.over_cap ? 1U : 0U);
       missed[thread] = lane.missed;
+      cosines[thread] = lane.cosine;
     }
     __syncthreads();
     if (thread == 0) {
       for (int j = 0; j < min(Threads, g.lanes - first); ++j) {
         missed_sum = __fadd_rn(missed_sum, missed[j]);
         missed_max = fmaxf(missed_max, missed[j]);
+        cosine_sum = __fadd_rn(cosine_sum, cosines[j]);
       }
     }
     __syncthreads();
@@ -131,7 +187,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   std::uint32_t const step = steps[index] + 1;
   DeviceReport report;
   report.length = sequence.length + tokens;
-  report.rows = {sums.exact, sums.compact, sums.absent, sums.asleep, 0};
+  report.rows = {sums.exact, sums.compact, sums.absent, sums.asleep, sums.evicted};
   for (int s = 0; s < segments; ++s) {
     report.pages[s] = sums.pages[s];
   }
@@ -153,6 +209,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   signals.length = report.length;
   signals.missed_mass = report.missed_mass;
   signals.missed_mass_max = missed_max;
+  if constexpr (C::needs_cosine) {
+    signals.query_cosine = kvfreeze::detail::quotient(cosine_sum, static_cast<float>(g.lanes));
+  }
   if (entropies != nullptr && entropies[blockIdx.x].status == EntropyStatus::valid) {
     Entropy const& found = entropies[blockIdx.x];
     signals.has_logits = report.has_logits = true;
@@ -174,6 +233,11 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       report.pages[pool_segment(level)] = 0;
     }
   }
+  if constexpr (C::rewalks) {
+    rewind_or_save<C>(sequence, step - 1U);
+    report.length = sequence.length;
+    report.rewind_to = sequence.rewind_to;
+  }
   steps[index] = step;
   report.status = *status;
   DeviceReport& out = reports[2 * index + step % 2];
@@ -181,8 +245,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   *written = 0;
   __threadfence_system();
   out = report;  // its step is 0
-  if constexpr (C::sleeps) {
-    sequence.recovered = 0;  // force_rows_kernel() counts who sleeps on, and ends the report
+  if constexpr (C::reports_last) {
+    sequence.recovered = 0;  // end_report() has the last word
   } else {
     __threadfence_system();
     *written = step;

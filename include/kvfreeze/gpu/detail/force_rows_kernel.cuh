@@ -66,31 +66,56 @@ struct RecoveredRows {
   }
 };
 
-/// @brief A sequence's report gets its last numbers: where there is a recovery, when all its lanes
-/// have begun it, by the block that is the last to come.
+/// Counts the rows and pages of a sequence whose lanes other blocks have changed. By one thread.
+template <class C>
+__device__ void recount(Geometry const& g, LaneState const* lanes, DeviceReport& report) {
+  RowCounts rows;
+  std::uint64_t all = 0;
+  std::uint64_t pages[pool_segment(C::levels)] = {};
+  for (int i = 0; i < g.lanes; ++i) {
+    LaneState lane;
+    lane.rows = __ldcg(&lanes[i].rows);
+    lane.slots = __ldcg(&lanes[i].slots);
+    for (int level = 0; level < C::levels; ++level) {
+      lane.codes[level] = __ldcg(&lanes[i].codes[level]);
+      rows.compact += static_cast<std::uint64_t>(lane.codes[level]);
+    }
+    for (int s = 0; s < pool_segment(C::levels); ++s) {
+      lane.pages[s] = __ldcg(&lanes[i].pages[s]);
+      pages[s] += kept_pages<C>(g, lane, s);
+    }
+    rows.exact += static_cast<std::uint64_t>(lane.slots);
+    rows.asleep += __ldcg(&lanes[i].asleep);
+    rows.evicted += static_cast<std::uint64_t>(__ldcg(&lanes[i].evicted));
+    all += static_cast<std::uint64_t>(lane.rows);
+  }
+  rows.frozen = all - rows.exact - rows.compact - rows.asleep - rows.evicted;
+  report.rows = rows;
+  for (int s = 0; s < pool_segment(C::levels); ++s) {
+    report.pages[s] = pages[s];
+  }
+}
+
+/// @brief A sequence's report gets its last numbers, and is there. By a thread of each lane's
+/// block.
+/// @param changes does this launch change lanes? Then the last one to come counts
 template <class C>
 __device__ void end_report(Geometry const& g, LaneState const* lanes, SequenceState<C>& sequence,
-                           DeviceReport& report, std::uint32_t step) {
-  bool const changes = sequence.recovery != Recovery::none;
+                           DeviceReport& report, std::uint32_t step, bool changes) {
   __threadfence();
   if (changes ? atomicAdd(&sequence.recovered, 1U) + 1U != gridDim.x : blockIdx.x != 0) {
     return;
   }
   __threadfence();
-  if (changes) {
-    std::uint64_t asleep = 0;
-    for (int i = 0; i < g.lanes; ++i) {
-      asleep += __ldcg(&lanes[i].asleep);
-    }
-    report.rows.frozen += report.rows.asleep - asleep;
-    report.rows.asleep = asleep;
+  if (sequence.recovery != Recovery::none) {
+    recount<C>(g, lanes, report);
   }
   __threadfence_system();
   *static_cast<std::uint32_t volatile*>(&report.step) = step;
 }
 
-/// @brief Where a trigger asked for recovery, frozen rows are first in line to come back. One block
-/// a lane.
+/// @brief Where a trigger asked for recovery, frozen rows are first in line to come back; counters
+/// are saved at checkpoints. One block a lane.
 /// @param steps [max_sequences] finished steps, this one included
 /// @param reports [max_sequences][2], of which rows that sleep leave the last word to this kernel
 template <class C, int Threads>
@@ -107,9 +132,16 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     RecoveredRows<C>{ref, scheduler, sequence.recovery, step - 1U, window}.template force<Threads>(
         cell);
   }
-  if constexpr (C::sleeps) {
+  if constexpr (C::saves_counts) {
+    for (int i = static_cast<int>(threadIdx.x); sequence.saves && i < ref.lane->rows;
+         i += Threads) {
+      ref.saved[i] = {ref.timers[i].count, ref.saved[i].newer};
+    }
+  }
+  if constexpr (C::sleeps && !C::rewalks) {
     if (threadIdx.x == 0) {
-      end_report<C>(g, ref.lane - blockIdx.x, sequence, reports[2 * index + step % 2], step);
+      end_report<C>(g, ref.lane - blockIdx.x, sequence, reports[2 * index + step % 2], step,
+                    sequence.recovery != Recovery::none);
     }
   }
 }

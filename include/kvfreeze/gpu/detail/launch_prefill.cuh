@@ -40,15 +40,20 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
         <<<dim3(groups, lanes), threads, 0, stream.get()>>>(g, view, s, chunk);
     check_launch("chunk_groups_kernel");
   }
-  auto const ask = [&](Pass pass, int token) {
+  auto const hear = [&](Pass pass, int token) {
     s.pass = pass;
     vote_kernel<C, Input, threads><<<lanes, threads, 0, stream.get()>>>(g, view, s, chunk, token);
     check_launch("vote_kernel");
-    launch_ranking(memory, scheduler, s, stream);
   };
-  ask(Pass::look, chunk.tokens - 1);
-  for (int token = std::max(chunk.tokens - host::votes, 0); token < chunk.tokens; ++token) {
-    ask(token + 1 == chunk.tokens ? Pass::last_vote : Pass::vote, token);
+  hear(Pass::look, chunk.tokens - 1);
+  if constexpr (C::uniform) {  // nobody has a vote
+    launch_coding(memory, s, false, stream);
+  } else {
+    launch_ranking(memory, scheduler, s, stream);
+    for (int token = std::max(chunk.tokens - host::votes, 0); token < chunk.tokens; ++token) {
+      hear(token + 1 == chunk.tokens ? Pass::last_vote : Pass::vote, token);
+      launch_ranking(memory, scheduler, s, stream);
+    }
   }
 }
 

@@ -10,6 +10,8 @@
 #include <kvfreeze/gpu/detail/page_lists_kernel.cuh>
 #include <kvfreeze/gpu/detail/plan_kernels.cuh>
 #include <kvfreeze/gpu/detail/settle_kernels.cuh>
+#include <kvfreeze/gpu/detail/uniform_kernels.cuh>
+#include <kvfreeze/gpu/digest_scan.cuh>
 
 #include <cuda/stream_ref>
 
@@ -27,7 +29,33 @@ void launch_ranking(CacheStorage<C>& memory, typename C::Scheduler const& schedu
                  step.rank().barriers(), step.rank().grid(), stream);
 }
 
-/// @brief One layer's rows come in, and what their queries need rises: two launches.
+/// @brief Every row that is not protected is coded: one launch. Lanes are described.
+/// @param returns as in uniform_kernel()
+template <class C>
+void launch_coding(CacheStorage<C>& memory, LayerStep<C> const& s, bool returns,
+                   ::cuda::stream_ref stream) {
+  constexpr int threads = 128;
+  uniform_kernel<C, threads><<<static_cast<unsigned>(s.lanes), threads, 0, stream.get()>>>(
+      memory.geometry(), memory.view(), s, returns);
+  check_launch("uniform_kernel");
+}
+
+/// @brief Logits of coded rows: two launches.
+template <class C>
+void launch_coded_logits(CacheStorage<C>& memory, LayerStep<C> const& s,
+                         ::cuda::stream_ref stream) {
+  Geometry const& g = memory.geometry();
+  auto const lanes = static_cast<std::size_t>(s.lanes);
+  digest_scan_async<typename C::Digest>(Span<DigestLane const>(s.scans, lanes), g.lane_queries,
+                                        g.head_dim, static_cast<std::size_t>(g.max_groups), stream);
+  constexpr int threads = 128;
+  coded_logits_kernel<C, threads>
+      <<<dim3(8, static_cast<unsigned>(lanes)), threads, 0, stream.get()>>>(g, memory.view(), s);
+  check_launch("coded_logits_kernel");
+}
+
+/// @brief One layer's rows come in, and what their queries need rises: two launches; where nothing
+/// is ranked four.
 template <class C, class Input>
 void launch_recall_ahead(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
                          int sequences, NewRows<Input> const& rows, ::cuda::stream_ref stream) {
@@ -36,7 +64,12 @@ void launch_recall_ahead(CacheStorage<C>& memory, typename C::Scheduler const& s
   append_kernel<C, Input, threads><<<static_cast<unsigned>(s.lanes), threads, 0, stream.get()>>>(
       memory.geometry(), memory.view(), s, scheduler, rows, memory.status());
   check_launch("append_kernel");
-  launch_ranking(memory, scheduler, s, stream);
+  if constexpr (C::uniform) {
+    launch_coding(memory, s, true, stream);
+    launch_coded_logits(memory, s, stream);
+  } else {
+    launch_ranking(memory, scheduler, s, stream);
+  }
 }
 
 /// @brief Attention over the rows that the recall left, or over the compact ones alone.
@@ -53,7 +86,7 @@ void launch_attention(CacheStorage<C>& memory, int sequences, bool compact_only,
                          step.workspace(), stream);
 }
 
-/// @brief One layer's step, in three launches: append, ranking with recall, attention.
+/// @brief One layer's step: append, ranking with recall or coding, attention.
 template <class C, class Input>
 void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
                        int sequences, NewRows<Input> const& rows, Span<float> out,
@@ -98,9 +131,11 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   Entropy const* const entropies = launch_entropies<C, Input>(memory, sequences, logits, stream);
   constexpr int threads = 128;
   dim3 const grid(static_cast<unsigned>(g.lanes), static_cast<unsigned>(sequences));
-  settle_kernel<C, threads>
-      <<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(), memory.steps());
-  check_launch("settle_kernel");
+  if constexpr (C::ranks) {
+    settle_kernel<C, threads>
+        <<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(), memory.steps());
+    check_launch("settle_kernel");
+  }
   if (g.room != 0 || g.limits_transfers) {
     plan_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
         g, view, memory.batch(), memory.steps());
@@ -117,6 +152,7 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   release_kernel<C, threads>
       <<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(), memory.sequences());
   check_launch("release_kernel");
+  memory.rewind_batch(sequences, stream);
 }
 
 }  // namespace kvfreeze::gpu::detail

@@ -56,7 +56,7 @@ __device__ std::uint32_t wished_pages(Geometry const& g, RungCounts const& count
 /// Pages that a lane keeps of a segment when a step is over.
 template <class C>
 __device__ std::uint32_t kept_pages(Geometry const& g, LaneState const& lane, int segment) {
-  std::uint32_t const needed = segment == rows_segment ? row_pages(g, lane.slots)
+  std::uint32_t const needed = segment == rows_segment ? row_pages(g, placed_rows<C>(lane))
                                : segment == digests_segment
                                    ? digest_pages<C>(g, lane.rows)
                                    : g.segment[segment].pages_of(static_cast<std::uint32_t>(

@@ -43,8 +43,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   pins[word] = bits;
 }
 
-/// @brief Flags the rows that are there; those that are frozen are first in line to come back. One
-/// block a lane. @see host::force_where
+/// @brief Flags the rows that are there; those that are frozen or sleep are first in line to come
+/// back. One block a lane. @see host::force_where
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void pin_rows_kernel(
     Geometry g, CacheMemory memory, std::uint32_t sequence) {
@@ -54,6 +54,10 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     auto state = static_cast<std::uint8_t>(before & ~host::GranuleState::pinned);
     if (ref.is_pinned(static_cast<std::uint32_t>(i))) {
       state |= host::GranuleState::pinned;
+      if (C::sleeps && host::GranuleState::fidelity(state) == Fidelity::asleep) {
+        state = host::GranuleState::with(state, Fidelity::frozen);
+        atomicSub(&ref.lane->asleep, 1U);
+      }
       if (host::GranuleState::fidelity(state) == Fidelity::frozen &&
           (state & host::GranuleState::forced) == 0) {
         state |= host::GranuleState::forced;

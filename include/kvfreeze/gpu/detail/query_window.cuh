@@ -21,9 +21,10 @@ __device__ std::uint32_t dot_contribution(Geometry const& g, T const* key, float
                                           int chain) {
   std::uint32_t total = 0;
   for (int h = 0; h < g.lane_queries; ++h) {
+    int const first = h / g.group * g.head_dim;
     float x = 0.0F;
     for (int at = chain; at < g.head_dim; at += 16) {
-      x = __fmaf_rn(query[h * g.head_dim + at], widened(key[at]), x);
+      x = __fmaf_rn(query[h * g.head_dim + at], widened(key[first + at]), x);
     }
 #pragma unroll
     for (int distance = 8; distance > 0; distance /= 2) {
@@ -34,22 +35,39 @@ __device__ std::uint32_t dot_contribution(Geometry const& g, T const* key, float
   return total;
 }
 
+/// @brief Position of the oldest query of the window that ends before `end`: a truncation leaves a
+/// shorter one. @see host::forget_queries
+template <class C>
+__device__ int window_begin(LaneRef<C> const& ref, int end) {
+  return max(ref.lane->first_query, end - ref.geometry->window_queries);
+}
+
 /// @brief The sum of a row that comes back, as if it had never been away: over the window of
-/// queries before this step's. By one warp, whose threads all have it. @see host::rebuild_sums
+/// queries before that of position `end`. By one warp, whose threads all have it.
+/// @see host::rebuild_sums
 /// @complexity O(window) dot products
 template <class C>
-__device__ std::uint32_t rebuilt_sum(LaneRef<C> const& ref, std::uint32_t slot, int position) {
+__device__ std::uint32_t rebuilt_sum(LaneRef<C> const& ref, std::uint32_t slot, int position,
+                                     int end) {
   Geometry const& g = *ref.geometry;
   int const thread = static_cast<int>(threadIdx.x) % 32;
-  int const end = ref.lane->rows - 1;
   std::uint32_t sum = 0;
-  for (int first = max(position, end - g.window_queries); first < end; first += 2) {
+  for (int first = max(position, window_begin(ref, end)); first < end; first += 2) {
     int const own = first + thread / 16;
     std::uint32_t const dots =
         dot_contribution(g, ref.k(slot), ref.query_of(min(own, end - 1)), thread % 16);
     sum += own < end ? dots : 0U;
   }
   return sum + __shfl_xor_sync(0xFFFFFFFFU, sum, 16);
+}
+
+/// Writes the sum of a row over the queries before `end` beside it. By one warp.
+template <class C>
+__device__ void rebuild_sum(LaneRef<C> const& ref, std::uint32_t slot, int position, int end) {
+  std::uint32_t const sum = rebuilt_sum(ref, slot, position, end);
+  if (threadIdx.x % 32 == 0) {
+    ref.sum(slot) = sum;
+  }
 }
 
 /// Mean |q.k| of a row from its sum, as host::mean_dot.
@@ -75,7 +93,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     auto const slot = static_cast<std::uint32_t>(i);
     host::SlotRecord& record = ref.record(slot);
     auto const position = static_cast<int>(record.granule);
-    bool const had_seen = leaves >= position;
+    bool const had_seen = leaves >= max(position, ref.lane->first_query);
     bool const upper = thread >= 16;
     float const* const query = ref.query_of(upper && had_seen ? leaves : newest);
     std::uint32_t const dots = dot_contribution(g, ref.k(slot), query, thread % 16);
@@ -83,7 +101,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     if (thread == 0) {
       std::uint32_t const sum = ref.sum(slot) + dots - (had_seen ? out : 0U);
       ref.sum(slot) = sum;
-      int const seen = min(newest + 1 - position, g.window_queries);
+      int const seen = newest + 1 - max(position, window_begin(ref, newest + 1));
       record.value = from_float<BFloat16>(mean_dot(sum, seen, g.lane_queries)).bits;
     }
   }

@@ -10,20 +10,20 @@
 namespace kvfreeze::gpu::detail {
 
 /// @brief What the blocks that rank a lane's rows leave to each other, shared by all layers. Empty
-/// without compact rows.
+/// where nothing is ranked.
 template <class C>
 class RankMemory {
  public:
   /// @throws OutOfMemory, CudaError
   RankMemory(Geometry const& g, std::size_t lanes)
       : heads_(g.lane_queries),
-        work_(C::has_levels ? lanes : 0),
+        work_(C::ranks ? lanes : 0),
         barriers_(work_.size()),
         keys_(array_bytes(work_.size(), heads() * most_rank_blocks)),
         references_(work_.size() * heads()),
         sums_(keys_.size()),
         first_sums_(keys_.size()) {
-    if constexpr (C::has_levels) {
+    if constexpr (C::ranks) {
       check(cudaMemset(barriers_.data(), 0, barriers_.size_bytes()), "cudaMemset");
       check(cudaMemset(work_.data(), 0, work_.size_bytes()), "cudaMemset");
       grid_ = rank_grid<C>(g);

@@ -39,7 +39,7 @@ struct RecallLanes {
     run.low = open.low;
     run.high = open.high;
     run.hidden = host::GranuleState::not_askable;
-    run.absent = C::sleeps ? host::GranuleState::not_estimated : 0;
+    run.absent = C::sleeps || C::discards ? host::GranuleState::not_estimated : 0;
     return run;
   }
 

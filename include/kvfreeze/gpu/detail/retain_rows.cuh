@@ -98,7 +98,7 @@ struct RetainRows {
   }
 
   /// @brief Freezes the rows that go: the tier has them, so nothing moves but what packs the
-  /// others. @return how many
+  /// others. With a discarding tier they are gone. @return how many
   __device__ int freeze() const {
     int const slots = ref.lane->slots;
     BlockPartition<threads> partition{shared.partition};
@@ -114,10 +114,11 @@ struct RetainRows {
     std::uint32_t sleepers = 0;
     for (int i = kept + thread(); i < slots; i += threads) {
       std::uint32_t const granule = ref.record(static_cast<std::uint32_t>(i)).granule;
-      std::uint8_t const state = host::GranuleState::with(ref.states[granule], Fidelity::frozen);
+      constexpr Fidelity lower = C::discards ? Fidelity::evicted : Fidelity::frozen;
+      std::uint8_t const state = host::GranuleState::with(ref.states[granule], lower);
       ref.states[granule] = static_cast<std::uint8_t>(state & ~host::GranuleState::forced);
       ref.changed[granule] = static_cast<std::uint16_t>(step);
-      if constexpr (C::sleeps) {
+      if constexpr (C::sleeps && !C::discards) {
         // Absent for its sleep in whole steps; without one the next recall looks at it.
         std::uint32_t const wake = ref.timers[granule].wake;
         if (wake > step + 1U) {

@@ -45,7 +45,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   if (threadIdx.x == 0) {
     ref.lane->slots -= frozen;
     ref.lane->frozen += static_cast<std::uint32_t>(frozen);
-    shrink(ref, memory.pool, rows_segment, ref.lane->slots + 1);
+    ref.lane->evicted += C::discards ? frozen : 0;
+    shrink(ref, memory.pool, rows_segment, placed_rows<C>(*ref.lane) + 1);
+  }
+  if constexpr (C::discards) {  // rows that stood for others may have moved
+    __syncthreads();
+    find_tail<C, retain_threads>(ref);
   }
 }
 

@@ -53,6 +53,13 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     memory.means[number * static_cast<std::size_t>(g.row_elements) + static_cast<std::size_t>(d)] =
         0.0F;
   }
+  if constexpr (C::needs_cosine) {
+    int const elements = g.lane_queries * g.head_dim;
+    for (int i = static_cast<int>(threadIdx.x); i < elements; i += Threads) {
+      memory.previous[number * static_cast<std::size_t>(elements) + static_cast<std::size_t>(i)] =
+          0.0F;
+    }
+  }
   if (threadIdx.x == 0) {
     LaneState lane;
     if (g.room != 0) {

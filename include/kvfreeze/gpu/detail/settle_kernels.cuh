@@ -23,8 +23,9 @@ struct SettleStorage {
   std::uint32_t placed;  ///< were there pages? A word, as compilers load it with its neighbours
 };
 
-/// @brief What the slow clock does to one lane. By one block, which calls every function together.
-/// Pages are only taken here: release_kernel() gives them back when all lanes are done.
+/// @brief What the slow clock does to one lane, and how rows are coded. By one block, which calls
+/// every function together. Pages are only taken here: release_kernel() gives them back when all
+/// lanes are done.
 template <class C, int Threads>
 struct SettleLane {
   LaneRef<C> const& ref;
@@ -114,6 +115,7 @@ struct SettleLane {
     return coded;
   }
 
+ public:
   /// Exact rows and guests that leave their slots: coded, if they are to be, then packed away.
   __device__ void settle_exact() const {
     LaneState& lane = *ref.lane;

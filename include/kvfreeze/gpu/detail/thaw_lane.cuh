@@ -75,7 +75,7 @@ struct ThawLane {
     LaneState& lane = *ref.lane;
     int const slots = lane.slots;
     if (thread() == 0) {
-      shared.placed = grow(ref, pool, rows_segment, slots + count) ? 1 : 0;
+      shared.placed = C::in_place || grow(ref, pool, rows_segment, slots + count) ? 1 : 0;
     }
     __syncthreads();
     if (shared.placed == 0) {
@@ -90,6 +90,7 @@ struct ThawLane {
     for (int i = thread(); i < count; i += Threads) {
       take(runs.granules[i], static_cast<std::uint32_t>(slots + i));
     }
+    __syncthreads();
     for (int i = thread() / 32; i < count; i += Threads / 32) {
       auto const slot = static_cast<std::uint32_t>(slots + i);
       std::uint32_t const granule = runs.granules[i];
@@ -99,10 +100,7 @@ struct ThawLane {
         note_key_norm(ref, slot);
       }
       if constexpr (C::needs_queries) {
-        std::uint32_t const sum = rebuilt_sum(ref, slot, static_cast<int>(granule));
-        if (thread() % 32 == 0) {
-          ref.sum(slot) = sum;
-        }
+        rebuild_sum(ref, slot, static_cast<int>(granule), lane.rows - 1);
       }
     }
     __syncthreads();
@@ -172,9 +170,11 @@ struct ThawLane {
     LaneState& lane = *ref.lane;
     lane.slots += thawed;
     lane.thawed += static_cast<std::uint32_t>(thawed);
-    lane.moved_in += static_cast<std::uint64_t>(thawed) * geometry.granule_bytes();
+    if constexpr (C::stores) {
+      lane.moved_in += static_cast<std::uint64_t>(thawed) * geometry.granule_bytes();
+    }
     lane.touched = step_bytes(ref, C::has_digest, lane.slots);
-    step.attended[work] = static_cast<std::uint32_t>(lane.slots);
+    note_attended(geometry, step, work, lane.slots);
   }
 
  private:
@@ -185,6 +185,9 @@ struct ThawLane {
     std::uint16_t value = 0;
     if constexpr (C::recalls && C::needs_mass) {
       value = coarse(runs.masses[granule]);
+    }
+    if constexpr (C::in_place) {
+      ref.list[slot] = granule;
     }
     ref.record(slot) = {granule, static_cast<std::uint16_t>(where.step), value};
     std::uint8_t const state = ref.states[granule];

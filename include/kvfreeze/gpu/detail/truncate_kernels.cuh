@@ -1,18 +1,48 @@
 #pragma once
 
 /// @file
-/// @brief Rows from a position on are forgotten. @see host::cut_lane, host::settle_lane
+/// @brief Rows from a position on are forgotten, and what was learnt of the others since.
+/// @see host::rewalk, host::cut_lane, host::settle_lane
 
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
 #include <kvfreeze/gpu/detail/block_partition.cuh>
 #include <kvfreeze/gpu/detail/end_step_kernels.cuh>
+#include <kvfreeze/gpu/detail/force_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
+#include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/row_evidence.cuh>
 
 #include <cstddef>
 #include <cstdint>
 
 namespace kvfreeze::gpu::detail {
+
+/// Who is cut to its SequenceState's length: a sequence, or those of a batch whose step rewinds.
+struct CutSequences {
+  std::uint32_t const* batch = nullptr;  ///< [gridDim.y]; null: one sequence
+  std::uint32_t one = 0;
+
+  [[nodiscard]] __device__ std::uint32_t sequence() const {
+    return batch != nullptr ? batch[blockIdx.y] : one;
+  }
+
+  template <class C>
+  [[nodiscard]] __device__ bool is_cut(SequenceState<C> const& sequence) const {
+    return batch == nullptr || sequence.rewinds;
+  }
+};
+
+/// @brief The caller cuts a sequence: it knows of the rewinds that go that far. One thread.
+template <class C>
+__global__ __attribute__((visibility("hidden"))) void begin_cut_kernel(SequenceState<C>* sequences,
+                                                                       std::uint32_t index,
+                                                                       int length) {
+  SequenceState<C>& sequence = sequences[index];
+  begin_cut(sequence, min(length, sequence.length));
+  if (length <= sequence.rewind_to) {
+    sequence.rewind_to = SequenceState<C>::no_rewind;
+  }
+}
 
 /// Rows that are frozen although they are protected: a window and a group at most.
 template <class C>
@@ -24,26 +54,80 @@ __device__ int owed_rows(LaneRef<C> const& ref) {
   return owed;
 }
 
-/// @brief Forgets the rows of a lane from `rows` on, and with them the codes of rows that are
-/// protected now; pages go back. One block a lane.
+/// @brief Counters go back to those of the checkpoint that the sequence goes back to. By a block.
+template <class C, int Threads>
+__device__ void restore_counts(LaneRef<C> const& ref, SequenceState<C> const& sequence) {
+  if constexpr (C::saves_counts) {
+    if (!sequence.goes_back && !sequence.restores) {
+      return;
+    }
+    int const rows = min(sequence.length, ref.lane->rows);
+    for (int i = static_cast<int>(threadIdx.x); i < rows; i += Threads) {
+      SavedCounts saved = ref.saved[i];
+      if (sequence.goes_back) {
+        saved = {saved.older, 0};
+        ref.saved[i] = saved;
+      }
+      if (sequence.restores) {
+        ref.timers[i].count = saved.newer;
+      }
+    }
+  }
+}
+
+/// What the rows from `rows` on are counted in, they leave. By a block, before the lane is cut.
+template <class C, int Threads>
+__device__ void uncount_rows(LaneRef<C> const& ref, int rows) {
+  LaneState& lane = *ref.lane;
+  for (int i = rows + static_cast<int>(threadIdx.x); i < lane.rows; i += Threads) {
+    std::uint8_t const state = ref.states[i];
+    Fidelity const fidelity = host::GranuleState::fidelity(state);
+    if ((state & host::GranuleState::forced) != 0) {
+      atomicSub(&lane.forced, 1U);
+    }
+    if (C::sleeps && fidelity == Fidelity::asleep) {
+      atomicSub(&lane.asleep, 1U);
+    }
+    if (C::discards && fidelity == Fidelity::evicted) {
+      atomicSub(&lane.evicted, 1);
+    }
+  }
+}
+
+/// Rows that are protected now do not sleep. By a block.
+template <class C, int Threads>
+__device__ void wake_protected(LaneRef<C> const& ref) {
+  if constexpr (C::sleeps) {
+    int const high = ref.open_range().high;
+    for (int i = high + static_cast<int>(threadIdx.x); i < ref.lane->rows; i += Threads) {
+      std::uint8_t const state = ref.states[i];
+      if (host::GranuleState::fidelity(state) == Fidelity::asleep) {
+        ref.states[i] = host::GranuleState::with(state, Fidelity::frozen);
+        atomicSub(&ref.lane->asleep, 1U);
+      }
+    }
+  }
+}
+
+/// @brief Forgets the rows of a lane from the sequence's length on, and with them the codes of rows
+/// that are protected now; pages go back. Grid (lanes, sequences).
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void cut_kernel(
-    Geometry g, CacheMemory memory, std::uint32_t sequence, int rows, SequenceState<C>* sequences) {
+    Geometry g, CacheMemory memory, CutSequences who, SequenceState<C> const* sequences) {
   __shared__ typename BlockPartition<Threads>::Storage storage;
-  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
+  SequenceState<C> const& sequence = sequences[who.sequence()];
+  if (!who.is_cut(sequence)) {
+    return;
+  }
+  LaneRef<C> const ref(g, memory, who.sequence(), blockIdx.x);
   LaneState& lane = *ref.lane;
   int const thread = static_cast<int>(threadIdx.x);
-  if (blockIdx.x == 0 && thread == 0) {
-    sequences[sequence].length = rows;
-  }
+  int const rows = sequence.length;
+  restore_counts<C, Threads>(ref, sequence);
   if (rows >= lane.rows) {
     return;
   }
-  for (int i = rows + thread; i < lane.rows; i += Threads) {
-    if ((ref.states[i] & host::GranuleState::forced) != 0) {
-      atomicSub(&lane.forced, 1U);
-    }
-  }
+  uncount_rows<C, Threads>(ref, rows);
   BlockPartition<Threads> partition{storage};
   int const kept = partition.run(
       lane.slots,
@@ -55,6 +139,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       });
   __syncthreads();
   if (thread == 0) {
+    if constexpr (C::needs_queries) {
+      lane.first_query = min(window_begin(ref, lane.rows), rows);
+    }
     lane.slots = kept;
     lane.rows = rows;
     lane.chunk = 0;
@@ -63,6 +150,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     }
   }
   __syncthreads();
+  wake_protected<C, Threads>(ref);
   auto const high = static_cast<std::uint32_t>(ref.open_range().high);
   for (int level = 0; level < C::levels; ++level) {
     int const left = partition.run(
@@ -80,52 +168,80 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     __syncthreads();
     give_way<C, Threads>(ref, lane.budget - min(lane.budget, more), storage);
   }
+  if constexpr (C::needs_queries) {  // integers: the same as taking back what each query added
+    for (int i = thread / 32; i < kept; i += Threads / 32) {
+      auto const slot = static_cast<std::uint32_t>(i);
+      rebuild_sum(ref, slot, static_cast<int>(ref.record(slot).granule), rows);
+    }
+  }
   release_pages(ref, memory.pool);
   find_tail<C, Threads>(ref);
 }
 
-/// @brief Rows that cut_kernel() left frozen although they are protected now come back. One block a
-/// lane.
+/// @brief Rows that cut_kernel() left frozen although they are protected now come back. Grid
+/// (lanes, sequences).
+/// @param reports [max_sequences][2]: of a batch whose steps end with this launch; else null
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void settle_owed_kernel(
-    Geometry g, CacheMemory memory, std::uint32_t sequence, std::uint32_t const* steps,
-    std::uint32_t* status) {
+    Geometry g, CacheMemory memory, CutSequences who, SequenceState<C>* sequences,
+    std::uint32_t const* steps, std::uint32_t* status, DeviceReport* reports) {
   __shared__ int first;
   __shared__ int owed;
-  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
+  std::uint32_t const index = who.sequence();
+  SequenceState<C>& sequence = sequences[index];
+  LaneRef<C> const ref(g, memory, index, blockIdx.x);
   LaneState& lane = *ref.lane;
   int const thread = static_cast<int>(threadIdx.x);
-  int const high = ref.open_range().high;
-  if (thread == 0) {
-    owed = owed_rows(ref);
-    first = lane.slots;
-    if (!grow(ref, memory.pool, rows_segment, first + owed)) {
-      atomicOr(status, Status::no_pages);
-      owed = 0;
-    }
-    lane.slots = first + owed;
-    auto slot = static_cast<std::uint32_t>(first);
-    for (int i = high; i < lane.rows && owed > 0; ++i) {
-      std::uint8_t const state = ref.states[i];
-      if (!is_frozen(state)) {
-        continue;
+  std::uint32_t const step = steps[index];
+  bool const is_cut = who.is_cut(sequence);
+  if (is_cut) {
+    int const high = ref.open_range().high;
+    // The step that a rewind ends is not over for the host: it stamps with its number.
+    std::uint32_t const now = who.batch != nullptr ? step - 1U : step;
+    if (thread == 0) {
+      owed = owed_rows(ref);
+      first = lane.slots;
+      if (!C::in_place && !grow(ref, memory.pool, rows_segment, first + owed)) {
+        atomicOr(status, Status::no_pages);
+        owed = 0;
       }
-      lane.forced -= (state & host::GranuleState::forced) != 0 ? 1U : 0U;
-      ref.states[i] = thawed(state);
-      ref.record(slot++) = {static_cast<std::uint32_t>(i),
-                            static_cast<std::uint16_t>(steps[sequence]), 0};
+      lane.slots = first + owed;
+      auto slot = static_cast<std::uint32_t>(first);
+      for (int i = high; i < lane.rows && owed > 0; ++i) {
+        std::uint8_t const state = ref.states[i];
+        if (!is_frozen(state)) {
+          continue;
+        }
+        lane.forced -= (state & host::GranuleState::forced) != 0 ? 1U : 0U;
+        ref.states[i] = thawed(state);
+        if constexpr (C::in_place) {
+          ref.list[slot] = static_cast<std::uint32_t>(i);
+        }
+        ref.record(slot++) = {static_cast<std::uint32_t>(i), static_cast<std::uint16_t>(now), 0};
+      }
     }
-  }
-  __syncthreads();
-  for (int i = thread / 32; i < owed; i += Threads / 32) {
-    auto const slot = static_cast<std::uint32_t>(first + i);
-    load_granule(ref, ref.record(slot).granule, slot, thread % 32);
-    if constexpr (C::needs_norms) {
+    __syncthreads();
+    for (int i = thread / 32; i < owed; i += Threads / 32) {
+      auto const slot = static_cast<std::uint32_t>(first + i);
+      std::uint32_t const granule = ref.record(slot).granule;
+      load_granule(ref, granule, slot, thread % 32);
       __syncwarp();
-      note_key_norm(ref, slot);
+      if constexpr (C::needs_norms) {
+        note_key_norm(ref, slot);
+      }
+      if constexpr (C::needs_queries) {
+        rebuild_sum(ref, slot, static_cast<int>(granule), lane.rows);
+      }
+    }
+    __syncthreads();
+    find_tail<C, Threads>(ref);
+  }
+  if constexpr (C::rewalks) {
+    if (reports != nullptr && thread == 0) {
+      end_report<C>(g, ref.lane - blockIdx.x, sequence, reports[2 * index + step % 2], step,
+                    is_cut);
     }
   }
-  find_tail<C, Threads>(ref);
 }
 
 }  // namespace kvfreeze::gpu::detail

@@ -7,6 +7,7 @@
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
 #include <kvfreeze/gpu/detail/give_way.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
+#include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/row_evidence.cuh>
 
 #include <cstddef>
@@ -14,7 +15,8 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief A dense copy of a layer's rows: exact ones from their slots, the others from the tier.
+/// @brief A dense copy of a layer's rows: exact ones from their slots, the others from the tier, or
+/// all from where they are.
 /// Grid (any, lanes), a warp a row.
 /// @param k, v [rows][kv_heads][head_dim]
 template <class C, int Threads>
@@ -35,15 +37,23 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     copy_bytes(from_k, reinterpret_cast<std::byte*>(k + to), g.part_bytes, lane);
     copy_bytes(from_v, reinterpret_cast<std::byte*>(v + to), g.part_bytes, lane);
   };
-  for (int i = first; i < ref.lane->slots; i += warps) {
-    auto const slot = static_cast<std::uint32_t>(i);
-    copy(ref.record(slot).granule, reinterpret_cast<std::byte const*>(ref.k(slot)),
-         reinterpret_cast<std::byte const*>(ref.v(slot)));
-  }
-  for (int i = first; i < ref.lane->rows; i += warps) {
-    if (host::GranuleState::fidelity(ref.states[i]) != Fidelity::exact) {
-      auto const granule = static_cast<std::uint32_t>(i);
-      copy(granule, ref.stored(granule), ref.stored(granule) + g.part_bytes);
+  if constexpr (C::in_place) {
+    for (int i = first; i < ref.lane->rows; i += warps) {
+      auto const place = static_cast<std::uint32_t>(i);
+      copy(place, reinterpret_cast<std::byte const*>(ref.k_at(place)),
+           reinterpret_cast<std::byte const*>(ref.v_at(place)));
+    }
+  } else {
+    for (int i = first; i < ref.lane->slots; i += warps) {
+      auto const slot = static_cast<std::uint32_t>(i);
+      copy(ref.record(slot).granule, reinterpret_cast<std::byte const*>(ref.k(slot)),
+           reinterpret_cast<std::byte const*>(ref.v(slot)));
+    }
+    for (int i = first; i < ref.lane->rows; i += warps) {
+      if (host::GranuleState::fidelity(ref.states[i]) != Fidelity::exact) {
+        auto const granule = static_cast<std::uint32_t>(i);
+        copy(granule, ref.stored(granule), ref.stored(granule) + g.part_bytes);
+      }
     }
   }
 }
@@ -59,15 +69,29 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   release_pages(ref, memory.pool);
 }
 
+/// Detections of all rows are forgotten. By a block. @see host::thaw_lane
+template <class C, int Threads>
+__device__ void forget_counts(LaneRef<C> const& ref) {
+  if constexpr (C::sleeps) {
+    for (int i = static_cast<int>(threadIdx.x); i < ref.lane->rows; i += Threads) {
+      ref.timers[i].count = 0;
+    }
+  }
+}
+
 /// @brief Makes every row of a lane exact, slot i the row at position i. One block a lane; the rows
 /// themselves come by load_rows_kernel(). Without the pages for them nothing changes but the
-/// status.
+/// status. With a discarding tier there is nothing to come back.
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void reset_kernel(
     Geometry g, CacheMemory memory, std::uint32_t sequence, std::uint32_t const* steps,
     std::uint32_t* status) {
   LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
   LaneState& lane = *ref.lane;
+  if constexpr (C::discards) {
+    forget_counts<C, Threads>(ref);
+    return;
+  }
   __shared__ bool ready;
   if (threadIdx.x == 0) {
     if (lane.budget != no_limit) {  // the whole sequence fits its part of the pool
@@ -83,12 +107,13 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if (!ready) {
     return;
   }
+  forget_counts<C, Threads>(ref);
   // What is known of exact rows goes with them, by way of the places that they will have: the keys
   // there come from the tier again.
   auto const kept = [&](std::uint32_t granule) -> host::SlotRecord& {
-    return *reinterpret_cast<host::SlotRecord*>(ref.k(granule));
+    return *reinterpret_cast<host::SlotRecord*>(ref.k_at(granule));
   };
-  for (int i = static_cast<int>(threadIdx.x); i < lane.slots; i += Threads) {
+  for (int i = static_cast<int>(threadIdx.x); !C::in_place && i < lane.slots; i += Threads) {
     host::SlotRecord const record = ref.record(static_cast<std::uint32_t>(i));
     kept(record.granule) = record;
   }
@@ -97,14 +122,19 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     auto const granule = static_cast<std::uint32_t>(i);
     bool const stays = host::GranuleState::fidelity(ref.states[i]) == Fidelity::exact;
     ref.states[i] = thawed(ref.states[i]);
-    ref.record(granule) =
-        stays ? kept(granule)
-              : host::SlotRecord{granule, static_cast<std::uint16_t>(steps[sequence]), 0};
+    if constexpr (C::in_place) {
+      ref.list[i] = granule;
+    }
+    if (!stays) {
+      ref.record_at(granule) = {granule, static_cast<std::uint16_t>(steps[sequence]), 0};
+    } else if constexpr (!C::in_place) {
+      ref.record_at(granule) = kept(granule);
+    }
   }
   __syncthreads();
   if (threadIdx.x == 0) {
     lane.slots = lane.rows;
-    lane.forced = 0;
+    lane.forced = lane.asleep = 0;
   }
   __syncthreads();
   find_tail<C, Threads>(ref);
@@ -124,9 +154,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   for (int i = first; i < ref.lane->rows; i += warps) {
     auto const slot = static_cast<std::uint32_t>(i);
     load_granule(ref, slot, slot, static_cast<int>(threadIdx.x) % 32);
+    __syncwarp();
     if constexpr (C::needs_norms) {
-      __syncwarp();
       note_key_norm(ref, slot);
+    }
+    if constexpr (C::needs_queries) {  // of exact rows it is what it was
+      rebuild_sum(ref, slot, i, ref.lane->rows);
     }
   }
 }

@@ -1,0 +1,56 @@
+#pragma once
+
+#include "../engine.hpp"
+
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace llama::lab {
+
+/// @brief A prompt in a cache of one composition, to be decoded from again and again, under one
+/// byte cap after the other.
+///
+/// The prompt is read without a cap, which is imposed at its end: so do the published methods that
+/// compress a prompt. A composition whose cap is fixed when it is made gets it from the first token
+/// on. What cannot be saved is read anew each time.
+class Prepared {
+ public:
+  /// @param choice without a cap of its own; with `context`
+  /// @param again whether it will be decoded from more than once
+  /// @param tick called now and then; what it throws ends the work
+  Prepared(Engine& engine, Choice choice, std::span<int const> prompt, bool again,
+           std::function<void()> tick);
+
+  /// @brief The run at the end of the prompt, the cap in force.
+  /// @param cap bytes, or kvfreeze::unlimited
+  /// @throws kvfreeze::CapacityError if the composition cannot work in so little
+  Run& under(std::size_t cap);
+
+  /// @brief After a failure: the cache is made anew before it is used again.
+  void abandon() { run_.reset(); }
+
+  /// How the cap came into force the last time: "after the prompt", "from the start" or "none".
+  [[nodiscard]] std::string_view protocol() const { return protocol_; }
+
+ private:
+  [[nodiscard]] Choice capped(std::size_t cap) const;
+  void make_cache(Choice const& choice);
+  void read_prompt();
+  void go_back();
+
+  Engine& engine_;
+  Choice choice_;
+  std::span<int const> prompt_;
+  bool again_;
+  std::function<void()> tick_;
+  std::optional<Run> run_;
+  std::optional<Snapshot> snapshot_;
+  bool can_limit_ = true;  // until shown otherwise
+  bool limited_ = false;   // a cap is in force that was imposed on a run made without
+  std::string_view protocol_ = "none";
+};
+
+}  // namespace llama::lab

@@ -1,0 +1,101 @@
+#include <kvfreeze/gpu/presets.cuh>
+
+#include <catch2/catch.hpp>
+
+#include <cstddef>
+#include <gpu/twins.cuh>
+
+namespace {
+
+using namespace kvfreeze;
+using namespace gpu::test;
+
+template <int Bits, class T>
+auto uniform_twins(Shape const& shape, Limits const& limits) {
+  return Twins<gpu::presets::UniformQuantised<Bits, T>>(
+      make_uniform_twin<Bits, T>(shape, limits), shape, limits, UniformScheduler{}, NeverTrigger{});
+}
+
+template <class Twins>
+void run(Twins& twins, std::size_t sequence, int steps) {
+  for (int i = 0; i < steps; ++i) {
+    twins.step({sequence});
+  }
+}
+
+}  // namespace
+
+TEST_CASE("Every row that is not protected is coded in 4 bits on both sides", "[cache]") {
+  auto twins = uniform_twins<4, Half>(small, limits_of(256, 3));
+  come_and_go(twins);
+}
+
+TEST_CASE("Codes of 2, 3 and 8 bits, other elements and groups", "[cache]") {
+  Shape const single{.layers = 1, .query_heads = 2, .kv_heads = 2, .head_dim = 128};
+  Shape const four{.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 80};
+  auto two = uniform_twins<2, Half>(small, limits_of(256, 1));
+  auto three = uniform_twins<3, BFloat16>(single, limits_of(256, 1));
+  auto eight = uniform_twins<8, float>(four, limits_of(256, 1));
+  std::size_t const a = two.open(1);
+  std::size_t const b = three.open(2);
+  std::size_t const c = eight.open(3);
+  for (int i = 0; i < 150; ++i) {
+    two.step({a});
+    three.step({b});
+    eight.step({c});
+  }
+  CHECK(two.rows(a).compact > 0);
+  CHECK(three.rows(b).compact > 0);
+  CHECK(eight.rows(c).compact > 0);
+}
+
+TEST_CASE("Coded rows are forgotten, pinned and brought back on both sides", "[cache]") {
+  auto twins = uniform_twins<4, Half>(small, limits_of(320, 2));
+  std::size_t const first = twins.open(4);
+  std::size_t const second = twins.open(5);
+  for (int round = 0; round < 4; ++round) {
+    for (int i = 0; i < 50; ++i) {
+      twins.step({first, second});
+    }
+    twins.truncate(first, 45 * (round + 1) - 7);  // a group is coded no longer
+    twins.pin(second, {{20 + round, 25 + round}, {60, 60 + 10 * (round + 1)}});
+    for (int i = 0; i < 3; ++i) {
+      twins.step({second, first});
+    }
+    if (round % 2 == 1) {
+      twins.thaw(first);
+    }
+    twins.compare_rows(second);
+  }
+  CHECK(twins.rows(second).compact > 0);
+  CHECK(twins.rows(second).frozen == 0);
+  twins.pin(second, {});
+  twins.step({second});
+}
+
+TEST_CASE("A prompt in chunks is coded on both sides", "[cache]") {
+  auto twins = uniform_twins<4, Half>(small, limits_of(512, 1));
+  std::size_t const sequence = twins.open(6);
+  for (int const chunk : {30, 34, 150, 2, 61}) {
+    twins.prefill(sequence, chunk);
+  }
+  run(twins, sequence, 20);
+  twins.prefill(sequence, 70);
+  run(twins, sequence, 5);
+  RowCounts const rows = twins.rows(sequence);
+  CHECK(rows.compact > rows.exact);
+  // append, codes, scan, logits of codes, attention; of the slow clock the report and what goes
+  // back
+  check_launches(twins, sequence, 5, 2);
+}
+
+TEST_CASE("A captured step of coded rows serves later ones", "[cache]") {
+  auto twins = uniform_twins<4, Half>(small, limits_of(256, 3));
+  replay_by_turns(twins);
+}
+
+TEST_CASE("Nothing is ranked, so there is no budget to meet", "[cache]") {
+  Limits limits = limits_of(256, 1);
+  limits.transfer_bytes = std::size_t{1} << 20;
+  CHECK_THROWS_AS((gpu::presets::UniformQuantised<4>(small, limits)), InvalidArgument);
+}
