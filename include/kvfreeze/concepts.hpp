@@ -168,9 +168,13 @@ concept SchedulerPolicy = DevicePassable<S> && detail::SelectsForRecall<S> &&
 /// - `void erase(TierKey first, std::uint32_t count) noexcept`: forgets granules of one lane.
 /// - `std::size_t bytes() const noexcept`: memory held.
 ///
-/// Calls for different lanes may run at the same time; calls for one lane do not.
-/// Optional: `static constexpr TierKind kind` (holding), `static constexpr bool lossless` (true),
-/// `void attach(TierGeometry const&)`, `std::size_t capacity() const noexcept` (bytes, unlimited).
+/// Calls for different lanes may run at the same time; calls for one lane do not, nor for lanes of
+/// the same number in sequences that were forked from one another.
+/// Optional: `void fork(std::uint32_t from, std::uint32_t to)`: sequence `to`, which holds nothing,
+/// holds what `from` holds, and each goes its own way; all or nothing, throws TierError. Without it
+/// the cache loads and stores the rows. `static constexpr TierKind kind` (holding), `static
+/// constexpr bool lossless` (true), `void attach(TierGeometry const&)`, `std::size_t capacity()
+/// const noexcept` (bytes, unlimited).
 template <class T>
 concept TierPolicy = std::movable<T> && detail::StoresBatches<T> && detail::LoadsBatches<T> &&
                      detail::ErasesRanges<T> && detail::CountsItsBytes<T>;

@@ -239,6 +239,12 @@ constexpr std::size_t tier_capacity(T const& tier) noexcept {
   }
 }
 
+/// Does the tier itself make one sequence a copy of another?
+template <class T>
+concept ForksSequences = requires(T& t, std::uint32_t from, std::uint32_t to) {
+  { t.fork(from, to) } -> std::same_as<void>;
+};
+
 template <TriggerPolicy T>
 KVFREEZE_HD constexpr Recovery highest_recovery() noexcept {
   if constexpr (requires { T::highest; }) {
