@@ -100,12 +100,7 @@ void apply_cap(Context<C>& context) {
     lift_cap(context);
     return;
   }
-  replan(context, [](LaneJob<C> const& job, int allowed) {
-    Lane<C>& lane = job.lane();
-    job.scratch->commit(lane.rows);
-    lane.transfer_left = unlimited;  // the cap comes before the transfer budget
-    retain_lane(job, allowed_granules(job.ref, lane.budget, lane.rows) - allowed + 1);
-  });
+  replan(context, [](LaneJob<C> const& job, int allowed) { yield_by_score(job, allowed); });
 }
 
 /// @brief `Limits::resident_bytes` from now on.

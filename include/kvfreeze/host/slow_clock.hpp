@@ -156,4 +156,15 @@ void retain_lane(LaneJob<C> const& job, int more = 0) {
   });
 }
 
+/// @brief A lane with no room for its next granule among `allowed` exact ones asks the scheduler
+/// and the scorer who goes. The byte cap comes before the transfer budget.
+/// @throws TierError whatever the tier throws; the lane stays consistent
+template <class C>
+void yield_by_score(LaneJob<C> const& job, int allowed) {
+  Lane<C>& lane = job.lane();
+  job.scratch->commit(lane.rows);
+  lane.transfer_left = unlimited;
+  retain_lane(job, allowed_granules(job.ref, lane.budget, lane.rows) - allowed + 1);
+}
+
 }  // namespace kvfreeze::host

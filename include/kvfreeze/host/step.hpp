@@ -230,7 +230,14 @@ StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float co
     }
   }
   sequence.length += tokens;
-  guarded([&] { plan_bytes(context, index); });
+  guarded([&] {
+    plan_bytes(context, index, [&](LaneJob<C> const& job, int allowed) {
+      // Not a second time where detections are counted, nor where recall has met the cap.
+      if (!C::sleeps && !(kvfreeze::detail::base_level(context.scheduler) > 0.0F)) {
+        yield_by_score(job, allowed);
+      }
+    });
+  });
   sum_lanes(context, index, report, signals);
   plan_transfers(context, index);
   context.memory.shrink_tiles(index, sequence.length);

@@ -322,3 +322,38 @@ TEST_CASE("LagKv keeps what stands out by the next chunk's ranges", "[cache][pub
       },
       17);
 }
+
+TEST_CASE("under a byte cap too the scorer says who goes, step by step", "[cache][published]") {
+  // Keys of one direction, but for some: KeyDiff keeps those, however old they are.
+  constexpr Shape small{.layers = 1, .query_heads = 1, .kv_heads = 1, .head_dim = 64};
+  presets::KeyDiff<> cache(small, {.max_tokens = 600,
+                                   .max_sequences = 1,
+                                   .resident_bytes = 160 * 1024,
+                                   .sinks = 0,
+                                   .window = 4});
+  Sequence const sequence = cache.open();
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal;
+  auto const is_odd = [](int token) { return token % 40 == 7; };
+  for (int token = 0; token < 600; ++token) {
+    std::vector<float> q(64);
+    std::vector<float> k(64);
+    std::vector<float> v(64);
+    std::vector<float> out(64);
+    for (std::size_t d = 0; d < k.size(); ++d) {
+      q[d] = normal(random);
+      v[d] = normal(random);
+      k[d] = (is_odd(token) ? -1.0F : 1.0F) + 0.1F * normal(random);
+    }
+    cache.attend(sequence, 0, q, k, v, out);
+    REQUIRE(cache.advance(sequence).ledger.resident() <= cache.limits().resident_bytes);
+  }
+  std::vector<Fidelity> fidelities(600);
+  cache.fidelities(sequence, 0, 0, fidelities);
+  REQUIRE(cache.exact_rows(sequence, 0, 0) < 400);
+  for (int token = 0; token < 600; ++token) {
+    if (is_odd(token)) {
+      CHECK(fidelities[static_cast<std::size_t>(token)] == Fidelity::exact);
+    }
+  }
+}
