@@ -253,7 +253,8 @@ std::string quality_part(std::span<Point const> points, Colours const& colour,
           "of the text, decoded token by token. Lower and further left is better. Systems whose "
           "name tells a "
           "size are larger than the chart.",
-      .x_label = "resident bytes, % of a 16-bit cache (mean over steps, everything counted)",
+      .x_label =
+          "resident bytes, % of the whole context's 16-bit cache (mean over steps, all counted)",
       .y_label = "mean KL, nats",
       .decimals = 3};
   std::string html = labelled_curves(text, groups);
