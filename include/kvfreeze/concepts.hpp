@@ -154,9 +154,10 @@ concept ScorerPolicy =
 /// water level; positive says that its selections go by mass, so that a water level can meet the
 /// cap), `float share(LaneFacts const&) const` (the lane's part of a byte cap relative to the mean
 /// lane's; default: equal parts), `static constexpr bool needs_entropy`, `needs_layer_parts`
-/// (LaneFacts' fields of these names; off), `static constexpr bool rises` (on the ladder rows rise
-/// again when a query needs them; on), `float hysteresis() const` (share of a mass selection's
-/// value at which exact granules still count as wanted, in (0, 1], default 1).
+/// (LaneFacts' fields of these names; off), `static constexpr bool ranks` (Rungs are ranks; off),
+/// `static constexpr bool rises` (on the ladder rows rise again when a query needs them; on),
+/// `float hysteresis() const` (share of a mass selection's value at which exact granules still
+/// count as wanted, in (0, 1], default 1).
 template <class S>
 concept SchedulerPolicy = DevicePassable<S> && detail::SelectsForRecall<S> &&
                           detail::SelectsToRetain<S> && detail::SleepReturnsSteps<S>;

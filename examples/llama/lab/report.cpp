@@ -243,9 +243,7 @@ std::string answer_maps(std::span<Point const> points) {
                       panels, "shade", 34.0, 20.0);
 }
 
-std::string quality_part(std::span<Point const> points, Colours const& colour,
-                         std::string const& id) {
-  std::vector<Dots> const groups = curves(points, colour);
+std::string quality_chart(std::vector<Dots> const& groups) {
   ChartText const text{
       .title = "KL against memory",
       .note =
@@ -257,7 +255,13 @@ std::string quality_part(std::span<Point const> points, Colours const& colour,
           "resident bytes, % of the whole context's 16-bit cache (mean over steps, all counted)",
       .y_label = "mean KL, nats",
       .decimals = 3};
-  std::string html = labelled_curves(text, groups);
+  return labelled_curves(text, groups);
+}
+
+std::string quality_part(std::span<Point const> points, Colours const& colour,
+                         std::string const& id) {
+  std::vector<Dots> const groups = curves(points, colour);
+  std::string html = quality_chart(groups);
   html += small_multiples({.title = "The same, system by system",
                            .note = "All other systems pale behind.",
                            .x_label = "",
@@ -286,6 +290,30 @@ std::string part(Scope const& scope, std::span<Point const> points, Colours cons
 }
 
 }  // namespace
+
+std::string picture_file(Scope const& scope) {
+  if (scope.task != "kl") {
+    return "";
+  }
+  std::string text = scope.text + (scope.setup.empty() ? "" : "-" + scope.setup);
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) { return !((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')); }, '-');
+  return "kl-" + std::to_string(scope.context) + "-" + text + ".svg";
+}
+
+std::vector<ReportPicture> lab_report_pictures(std::span<JsonObject const> cells) {
+  Colours const colour(cells);
+  std::vector<ReportPicture> pictures;
+  for (Scope const& scope : find_scopes(cells)) {
+    std::string const file = picture_file(scope);
+    if (!file.empty()) {
+      std::vector<Point> const points = find_points(cells, scope);
+      pictures.push_back({file, standalone_svg(quality_chart(curves(points, colour)), style)});
+    }
+  }
+  return pictures;
+}
 
 std::string lab_report_html(std::span<JsonObject const> cells) {
   Colours const colour(cells);

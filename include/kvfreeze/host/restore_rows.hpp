@@ -172,6 +172,23 @@ std::vector<std::uint8_t> choose_slots(LaneJob<C> const& job, SavedSlots<C> cons
     float* const scores = job.scratch->float_scores();
     std::fill_n(flags, facts.granules, std::uint8_t{0});
     ScoreHistogram histogram;
+    int const width = kvfreeze::detail::pooled_rows(job.context->scorer);
+    float* const alone = job.scratch->logits();
+    std::fill_n(alone, open.high, 0.0F);
+    for (Slot<C> const& record : saved.records) {
+      if (static_cast<int>(record.granule) >= open.high) {
+        continue;
+      }
+      auto const& state = [&]() -> typename C::Scorer::State const& {
+        if constexpr (C::scores_in_slots) {
+          return record.score;
+        } else {
+          return ref.score(record.granule, no_slot);
+        }
+      }();
+      alone[record.granule] =
+          job.context->scorer.score(state, recorded_evidence(job, record.granule, record));
+    }
     auto const now = static_cast<std::uint16_t>(job.step());
     for (Slot<C> const& record : saved.records) {
       if (!ref.is_open(record.granule, open)) {
@@ -183,16 +200,11 @@ std::vector<std::uint8_t> choose_slots(LaneJob<C> const& job, SavedSlots<C> cons
                           (selection.kind == Selection::Kind::recent && recent);
       flags[record.granule] =
           static_cast<std::uint8_t>(Pick::candidate | (wanted ? Pick::wanted : 0));
-      auto const& state = [&]() -> typename C::Scorer::State const& {
-        if constexpr (C::scores_in_slots) {
-          return record.score;
-        } else {
-          return ref.score(record.granule, no_slot);
-        }
-      }();
-      scores[record.granule] =
-          job.context->scorer.score(state, recorded_evidence(job, record.granule, record));
-      histogram.add(scores[record.granule]);
+      float const score = width > 1 ? kvfreeze::detail::pooled(
+                                          alone, open.high, static_cast<int>(record.granule), width)
+                                    : alone[record.granule];
+      scores[record.granule] = score;
+      histogram.add(score);
     }
     if (selection.kind != Selection::Kind::all && selection.kind != Selection::Kind::none &&
         selection.kind != Selection::Kind::recent) {
