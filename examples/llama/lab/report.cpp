@@ -251,7 +251,8 @@ std::string quality_chart(std::vector<Dots> const& groups) {
           "of the text, decoded token by token. Lower and further left is better. Systems whose "
           "name tells a "
           "size are larger than the chart.",
-      .x_label = "resident bytes, % of a 16-bit cache (mean over steps, everything counted)",
+      .x_label =
+          "resident bytes, % of the whole context's 16-bit cache (mean over steps, all counted)",
       .y_label = "mean KL, nats",
       .decimals = 3};
   return labelled_curves(text, groups);
