@@ -7,23 +7,30 @@
 
 namespace llama {
 
-std::vector<std::vector<int>> read_pieces(Engine const& engine, std::string const& path,
-                                          std::size_t offset, int context, int pieces) {
+std::vector<int> read_tokens(Engine const& engine, std::string const& path, std::size_t offset,
+                             std::size_t count, std::string_view option) {
   std::string const text = read_text_file(path);
   if (offset >= text.size()) {
     throw UserError("--offset " + std::to_string(offset) + " is past the end of '" + path + "' (" +
                     std::to_string(text.size()) + " bytes)");
   }
-  auto const length = static_cast<std::size_t>(context);
-  std::size_t const needed = length * static_cast<std::size_t>(pieces);
   // A token is rarely longer than 16 bytes on average: what comes later is not worth encoding.
-  std::string_view const part = std::string_view(text).substr(offset, 16 * needed + 4096);
-  std::vector<int> const tokens = engine.tokenizer().encode(part);
-  if (tokens.size() < needed) {
+  std::string_view const part = std::string_view(text).substr(offset, 16 * count + 4096);
+  std::vector<int> tokens = engine.tokenizer().encode(part);
+  if (tokens.size() < count) {
     throw UserError("the text '" + path + "' has " + std::to_string(tokens.size()) +
                     " tokens from byte " + std::to_string(offset) + " on, but " +
-                    std::to_string(needed) + " are needed (--context x --chunks)");
+                    std::to_string(count) + " are needed (" + std::string(option) + ")");
   }
+  tokens.resize(count);
+  return tokens;
+}
+
+std::vector<std::vector<int>> read_pieces(Engine const& engine, std::string const& path,
+                                          std::size_t offset, int context, int pieces) {
+  auto const length = static_cast<std::size_t>(context);
+  std::size_t const needed = length * static_cast<std::size_t>(pieces);
+  std::vector<int> const tokens = read_tokens(engine, path, offset, needed, "--context x --chunks");
   std::vector<std::vector<int>> result;
   for (std::size_t at = 0; at < needed; at += length) {
     auto const first = tokens.begin() + static_cast<std::ptrdiff_t>(at);

@@ -5,9 +5,16 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace llama {
+
+/// @brief The first tokens of a text file from byte `offset` on.
+/// @param option what asks for so many of them, for the message
+/// @throws UserError if the text is too short
+std::vector<int> read_tokens(Engine const& engine, std::string const& path, std::size_t offset,
+                             std::size_t count, std::string_view option);
 
 /// @brief Pieces of a text file, each of `context` tokens.
 /// @throws UserError if the text is too short

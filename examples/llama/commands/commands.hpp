@@ -33,4 +33,7 @@ void bench(BenchOptions const& options);
 /// @brief Keys, values and queries of the model into a file; logits too if asked. @see Recording
 void record(RecordOptions const& options);
 
+/// @brief The rows that presets keep exact of a prompt, by lane, into a file.
+void retained(RetainedOptions const& options);
+
 }  // namespace llama
