@@ -68,7 +68,7 @@ build_peer() {
 measure_peer() {
   local mark=$1
   shift
-  "$program" "$float" "$checks/tokens.txt" "$from" "$threads" "$@" | sed "s/ /$mark,/; s/ /,/g"
+  "$program" "$float" "$checks/tokens.txt" "$from" "$threads" "$@" | sed "s/ /,/g; s/,/$mark,/"
 }
 
 # Both sides have the file's weights in 32 bits and predict the same tokens.
