@@ -56,6 +56,18 @@ void Json::put(std::string_view name, std::vector<int> const& numbers) {
   }
 }
 
+void Json::put(std::string_view name, std::vector<std::vector<int>> const& lists) {
+  std::string value;
+  for (std::vector<int> const& list : lists) {
+    value += value.empty() ? "[[" : ", [";
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      value += (i == 0 ? "" : ", ") + std::to_string(list[i]);
+    }
+    value += ']';
+  }
+  put_raw(name, value.empty() ? "[]" : value + ']');
+}
+
 void Json::append(std::string_view name, double number) {
   Member& list = member(name);
   list.is_list = true;

@@ -16,6 +16,7 @@ class Json {
   void put(std::string_view name, double number);  ///< null where it is not finite
   void put(std::string_view name, std::nullptr_t);
   void put(std::string_view name, std::vector<int> const& numbers);
+  void put(std::string_view name, std::vector<std::vector<int>> const& lists);
 
   void put(std::string_view name, char const* text) { put(name, std::string_view(text)); }
 

@@ -17,9 +17,9 @@ namespace {
 
 constexpr int exit_bad_input = 2;
 constexpr int exit_interrupted = 130;
-constexpr std::array<std::string_view, 10> commands{"generate",  "score", "tune",  "passkey",
-                                                    "needles",   "lab",   "bench", "record",
-                                                    "calibrate", "check"};
+constexpr std::array<std::string_view, 11> commands{"generate",  "score",    "tune",  "passkey",
+                                                    "needles",   "lab",      "bench", "record",
+                                                    "calibrate", "retained", "check"};
 
 void add_weights(CLI::App& app, llama::CommonOptions& o) {
   app.add_option_function<std::string>(
@@ -275,6 +275,20 @@ void add_calibrate(CLI::App& app, llama::CalibrateOptions& o) {
   app.add_option("--out", o.out, "file to write")->required();
 }
 
+void add_retained(CLI::App& app, llama::RetainedOptions& o) {
+  add_common(app, o.common);
+  app.remove_option(app.get_option("--context"));  // --tokens is all of these
+  app.remove_option(app.get_option("--prefill-chunk"));
+  app.remove_option(app.get_option("--json"));
+  app.add_option("--text", o.text, "file to read")->required();
+  app.add_option("--offset", o.offset, "skip so many bytes of it")->capture_default_str();
+  app.add_option("--tokens", o.tokens, "tokens of it that are the prompt, one step")
+      ->check(CLI::Range(2, 4096))
+      ->capture_default_str();
+  app.add_option("--out", o.out, "JSON file to write")->required();
+  app.add_flag("--logits", o.logits, "write the logits after the last token too");
+}
+
 void add_check(CLI::App& app, llama::CheckOptions& o) {
   app.add_option("--model", o.common.model, "GGUF file of a Llama-architecture model")
       ->envname("KVFREEZE_MODEL")
@@ -309,7 +323,7 @@ int run(std::vector<std::string> arguments) {
   if (names_command && !is_command(arguments[0])) {
     throw llama::UserError("unknown command '" + arguments[0] +
                            "'; there are generate, score, tune, passkey, needles, lab, bench, "
-                           "record, calibrate, check");
+                           "record, calibrate, retained, check");
   }
   if (bare || (!names_command && arguments[0] != "--help" && arguments[0] != "-h")) {
     arguments.insert(arguments.begin(), "generate");  // it may be left out
@@ -331,6 +345,7 @@ int run(std::vector<std::string> arguments) {
   llama::BenchOptions bench_options;
   llama::RecordOptions record_options;
   llama::CalibrateOptions calibrate_options;
+  llama::RetainedOptions retained_options;
   llama::CheckOptions check_options;
   score_options.common.weights = llama::WeightType::f16;
   tune_options.common.weights = llama::WeightType::f16;
@@ -352,6 +367,8 @@ int run(std::vector<std::string> arguments) {
       app.add_subcommand("record", "write the model's keys, values and queries to a file");
   CLI::App* const calibrate = app.add_subcommand(
       "calibrate", "measure heads or layers for budgets by them (with --published)");
+  CLI::App* const retained =
+      app.add_subcommand("retained", "write which rows presets keep exact of a prompt");
   CLI::App* const check = app.add_subcommand("check", "our attention against ggml's");
   add_generate(*generate, generate_options);
   add_score(*score, score_options);
@@ -362,6 +379,7 @@ int run(std::vector<std::string> arguments) {
   add_bench(*bench, bench_options);
   add_record(*record, record_options);
   add_calibrate(*calibrate, calibrate_options);
+  add_retained(*retained, retained_options);
   add_check(*check, check_options);
 
   try {
@@ -397,6 +415,8 @@ int run(std::vector<std::string> arguments) {
     llama::record(record_options);
   } else if (calibrate->parsed()) {
     llama::calibrate(calibrate_options);
+  } else if (retained->parsed()) {
+    llama::retained(retained_options);
   } else {
     return llama::check(check_options) ? 0 : 1;
   }

@@ -105,6 +105,15 @@ struct CalibrateOptions {
   std::string out;
 };
 
+struct RetainedOptions {
+  CommonOptions common;
+  std::string text;
+  std::size_t offset = 0;
+  std::string out;
+  int tokens = 512;     ///< of the prompt, which is one step
+  bool logits = false;  ///< write those of the last token too
+};
+
 struct CheckOptions {
   CommonOptions common;
   std::string text;

@@ -9,8 +9,7 @@ namespace llama {
 
 std::vector<std::vector<int>> read_pieces(Engine const& engine, std::string const& path,
                                           std::size_t offset, int context, int pieces) {
-  std::string const text = read_text_file(path);
-  return cut_pieces(engine.tokenizer(), text, path, offset, context, pieces);
+  return cut_pieces(engine.tokenizer(), read_text_file(path), path, offset, context, pieces);
 }
 
 void score_piece(std::vector<int> const& piece, int from, Run& plain,

@@ -38,4 +38,7 @@ void record(RecordOptions const& options);
 /// @return whether it went through; false if the user stopped it
 bool laboratory(LabOptions const& options);
 
+/// @brief The rows that presets keep exact of a prompt, by lane, into a file.
+void retained(RetainedOptions const& options);
+
 }  // namespace llama

@@ -1,5 +1,5 @@
-#include "../engine.hpp"
 #include "../recording.hpp"
+#include "../scoring.hpp"
 #include "../status.hpp"
 #include "../text.hpp"
 #include "../user_error.hpp"
@@ -10,7 +10,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -27,20 +26,9 @@ void record(RecordOptions const& options) {
   }
   o.common.context = o.rows;
   check_writable(o.out);
-  std::string const text = read_text_file(o.text);
-  if (o.offset >= text.size()) {
-    throw UserError("--offset " + std::to_string(o.offset) + " is past the end of '" + o.text +
-                    "'");
-  }
   Engine engine(o.common);
   auto const rows = static_cast<std::size_t>(o.rows);
-  std::vector<int> tokens =
-      engine.tokenizer().encode(std::string_view(text).substr(o.offset, 16 * rows + 4096));
-  if (tokens.size() < rows) {
-    throw UserError("the text '" + o.text + "' has " + std::to_string(tokens.size()) +
-                    " tokens, but --rows is " + std::to_string(o.rows));
-  }
-  tokens.resize(rows);
+  std::vector<int> const tokens = read_pieces(engine, o.text, o.offset, o.rows, 1).front();
 
   Choice const plain = find_preset("Plain");
   CacheSettings const settings = engine.settings(plain);

@@ -23,6 +23,13 @@ TEST_CASE("JSON keeps the order and the kind of its values") {
         "  \"nothing\": null,\n  \"bad\": null,\n  \"list\": [1, 2, 2.5]\n}\n");
 }
 
+TEST_CASE("JSON holds lists of lists, empty ones too") {
+  Json json;
+  json.put("rows", std::vector<std::vector<int>>{{1, 22}, {}, {3}});
+  json.put("none", std::vector<std::vector<int>>{});
+  CHECK(json.text() == "{\n  \"rows\": [[1, 22], [], [3]],\n  \"none\": []\n}\n");
+}
+
 TEST_CASE("JSON text is escaped and valid UTF-8") {
   Json json;
   json.put("a", "\"q\" \\ \n \t \x01 \xC3\xA9 \xFF!");
