@@ -122,7 +122,7 @@ void keeps_the_highest(typename Cache::scorer_type const& scorer, Expected&& exp
     std::vector<double> const scores = expected(prompt, lane);
     std::vector<int> order(tokens - window);
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+    std::sort(order.begin(), order.end(), [&](int a, int b) {
       return scores[static_cast<std::size_t>(a)] > scores[static_cast<std::size_t>(b)];
     });
     int const kept = capacity - window;
