@@ -15,6 +15,8 @@ __device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, std:
   LaneFacts facts;
   facts.layer = layer;
   facts.head = head;
+  facts.layers = ref.geometry->layers;
+  facts.heads = ref.geometry->lanes_per_layer;
   facts.page_tokens = C::page;
   facts.granules = ref.lane->rows;
   facts.exact = ref.lane->slots;
@@ -28,6 +30,13 @@ __device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, std:
   }
   facts.ladder_cost = ref.lane->ladder_cost;
   facts.water_level = ref.lane->water;
+  if constexpr (C::needs_entropy) {
+    facts.entropy = ref.lane->entropy;
+    facts.mean_entropy = *ref.mean_entropy;
+  }
+  if constexpr (C::needs_layer_parts) {
+    facts.layer_part = ref.lane->layer_part;
+  }
   facts.step = step;
   return facts;
 }
