@@ -68,7 +68,9 @@ void Json::append(Json const& other) {
   }
 }
 
-std::string Json::text() const { return "{\n  " + members_text(",\n  ") + "\n}\n"; }
+std::string Json::text() const {
+  return (members_.empty() ? "{" : "{\n  ") + members_text(",\n  ") + "\n}\n";
+}
 
 std::string Json::line() const { return "{" + members_text(", ") + "}"; }
 

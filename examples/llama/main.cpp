@@ -268,6 +268,10 @@ void add_calibrate(CLI::App& app, llama::CalibrateOptions& o) {
   app.add_option("--chunks", o.chunks, "pieces of --context tokens")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  app.add_option("--measure", o.measure,
+                 "entropies of the heads' attention, or ARKV's oq score of the layers")
+      ->check(CLI::IsMember({"entropies", "oq"}))
+      ->capture_default_str();
   app.add_option("--out", o.out, "file to write")->required();
 }
 
@@ -346,8 +350,8 @@ int run(std::vector<std::string> arguments) {
   CLI::App* const bench = app.add_subcommand("bench", "decode speed at several depths");
   CLI::App* const record =
       app.add_subcommand("record", "write the model's keys, values and queries to a file");
-  CLI::App* const calibrate =
-      app.add_subcommand("calibrate", "measure the entropies of the heads (with --published)");
+  CLI::App* const calibrate = app.add_subcommand(
+      "calibrate", "measure heads or layers for budgets by them (with --published)");
   CLI::App* const check = app.add_subcommand("check", "our attention against ggml's");
   add_generate(*generate, generate_options);
   add_score(*score, score_options);

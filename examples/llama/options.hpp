@@ -101,6 +101,7 @@ struct CalibrateOptions {
   std::string text;
   std::size_t offset = 0;
   int chunks = 4;
+  std::string measure = "entropies";
   std::string out;
 };
 

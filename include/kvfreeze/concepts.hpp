@@ -126,7 +126,7 @@ concept ScansGroups = requires(DigestQuery const& query, std::byte const* group,
 ///   otherwise.
 /// - `float score(State const&, RowEvidence const&) const noexcept`: finite, >= 0, higher is kept.
 /// - with Evidence::rows `float rate(RowContent const&, LaneMoments const&) const noexcept`: what
-///   the row's own elements are worth, finite.
+///   the row's own elements are worth, finite; with Evidence::lag `int lag() const`.
 ///
 /// Optional: `using Digest` (a DigestPolicy; without one frozen granules cannot be recalled by
 /// content), `int queries() const` (window of Evidence::queries, default 32), `int prompt_queries()
@@ -154,7 +154,8 @@ concept ScorerPolicy =
 /// water level; positive says that its selections go by mass, so that a water level can meet the
 /// cap), `float share(LaneFacts const&) const` (the lane's part of a byte cap relative to the mean
 /// lane's; default: equal parts), `static constexpr bool needs_entropy`, `needs_layer_parts`
-/// (LaneFacts' fields of these names; off), `float hysteresis() const` (share of a mass selection's
+/// (LaneFacts' fields of these names; off), `static constexpr bool rises` (on the ladder rows rise
+/// again when a query needs them; on), `float hysteresis() const` (share of a mass selection's
 /// value at which exact granules still count as wanted, in (0, 1], default 1).
 template <class S>
 concept SchedulerPolicy = DevicePassable<S> && detail::SelectsForRecall<S> &&
@@ -181,7 +182,9 @@ concept TierPolicy = std::movable<T> && detail::StoresBatches<T> && detail::Load
 ///
 /// Optional: `static constexpr Recovery highest` (the hardest level it can ask for, default full),
 /// `static constexpr bool needs_query_cosine` (false), `int window_steps() const` (N of WR, 32),
-/// `int rewind_tokens() const` (k of RR, 16).
+/// `int rewind_tokens() const` (k of RR, 16). One that is not trivially copyable, so that its bytes
+/// say nothing: `std::vector<std::byte> save() const` and `void restore(std::span<std::byte
+/// const>)` (throws FormatError), without which its sequences cannot be saved.
 template <class T>
 concept TriggerPolicy = std::copyable<T> && detail::ObservesSteps<T> && detail::Resets<T>;
 

@@ -59,4 +59,17 @@ class TierError : public Error {
   using Error::Error;
 };
 
+/// A saved sequence cannot be restored: its bytes are damaged or end early, or they are of another
+/// format, model or composition. Nothing was changed.
+class FormatError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A stream that the caller gave refused bytes: a full disk, a closed connection.
+class StreamError : public Error {
+ public:
+  using Error::Error;
+};
+
 }  // namespace kvfreeze

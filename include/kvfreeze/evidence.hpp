@@ -11,6 +11,7 @@ enum class Evidence : std::uint8_t {
   queries,  ///< `mean_abs_dot` over the scorer's `queries` most recent queries
   mass,     ///< `mass`: softmax mass under this step's query, mean over the group's query heads
   rows,     ///< `rating`: what the scorer's own rate() makes of the rows, whenever rows are ranked
+  lag,      ///< `rating`: the row's rank in its chunk of the scorer's lag() rows, in [0, 1]
 };
 
 /// One row of one KV head as rate() sees it.
@@ -37,7 +38,7 @@ struct RowEvidence {
   float mass = 0.0F;          ///< in [0, 1]; sum over the granule's rows
   float mean_abs_dot = 0.0F;  ///< mean |q.k| * scale over recent queries and heads, max over rows
   float key_norm = 0.0F;      ///< L2 norm of the key, mean over the granule's rows (and heads)
-  float rating = 0.0F;        ///< of rate(), mean over the granule's rows and KV heads
+  float rating = 0.0F;        ///< of rate(), mean over the granule's rows and KV heads; or a rank
   std::int32_t position = 0;  ///< position of the granule's first row
   std::int32_t age = 0;       ///< rows appended after it
   std::uint32_t step = 0;     ///< the sequence's step

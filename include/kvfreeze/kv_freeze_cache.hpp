@@ -6,6 +6,9 @@
 #include <kvfreeze/host/arguments.hpp>
 #include <kvfreeze/host/decode.hpp>
 #include <kvfreeze/host/limit.hpp>
+#include <kvfreeze/host/open_close.hpp>
+#include <kvfreeze/host/restore.hpp>
+#include <kvfreeze/host/save.hpp>
 #include <kvfreeze/host/step.hpp>
 #include <kvfreeze/host/view.hpp>
 #include <kvfreeze/scheduler/ladder_scheduler.hpp>
@@ -16,7 +19,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <istream>
 #include <limits>
+#include <ostream>
 #include <span>
 #include <string>
 #include <utility>
@@ -80,58 +85,55 @@ class KvFreezeCache {
   /// @brief Begins an empty sequence.
   /// @throws CapacityError if `max_sequences` are open, or the byte cap cannot hold another one
   [[nodiscard]] Sequence open() {
-    auto const found = std::find_if(context_.sequences.begin(), context_.sequences.end(),
-                                    [](auto const& sequence) { return !sequence.open; });
-    auto const& limits = context_.geometry().limits;
-    std::size_t const open_now = open_sequences();
-    if (found == context_.sequences.end()) {
-      throw CapacityError(
-          "open(): Limits::max_sequences = " + std::to_string(limits.max_sequences) + " are open",
-          open_now + 1, open_now);
-    }
-    host::require_shares(context_, "open", open_now + 1);
-    auto const index = static_cast<std::uint32_t>(found - context_.sequences.begin());
-    context_.memory.open(index);
-    found->open = true;
-    found->generation += 1;
-    found->length = 0;
-    found->step = 0;
-    found->share = unlimited;
-    found->water_level = 0.0F;
-    found->entropies = 0;
-    found->lane_entropy = 0.0F;
-    found->entropy_mean = 0.0F;
-    found->checkpoints = {};
-    found->pins.clear();
-    found->trigger = context_.trigger;
-    found->trigger.reset();
-    try {
-      host::replan(context_);
-    } catch (...) {  // a tier failed while the others made room
-      close({index, found->generation});
-      throw;
-    }
-    return {index, found->generation};
+    return begin(host::claim_sequence(context_, "open"), [] {});
   }
 
   /// @brief Forgets a sequence and gives its memory back.
   /// @throws UnknownSequence
   void close(Sequence handle) {
-    auto& sequence = record(handle);
-    auto const& g = context_.geometry();
-    for (std::uint32_t lane = 0; lane < static_cast<std::uint32_t>(g.lanes); ++lane) {
-      auto const granules = context_.memory.lane(handle.index, lane).granules();
-      if (granules > 0) {
-        context_.tier.erase({handle.index, lane, 0}, static_cast<std::uint32_t>(granules));
-      }
-    }
-    context_.memory.close(handle.index);
-    sequence.open = false;
-    try {
-      host::replan(context_);  // now, not at the next advance(): the others may wait for the room
-    } catch (TierError const&) {
-      // They keep what they have until then.
-    }
+    static_cast<void>(record(handle));
+    host::close_sequence(context_, handle.index);
+  }
+
+  /// @brief Writes a sequence to a stream, as it is between two steps: its exact rows wherever they
+  /// are, digests, codes, metadata, trigger, pins. docs/sessions.md has the format: versioned,
+  /// checksummed, the same wherever it is written. Rows that are evicted are not in it.
+  ///
+  /// The sequence goes on as if nothing had happened. Sequences may follow one another in a stream.
+  /// @throws UnknownSequence
+  /// @throws InvalidArgument if a step is not finished
+  /// @throws StreamError if the stream refuses bytes: what it has is of no use then
+  /// @throws TierError if the tier cannot give rows, likewise
+  /// @complexity O(bytes of all rows); allocates some 64 granules, and a lane's metadata and codes
+  void save(Sequence handle, std::ostream& stream)
+    requires detail::SavableTrigger<Trigger>
+  {
+    static_cast<void>(record(handle));
+    host::save_sequence(context_, handle.index, stream);
+  }
+
+  /// @brief Reads a sequence that save() wrote, from a cache of the same types, shape, policy
+  /// settings, sinks and window. It goes on bit for bit as the one that was saved: same decisions,
+  /// same outputs, where the byte cap, the transfer budget and the number of open sequences are the
+  /// same too. They need not be, nor max_tokens, parts or the tier.
+  ///
+  /// Under a smaller cap those rows come back exact that limit() would have left so; nothing is
+  /// ever resident beyond the cap. The stream is left behind the sequence's last byte.
+  /// @throws FormatError if the bytes are damaged, end early or come from another composition,
+  /// naming what differs and both values
+  /// @throws CapacityError if max_sequences are open, max_tokens or the byte cap does not hold it
+  /// @throws TierError if the tier refuses rows, or those of others that make room
+  /// After an error no sequence was added; under a byte cap others may have frozen rows.
+  /// @complexity as save()
+  [[nodiscard]] Sequence restore(std::istream& stream)
+    requires detail::SavableTrigger<Trigger>
+  {
+    host::BlockReader in(stream);
+    host::check_description(context_, in);
+    auto saved = host::read_record(context_, in);
+    auto const index = host::claim_sequence(context_, "restore", saved.record.length);
+    host::fill_record(context_, index, saved);
+    return begin(index, [&] { host::fill_lanes(context_, index, saved, in); });
   }
 
   /// @brief Tokens of the sequence, finished steps only.
@@ -476,10 +478,17 @@ class KvFreezeCache {
     return const_cast<host::SequenceRecord<C>&>(std::as_const(*this).record(handle));
   }
 
-  [[nodiscard]] std::size_t open_sequences() const noexcept {
-    return static_cast<std::size_t>(std::count_if(context_.sequences.begin(),
-                                                  context_.sequences.end(),
-                                                  [](auto const& s) { return s.open; }));
+  /// Gives a claimed sequence its share and fills it; if that fails, closes it.
+  template <class Fill>
+  Sequence begin(std::uint32_t index, Fill&& fill) {
+    try {
+      host::replan(context_);
+      fill();
+    } catch (...) {
+      host::close_sequence(context_, index);
+      throw;
+    }
+    return {index, context_.sequences[index].generation};
   }
 
   [[nodiscard]] host::LaneRef<C> lane_ref(Sequence handle, int layer, int lane) const noexcept {

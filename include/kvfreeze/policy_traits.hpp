@@ -8,7 +8,11 @@
 #include <kvfreeze/digest/none.hpp>
 #include <kvfreeze/scheduler/rungs.hpp>
 
+#include <cstddef>
 #include <limits>
+#include <span>
+#include <type_traits>
+#include <vector>
 
 namespace kvfreeze::detail {
 
@@ -141,6 +145,16 @@ KVFREEZE_HD constexpr bool needs_entropy() noexcept {
   }
 }
 
+/// Does a row that sank rise again when a query needs it?
+template <SchedulerPolicy S>
+KVFREEZE_HD constexpr bool rises() noexcept {
+  if constexpr (requires { S::rises; }) {
+    return S::rises;
+  } else {
+    return true;
+  }
+}
+
 template <SchedulerPolicy S>
 KVFREEZE_HD constexpr bool needs_layer_parts() noexcept {
   if constexpr (requires { S::needs_layer_parts; }) {
@@ -260,5 +274,16 @@ KVFREEZE_HD constexpr int rewind_tokens(T const& trigger) noexcept {
     return 16;
   }
 }
+
+/// Does the trigger say itself how its memory becomes bytes?
+template <class T>
+concept SavesItsMemory = requires(T const& saved, T& restored, std::span<std::byte const> bytes) {
+  { saved.save() } -> std::same_as<std::vector<std::byte>>;
+  { restored.restore(bytes) } -> std::same_as<void>;
+};
+
+/// Can a sequence with the trigger be saved?
+template <class T>
+concept SavableTrigger = SavesItsMemory<T> || std::is_trivially_copyable_v<T>;
 
 }  // namespace kvfreeze::detail

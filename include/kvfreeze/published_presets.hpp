@@ -12,16 +12,20 @@
 #include <kvfreeze/digest/cuboid.hpp>
 #include <kvfreeze/digest/exact_keys.hpp>
 #include <kvfreeze/digest/key_codes.hpp>
+#include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/digest/partial_keys.hpp>
 #include <kvfreeze/kv_freeze_cache.hpp>
 #include <kvfreeze/scheduler/fixed_budget_scheduler.hpp>
+#include <kvfreeze/scheduler/head_bits_scheduler.hpp>
 #include <kvfreeze/scheduler/lane_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
+#include <kvfreeze/scheduler/rank_ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/recall_budget_scheduler.hpp>
 #include <kvfreeze/scorer/cumulative_mass_scorer.hpp>
 #include <kvfreeze/scorer/expected_attention_scorer.hpp>
 #include <kvfreeze/scorer/key_difference_scorer.hpp>
 #include <kvfreeze/scorer/key_norm_scorer.hpp>
+#include <kvfreeze/scorer/lag_scorer.hpp>
 #include <kvfreeze/scorer/mean_variance_scorer.hpp>
 #include <kvfreeze/scorer/value_key_ratio_scorer.hpp>
 #include <kvfreeze/scorer/window_mass_scorer.hpp>
@@ -62,6 +66,25 @@ using PyramidKv = Evicting<WindowMassScorer<>, LaneBudgetScheduler<PyramidShares
 template <Element T = Half>
 using AdaKv = Evicting<WindowMassScorer<>, LaneBudgetScheduler<HeadSplitShares>, Layout<T>>;
 
+/// ARKV (arXiv 2603.08727) as its paper has it: exact, quantised and attended, gone. Keys of 5 bits
+/// and values of 8 stand for its fp8, and the current query's mass for its score; rows that are
+/// gone keep a 1-bit key code.
+template <Element T = Half, TierPolicy Tier = HostTier, LaneShares Shares = EqualShares>
+using Arkv = KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<5, 8>>>,
+                           InstantMassScorer<NestedKeyCodes<1, 5>>,
+                           RankLadderScheduler<false, Shares>, Tier, NeverTrigger>;
+
+/// The same, and rows come back from the tier, and rise, when a query needs them.
+template <Element T = Half, TierPolicy Tier = HostTier, LaneShares Shares = EqualShares>
+using ArkvRecalled = KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<5, 8>>>,
+                                   InstantMassScorer<NestedKeyCodes<1, 5>>,
+                                   RankLadderScheduler<true, Shares>, Tier, NeverTrigger>;
+
+/// ARKV as its code does it: the quantised rows are lost at the next token, so that it evicts, down
+/// to three quarters once its budget is full, by mean and variance of the masses.
+template <Element T = Half, LaneShares Shares = EqualShares>
+using ArkvAsShipped = Evicting<MeanVarianceScorer<>, LaneBudgetScheduler<Shares>, Layout<T>>;
+
 /// The L2-norm rule (arXiv 2406.11430; kvpress' Knorm).
 template <Element T = Half>
 using KeyNorm = Evicting<KeyNormScorer<>, OverCapacityScheduler, Layout<T>>;
@@ -94,6 +117,18 @@ template <Element T = Half>
 using EntropyOracle =
     KvFreezeCache<Layout<T>, InstantMassScorer<ExactKeys>, RecallBudgetScheduler<TableShares<>>,
                   InPlaceTier, NeverTrigger>;
+
+/// The same work's bits by head: every row quantised, with more bits for heads whose attention is
+/// sharp.
+template <Element T = Half, TierPolicy Tier = HostTier>
+using HeadBits =
+    KvFreezeCache<Layout<T, 1, Grouping::kv_head,
+                         CompactRows<CompactLevel<2, 2>, CompactLevel<4, 4>, CompactLevel<6, 8>>>,
+                  InstantMassScorer<NestedKeyCodes<2, 6>>, HeadBitsScheduler<>, Tier, NeverTrigger>;
+
+/// LagKV (arXiv 2504.04704): each chunk of rows is judged by the ranges of the next.
+template <Element T = Half>
+using LagKv = Evicting<LagScorer<>, OverCapacityScheduler, Layout<T>>;
 
 /// Quest (ICML 2024): pages of 16 rows by the bound of their box; nothing leaves memory, reads are
 /// saved. Give the scheduler a fraction.

@@ -272,6 +272,39 @@ TEST_CASE("A close that fails can be repeated, or has closed", "[faults]") {
   pair.steps(other, limits.max_tokens - pair.device.length(other.device));
 }
 
+TEST_CASE("After a truncation that fails a sequence can only be closed", "[faults]") {
+  Pair pair;
+  Pair::Text other = pair.open(1);
+  pair.steps(other, 2);
+  int failures = 0;
+  for (int nth = 1;; ++nth) {
+    Pair::Text text = pair.open(static_cast<unsigned>(nth));
+    pair.steps(text, 70);
+    std::string message;
+    {
+      CudaFault const fault(Calls::launches, nth, cudaErrorUnknown);
+      try {
+        pair.device.truncate_async(text.device, 30, pair.stream);
+      } catch (gpu::CudaError const& error) {
+        message = error.what();
+      }
+      REQUIRE(message.find(CudaFault::failed()) != std::string::npos);
+    }
+    if (message.empty()) {
+      REQUIRE(pair.device.length(text.device) == 30);
+      break;
+    }
+    INFO("launch " << nth << ": " << message);
+    std::array const batch{text.device};
+    CHECK_THROWS_WITH(pair.device.begin_async(batch, pair.stream), Catch::Contains("close"));
+    REQUIRE(pair.are_stored(text, 70));
+    pair.close(text);
+    pair.step(other);
+    failures += 1;
+  }
+  CHECK(failures == 3);  // length, cut, what is owed
+}
+
 TEST_CASE("A question that fails is answered later", "[faults]") {
   Pair pair;
   Pair::Text text = pair.open(1);

@@ -35,5 +35,11 @@ KVFREEZE_TIER_TWIN(Half, MassScorer, InPlaceTier, WaterLevelScheduler<>, MissedM
 KVFREEZE_TIER_TWIN(BFloat16, InstantMassScorer<BoxDigest<>>, InPlaceTier, FixedBudgetScheduler,
                    NeverTrigger);
 KVFREEZE_TIER_TWIN(Half, DotScorer, InPlaceTier, SublinearScheduler<Thaw::lazy>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<Half>, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<float>, NestedScorer, FixedBudgetScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<Half>, DotScorer, SublinearScheduler<Thaw::lazy>, MissedMassTrigger);
+KVFREEZE_TIER_TWIN(ByLayer<BFloat16>, CumulativeMassScorer<>, DiscardTier, OverCapacityScheduler,
+                   NeverTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<Half>, KeyNormScorer<>, OverCapacityScheduler, NeverTrigger);
 
 }  // namespace kvfreeze::gpu::test

@@ -3,6 +3,7 @@
 #include <kvfreeze/digest/box.hpp>
 #include <kvfreeze/digest/key_codes.hpp>
 #include <kvfreeze/digest/nested_key_codes.hpp>
+#include <kvfreeze/layout.hpp>
 #include <kvfreeze/scheduler/fixed_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/keep_all_scheduler.hpp>
 #include <kvfreeze/scheduler/lane_budget_scheduler.hpp>
@@ -36,7 +37,25 @@ namespace kvfreeze::gpu::test {
 
 using DriftOrMissed = AnyOf<QueryDriftTrigger, MissedMassTrigger>;
 
-/// Rows that are exact or frozen, elements of T; Scorer as it comes.
+template <class T>
+struct LayoutOf {
+  using type = T;
+};
+
+template <Element T>
+struct LayoutOf<T> {
+  using type = Layout<T>;
+};
+
+/// A layout as it comes, or the one of single rows and a lane for each KV head with elements of T.
+template <class T>
+using layout_of_t = typename LayoutOf<T>::type;
+
+/// A lane for all KV heads of a layer.
+template <Element T>
+using ByLayer = Layout<T, 1, Grouping::layer>;
+
+/// Rows that are exact or frozen, elements or a layout of T; Scorer as it comes.
 template <class T, class Scorer, class Tier, class Scheduler, class Trigger>
 std::unique_ptr<HostTwin> make_rows_twin(Shape const&, Limits const&, Scheduler const&,
                                          Trigger const&, Scorer const& = {});

@@ -12,7 +12,7 @@
 namespace kvfreeze::gpu::test {
 
 template <class T, class Scorer, class Scheduler, class Trigger, class Tier = HostTier>
-using Rows = KvFreezeCache<Layout<T>, Scorer, Scheduler, Trigger,
+using Rows = KvFreezeCache<layout_of_t<T>, Scorer, Scheduler, Trigger,
                            std::conditional_t<std::is_same_v<Tier, HostTier>, PinnedTier, Tier>>;
 
 /// @tparam Tier the host's; pinned memory of the device's stands for HostTier

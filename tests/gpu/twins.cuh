@@ -417,7 +417,7 @@ class Twins {
     REQUIRE((sequences_[i].rewound ? told > length : told == length));
     std::vector<Fidelity> device_rows(static_cast<std::size_t>(told));
     for (int layer = 0; layer < shape_.layers; ++layer) {
-      for (int lane = 0; lane < shape_.kv_heads; ++lane) {
+      for (int lane = 0; lane < device_.lanes_per_layer(); ++lane) {
         host_->fidelities(sequences_[i].host, layer, lane, host_rows);
         device_.fidelities(sequences_[i].device, layer, lane, device_rows, stream_);
         INFO("layer " << layer << ", lane " << lane);

@@ -120,7 +120,29 @@ class CheckedSequence {
         reference_(cache.shape()),
         coded_(cache, handle_, reference_) {}
 
+  /// @brief A copy of another sequence, which it was forked from or saved as: the same rows, the
+  /// same inputs to come.
+  /// @param cache it is in now; the reference goes with it
+  CheckedSequence(CheckedSequence const& other, Cache& cache, kvfreeze::Sequence handle)
+      : cache_(&cache),
+        handle_(handle),
+        input_(other.input_),
+        reference_(other.reference_),
+        coded_(cache, handle_, reference_),
+        pins_(other.pins_),
+        pins_since_(other.pins_since_),
+        recalled_since_pin_(other.recalled_since_pin_),
+        truncated_(other.truncated_),
+        survives_(other.survives_),
+        length_(other.length_) {}
+
+  CheckedSequence(CheckedSequence const&) = delete;
+  CheckedSequence& operator=(CheckedSequence const&) = delete;
+
   [[nodiscard]] kvfreeze::Sequence handle() const { return handle_; }
+
+  /// From now on inputs of its own.
+  void diverge(std::uint64_t seed) { input_ = InputStream(cache_->shape(), seed); }
 
   [[nodiscard]] int length() const { return length_; }
 

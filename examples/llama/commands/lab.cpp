@@ -74,9 +74,9 @@ std::string commit_text() {
 Circumstances circumstances_of(CommonOptions const& o) {
   MappedFile const model(o.model);
   std::string_view const bytes(reinterpret_cast<char const*>(model.data()), model.size());
-  return {file_name(o.model), hash_text(bytes),
-          model.size(),       std::string(weight_type_name(o.weights)),
-          o.prefill_chunk,    version_text()};
+  return {
+      file_name(o.model), hash_text(bytes), model.size(),  std::string(weight_type_name(o.weights)),
+      o.prefill_chunk,    o.threads,        version_text()};
 }
 
 std::string all_presets() {
@@ -321,8 +321,7 @@ bool laboratory(LabOptions const& o) {
 
   interrupted = false;
   auto* const before = std::signal(SIGINT, note_interrupt);
-  Measurement measurement(engine, circumstances, {machine_name(), o.common.threads, commit_text()},
-                          &check_interrupt);
+  Measurement measurement(engine, circumstances, {machine_name(), commit_text()}, &check_interrupt);
   try {
     for (Subject const& subject : subjects) {
       std::string const what = describe(subject.name);

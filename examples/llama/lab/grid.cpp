@@ -77,6 +77,7 @@ std::string cell_key(SubjectName const& subject, SystemName const& system, Fract
       {"model", c.model + "#" + c.model_hash + "#" + std::to_string(c.model_bytes)},
       {"weights", c.weights},
       {"chunk", std::to_string(c.prefill_chunk)},
+      {"threads", std::to_string(c.threads)},
       {"version", c.version},
   };
   std::string key;

@@ -39,6 +39,7 @@ struct Circumstances {
   std::size_t model_bytes = 0;
   std::string weights;
   int prefill_chunk = 0;
+  int threads = 1;      ///< each has its work space, which counts as resident
   std::string version;  ///< of the library
 };
 

@@ -258,7 +258,6 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
                           std::vector<Fraction> const& fractions, Callbacks const& callbacks) {
   Watch watch;
   std::optional<Reference> reference;
-  std::optional<Run> plain;
   for (System const& system : systems) {
     std::vector<std::pair<Fraction, std::string>> cells;
     for (Fraction const& fraction : fractions_of(system.name, fractions)) {
@@ -272,10 +271,11 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
     }
     callbacks.begins(system.name.label, cells.front().first);
     if (!subject.continuation.empty() && !reference) {
-      plain = engine_.make_plain_run(subject.name.context);
-      plain->prefill(subject.prompt);
-      reference.emplace(*plain, subject.continuation, tick_);
-      plain.reset();
+      Choice plain(find_preset("Plain"));
+      plain.context = subject.name.context;
+      reference.emplace(
+          Prepared(engine_, plain, subject.prompt, false, tick_).under(kvfreeze::unlimited),
+          subject.continuation, tick_);
     }
     Choice choice = system.choice;
     choice.context = subject.name.context;
@@ -289,6 +289,12 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
                    : kvfreeze::unlimited;
       Json figures;
       std::string status = "measured";
+      auto const spoil = [&](char const* as, std::exception const& error) {
+        prepared.abandon();
+        status = as;
+        figures = {};
+        figures.put("reason", error.what());
+      };
       try {
         if (subject.continuation.empty()) {
           measure_questions(figures, engine_, prepared, cap, full, subject, tick_);
@@ -298,18 +304,14 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
         }
         figures.put("protocol", prepared.protocol());
       } catch (kvfreeze::CapacityError const& error) {
-        figures = {};
-        status = "unreachable";
-        figures.put("reason", error.what());
+        spoil("unreachable", error);
         figures.put("least_bytes", error.needed());
         figures.put("least_fraction",
                     static_cast<double>(error.needed()) / static_cast<double>(full));
       } catch (UserError const&) {
         throw;
       } catch (std::exception const& error) {  // one composition less: the others go on
-        figures = {};
-        status = "failed";
-        figures.put("reason", error.what());
+        spoil("failed", error);
       }
       Json json;
       json.put("key", key);
@@ -336,10 +338,11 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
       json.put("model_hash", circumstances_.model_hash);
       json.put("weights", circumstances_.weights);
       json.put("version", circumstances_.version);
+      json.put("prefill_chunk", circumstances_.prefill_chunk);
+      json.put("threads", circumstances_.threads);
       json.put("prompt_tokens", subject.prompt.size());
       json.append(figures);
       json.put("machine", provenance_.machine);
-      json.put("threads", provenance_.threads);
       json.put("commit", provenance_.commit);
       json.put("date", today());
       json.put("seconds_cell", watch.seconds());

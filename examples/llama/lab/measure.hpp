@@ -20,7 +20,6 @@ struct System {
 /// Who measures, and when.
 struct Provenance {
   std::string machine;  ///< the processor's name
-  int threads = 1;
   std::string commit;
 };
 

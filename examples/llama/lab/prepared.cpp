@@ -32,7 +32,8 @@ Run& Prepared::under(std::size_t cap) {
     can_limit_ = false;
     snapshot_.reset();
   }
-  begin(cap == kvfreeze::unlimited ? choice_ : capped(cap));
+  make_cache(cap == kvfreeze::unlimited ? choice_ : capped(cap));
+  read_prompt();
   protocol_ = cap == kvfreeze::unlimited ? "none" : "from the start";
   return *run_;
 }
@@ -43,10 +44,10 @@ Choice Prepared::capped(std::size_t cap) const {
   return choice;
 }
 
-void Prepared::begin(Choice const& choice) {
+void Prepared::make_cache(Choice const& choice) {
   run_.reset();  // two caches at a time need twice the memory
   run_ = engine_.make_run(choice);
-  read_prompt();
+  limited_ = false;
 }
 
 void Prepared::read_prompt() {
@@ -59,22 +60,23 @@ void Prepared::read_prompt() {
 
 /// To the end of the prompt, without a cap.
 void Prepared::go_back() {
-  if (!run_) {
-    begin(choice_);
-    if (again_) {
-      snapshot_ = run_->snapshot();
-    }
-    return;
-  }
-  if (limited_) {
+  bool const fresh = !run_;
+  if (fresh) {
+    make_cache(choice_);
+  } else if (limited_) {
     run_->cache().limit(kvfreeze::unlimited);
     limited_ = false;
   }
   if (snapshot_) {
     run_->restore(*snapshot_);
-  } else {
+    return;
+  }
+  if (!fresh) {
     run_->restart();
-    read_prompt();
+  }
+  read_prompt();
+  if (again_) {
+    snapshot_ = run_->snapshot();
   }
 }
 

@@ -29,12 +29,15 @@ class Prepared {
   /// @throws kvfreeze::CapacityError if the composition cannot work in so little
   Run& under(std::size_t cap);
 
+  /// @brief After a failure: the cache is made anew before it is used again.
+  void abandon() { run_.reset(); }
+
   /// How the cap came into force the last time: "after the prompt", "from the start" or "none".
   [[nodiscard]] std::string_view protocol() const { return protocol_; }
 
  private:
   [[nodiscard]] Choice capped(std::size_t cap) const;
-  void begin(Choice const& choice);
+  void make_cache(Choice const& choice);
   void read_prompt();
   void go_back();
 

@@ -44,7 +44,7 @@ std::string folded(std::string const& summary, std::string const& content) {
 /// Systems keep their colours through the page.
 class Colours {
  public:
-  explicit Colours(std::span<JsonObject const> cells) : presets_(distinct(cells, "preset")) {}
+  explicit Colours(std::span<JsonObject const> cells) : presets_(Labels(cells).all(cells)) {}
 
   [[nodiscard]] std::string of(std::string const& preset) const {
     auto const at = std::find(presets_.begin(), presets_.end(), preset) - presets_.begin();
@@ -250,7 +250,7 @@ std::string part(Scope const& scope, std::span<Point const> points, Colours cons
   if (scope.task == "kl") {
     html += quality_part(points, colour, id + "-axes");
   } else if (scope.task == "stress") {
-    html += table_html(stress_table(points));
+    html += table_html(stress_table(scope, points));
   } else {
     html += answer_maps(points) + folded("Figures", table_html(answer_table(points)));
   }

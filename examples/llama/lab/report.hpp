@@ -24,7 +24,7 @@ Table quality_table(std::span<Point const> points);
 Table answer_table(std::span<Point const> points);
 
 /// @brief Of a stress text: quality, answers and recoveries.
-Table stress_table(std::span<Point const> points);
+Table stress_table(Scope const& scope, std::span<Point const> points);
 
 /// @brief What could not be measured, and why. Empty without a header if nothing is missing.
 Table missing_table(std::span<Point const> points);

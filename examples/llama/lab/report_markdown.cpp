@@ -34,7 +34,7 @@ Table table_of(Scope const& scope, std::span<Point const> points) {
   if (scope.task == "kl") {
     return quality_table(points);
   }
-  return scope.task == "stress" ? stress_table(points) : answer_table(points);
+  return scope.task == "stress" ? stress_table(scope, points) : answer_table(points);
 }
 
 }  // namespace

@@ -42,7 +42,8 @@ std::vector<Point const*> ranked(std::span<Point const> points) {
 
 std::string scope_title(Scope const& scope) {
   std::string const size = format_count(static_cast<std::uint64_t>(scope.context)) + " tokens";
-  std::string const of = scope.text.empty() ? size : size + " of " + scope.text;
+  std::string const of = (scope.text.empty() ? size : size + " of " + scope.text) +
+                         (scope.setup.empty() ? "" : " (" + scope.setup + ")");
   if (scope.task == "stress") {
     static constexpr std::pair<std::string_view, std::string_view> kinds[] = {
         {"kind=calm", "calm text"},
@@ -145,9 +146,11 @@ Table answer_table(std::span<Point const> points) {
   return table;
 }
 
-Table stress_table(std::span<Point const> points) {
+Table stress_table(Scope const& scope, std::span<Point const> points) {
+  // On calm text there is nothing to recover from.
+  std::string const recoveries = scope.variant == "kind=calm" ? "false alarms" : "recoveries";
   Table table{{"cache", "cap", "resident", "KL (nats)", "95 %", "99th pct", "answers",
-               "recoveries per 1,000 tokens", "ms/token"}};
+               recoveries + " per 1,000 tokens", "ms/token"}};
   for (Point const* const p : ranked(points)) {
     Answers const answers = p->all_answers();
     table.push_back({p->preset, size_text(p->fraction), format_percent(p->resident_mean),

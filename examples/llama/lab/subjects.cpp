@@ -327,16 +327,22 @@ class Maker {
                       {},
                       {},
                       {}};
-      int const left = context_ - static_cast<int>(subject.prompt.size()) - slack;
-      int const part = left / static_cast<int>(depths.size()) - 32;  // 32: the fact itself
+      // The same sentence as in the prompt, but for the blank at its end.
+      auto const told = [&](std::size_t i) {
+        return " The special magic number for " + facts.names[i] + " is";
+      };
+      int facts_tokens = 0;
+      for (std::size_t i = 0; i < facts.names.size(); ++i) {
+        facts_tokens += count(told(i)) + count(" " + facts.numbers[i] + ".") + 1;
+      }
+      int const left = context_ - static_cast<int>(subject.prompt.size()) - facts_tokens - slack;
       for (std::size_t i = 0; i < facts.names.size(); ++i) {
         std::string prose = " ";
-        for (std::string const& sentence : take(sentences, part)) {
+        for (std::string const& sentence :
+             take(sentences, left / static_cast<int>(facts.names.size()))) {
           prose += sentence;
         }
-        append(subject.continuation,
-               tokenizer_.encode(without_blanks_at_end(prose) + " The special magic number for " +
-                                 facts.names[i] + " is"));
+        append(subject.continuation, tokenizer_.encode(without_blanks_at_end(prose) + told(i)));
         append_recalled(subject, tokenizer_.encode(" " + facts.numbers[i]), true);
         append(subject.continuation, tokenizer_.encode("."));
       }
@@ -369,16 +375,21 @@ class Maker {
       subject.name.text = "generated";
       subject.name.text_hash = "-";
       subject.name.offset = 0;
-      int const part = (context_ - static_cast<int>(prompt.size()) - slack) /
-                           static_cast<int>(constants.size()) -
-                       32;
-      for (std::size_t i = 0; i < constants.size(); ++i) {
+      auto const check = [&](Needle const& constant) {
+        return "\nstatic_assert(port_" + constant.city + " ==";
+      };
+      int checks = 0;
+      for (Needle const& constant : constants) {
+        checks += count(check(constant)) + count(" " + constant.number) + count(");\n");
+      }
+      int const part = (context_ - static_cast<int>(prompt.size()) - checks - slack) /
+                       static_cast<int>(constants.size());
+      for (Needle const& constant : constants) {
         std::vector<int> code;
         grow(code, part);
         append(subject.continuation, code);
-        append(subject.continuation,
-               tokenizer_.encode("\nstatic_assert(port_" + constants[i].city + " =="));
-        append_recalled(subject, tokenizer_.encode(" " + constants[i].number), true);
+        append(subject.continuation, tokenizer_.encode(check(constant)));
+        append_recalled(subject, tokenizer_.encode(" " + constant.number), true);
         append(subject.continuation, tokenizer_.encode(");\n"));
       }
       add(std::move(subject));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 
 namespace llama::lab {
@@ -19,11 +20,29 @@ struct Gathered {
   double retained = 0.0;  // cells with a map
 };
 
-Scope scope_of(JsonObject const& cell) {
-  std::string const& task = cell.text("task");
-  bool const by_text = task == "kl" || task == "stress";
-  return {task, task == "stress" ? cell.text("variant") : "", cell.whole("context"),
-          by_text ? cell.text("text") : ""};
+std::string setup_of(JsonObject const& cell) {
+  return cell.text("model") + ", weights " + cell.text("weights") + ", chunks of " +
+         std::to_string(cell.whole("prefill_chunk")) + ", threads " +
+         std::to_string(cell.whole("threads")) + ", version " + cell.text("version");
+}
+
+/// Of each cell in turn; setups only where there are several.
+std::vector<Scope> scopes_of(std::span<JsonObject const> cells) {
+  std::vector<Scope> scopes;
+  bool several = false;
+  for (JsonObject const& cell : cells) {
+    std::string const& task = cell.text("task");
+    bool const by_text = task == "kl" || task == "stress";
+    scopes.push_back({task, task == "stress" ? cell.text("variant") : "", cell.whole("context"),
+                      by_text ? cell.text("text") : "", setup_of(cell)});
+    several = several || scopes.back().setup != scopes.front().setup;
+  }
+  if (!several) {
+    for (Scope& scope : scopes) {
+      scope.setup.clear();
+    }
+  }
+  return scopes;
 }
 
 Fraction fraction_of(JsonObject const& cell) {
@@ -164,10 +183,38 @@ Answers Point::all_answers() const {
   return all;
 }
 
+Labels::Labels(std::span<JsonObject const> cells) {
+  std::map<std::string, std::string> settings;
+  for (JsonObject const& cell : cells) {
+    std::string const& preset = cell.text("preset");
+    auto const [known, is_new] = settings.emplace(preset, cell.text("settings"));
+    if (!is_new && known->second != cell.text("settings")) {
+      ambiguous_.push_back(preset);
+    }
+  }
+}
+
+std::string Labels::of(JsonObject const& cell) const {
+  std::string const& preset = cell.text("preset");
+  bool const ambiguous =
+      std::find(ambiguous_.begin(), ambiguous_.end(), preset) != ambiguous_.end();
+  return ambiguous ? preset + " [" + cell.text("settings") + "]" : preset;
+}
+
+std::vector<std::string> Labels::all(std::span<JsonObject const> cells) const {
+  std::vector<std::string> labels;
+  for (JsonObject const& cell : cells) {
+    std::string label = of(cell);
+    if (std::find(labels.begin(), labels.end(), label) == labels.end()) {
+      labels.push_back(std::move(label));
+    }
+  }
+  return labels;
+}
+
 std::vector<Scope> find_scopes(std::span<JsonObject const> cells) {
   std::vector<Scope> scopes;
-  for (JsonObject const& cell : cells) {
-    Scope scope = scope_of(cell);
+  for (Scope& scope : scopes_of(cells)) {
     if (std::find(scopes.begin(), scopes.end(), scope) == scopes.end()) {
       scopes.push_back(std::move(scope));
     }
@@ -178,11 +225,14 @@ std::vector<Scope> find_scopes(std::span<JsonObject const> cells) {
 std::vector<Point> find_points(std::span<JsonObject const> cells, Scope const& scope) {
   std::vector<Gathered> gathered;
   std::vector<std::string> presets;
-  for (JsonObject const& cell : cells) {
-    if (!(scope_of(cell) == scope)) {
+  std::vector<Scope> const scopes = scopes_of(cells);
+  Labels const labels(cells);
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    JsonObject const& cell = cells[i];
+    if (!(scopes[i] == scope)) {
       continue;
     }
-    std::string const& preset = cell.text("preset");
+    std::string const preset = labels.of(cell);
     Fraction const fraction = fraction_of(cell);
     if (std::find(presets.begin(), presets.end(), preset) == presets.end()) {
       presets.push_back(preset);

@@ -21,7 +21,8 @@ struct Scope {
   std::string task;
   std::string variant;  ///< of stress only
   int context = 0;
-  std::string text;  ///< empty: all texts
+  std::string text;   ///< empty: all texts
+  std::string setup;  ///< model, weights, chunk, threads and version, where there are several
 
   friend bool operator==(Scope const&, Scope const&) = default;
 };
@@ -31,6 +32,21 @@ struct Answers {
   std::string place;  ///< "30 %", "2 hops"
   int right = 0;
   int wanted = 0;
+};
+
+/// @brief Names each cell's composition: the preset as given; with all of its settings where the
+/// results have one preset with different ones.
+class Labels {
+ public:
+  explicit Labels(std::span<JsonObject const> cells);
+
+  [[nodiscard]] std::string of(JsonObject const& cell) const;
+
+  /// All of them, in the order of their first cells.
+  [[nodiscard]] std::vector<std::string> all(std::span<JsonObject const> cells) const;
+
+ private:
+  std::vector<std::string> ambiguous_;
 };
 
 /// @brief One composition at one size: all pieces and trials of a scope put together. Means of

@@ -198,6 +198,18 @@ bool set_field(D& policy, std::string_view name, double value) {
   if constexpr (requires { policy.shares.high = 1.0F; }) {
     if (name == "high") return set(policy.shares.high);
   }
+  if constexpr (requires { policy.bits = 1.0F; }) {
+    if (name == "bits") return set(policy.bits);
+  }
+  if constexpr (requires { policy.alpha = 1.0F; }) {
+    if (name == "alpha") return set(policy.alpha);
+  }
+  if constexpr (requires { policy.kept = 1.0F; }) {
+    if (name == "kept") return set(policy.kept);
+  }
+  if constexpr (requires { policy.exact = 1.0F; }) {
+    if (name == "exact") return set(policy.exact);
+  }
   if constexpr (requires { policy.shares.safeguard = 1.0F; }) {
     if (name == "safeguard") return set(policy.shares.safeguard);
   }
@@ -231,7 +243,8 @@ void turn(D& scheduler, S& scorer, Knob const& knob) {
        {"missed-mass", "none",     "first",  "second",     "third",     "stay",    "period",
         "hold",        "softness", "dense",  "dense-rows", "quantile",  "history", "fraction",
         "granules",    "capacity", "shrink", "recalled",   "beta",      "low",     "high",
-        "steps",       "pooled",   "prompt", "per-query",  "safeguard", "gamma"}) {
+        "steps",       "pooled",   "prompt", "per-query",  "safeguard", "kept",    "bits",
+        "alpha",       "exact",    "gamma"}) {
     D probe{};
     S other{};
     known +=

@@ -37,7 +37,7 @@ TEST_CASE("a system that no cap changes has one operating point") {
 TEST_CASE("a cell's key says everything that determines it") {
   SubjectName const subject{"kl", "v", 512, "a.txt", "ff", 7, 1, "seed=1"};
   SystemName const system{"KvFreeze:stay=8", "sinks=4", true};
-  Circumstances const circumstances{"m.gguf", "aa", 9, "f16", 256, "0.1.0"};
+  Circumstances const circumstances{"m.gguf", "aa", 9, "f16", 256, 2, "0.1.0"};
   std::set<std::string> keys{cell_key(subject, system, 0.1, circumstances)};
   std::size_t variants = 1;
   auto const differs = [&](auto const& change) {
@@ -64,6 +64,7 @@ TEST_CASE("a cell's key says everything that determines it") {
   differs([](auto&, auto&, auto& c, auto&) { c.model_bytes = 10; });
   differs([](auto&, auto&, auto& c, auto&) { c.weights = "f32"; });
   differs([](auto&, auto&, auto& c, auto&) { c.prefill_chunk = 64; });
+  differs([](auto&, auto&, auto& c, auto&) { c.threads = 1; });
   differs([](auto&, auto&, auto& c, auto&) { c.version = "0.2.0"; });
   differs([](auto&, auto&, auto&, auto& f) { f = 0.2; });
   differs([](auto&, auto&, auto&, auto& f) { f.reset(); });

@@ -15,13 +15,15 @@ namespace {
 
 struct CellText {
   std::string task = "kl";
-  std::string variant;
+  std::string variant = "";
   std::string preset = "KvFreeze";
   double resident = 0.2;
   int piece = 0;
   std::string status = "measured";
   std::vector<double> kl{0.1, 0.3};
-  std::vector<int> right;
+  std::vector<int> right = {};
+  std::string settings = "sinks=4";
+  int threads = 2;
   int wanted = 0;
 };
 
@@ -40,7 +42,9 @@ JsonObject cell(CellText const& c) {
   json.put("weights", "f16");
   json.put("version", "0.1.0");
   json.put("machine", "a processor");
-  json.put("threads", 2);
+  json.put("threads", c.threads);
+  json.put("prefill_chunk", 256);
+  json.put("settings", c.settings);
   json.put("commit", "abc");
   json.put("date", "2026-01-02");
   if (c.status != "measured") {
@@ -118,6 +122,20 @@ TEST_CASE("a point with a piece missing is not measured") {
   REQUIRE(missing.size() == 3);
   CHECK(missing[1][2] == "25.0 %");
   CHECK(quality_table(points).size() == 1);
+}
+
+TEST_CASE("what was measured in another way is kept apart") {
+  std::vector<JsonObject> const cells{cell({}), cell({.kl = {0.9}, .settings = "sinks=0"}),
+                                      cell({.preset = "Other", .threads = 1})};
+  std::vector<Scope> const scopes = find_scopes(cells);
+  REQUIRE(scopes.size() == 2);
+  CHECK(contains(scope_title(scopes[1]), "threads 1"));
+  std::vector<Point> const points = find_points(cells, scopes[0]);
+  REQUIRE(points.size() == 2);
+  CHECK(points[0].preset == "KvFreeze [sinks=4]");
+  CHECK(points[1].preset == "KvFreeze [sinks=0]");
+  CHECK(points[1].kl_mean == Approx(0.9));
+  CHECK(find_points(cells, scopes[1]).at(0).preset == "Other");
 }
 
 TEST_CASE("answers are summed by place") {
@@ -204,7 +222,7 @@ TEST_CASE("the reports hold every part, escaped, and need no network") {
 
 TEST_CASE("a cell that lacks a figure is an error that names it") {
   std::vector<JsonObject> const cells{JsonObject::parse(
-      R"({"key": "k", "task": "kl", "status": "measured", "variant": "", "context": 1, "text": "a", "preset": "P", "resident": 0.1})")};
+      R"({"key": "k", "task": "kl", "status": "measured", "variant": "", "context": 1, "text": "a", "preset": "P", "resident": 0.1, "model": "m", "weights": "f", "prefill_chunk": 1, "threads": 1, "version": "1", "settings": ""})")};
   CHECK_THROWS_WITH(find_points(cells, find_scopes(cells)[0]), Catch::Contains("decode_steps"));
 }
 

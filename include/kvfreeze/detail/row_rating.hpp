@@ -39,6 +39,19 @@ KVFREEZE_HD inline void add_direction(float* direction, float const* key, int di
   }
 }
 
+/// @brief e^x for x in [0, 1] within 3e-6, beyond that bounded and rising: x counts as at most 2.
+KVFREEZE_HD inline float small_exp(float x) noexcept {
+  float const y = clamped(x, 0.0F, 2.0F);
+  float result = fused(1.0F / 40320.0F, y, 1.0F / 5040.0F);
+  result = fused(result, y, 1.0F / 720.0F);
+  result = fused(result, y, 1.0F / 120.0F);
+  result = fused(result, y, 1.0F / 24.0F);
+  result = fused(result, y, 1.0F / 6.0F);
+  result = fused(result, y, 0.5F);
+  result = fused(result, y, 1.0F);
+  return fused(result, y, 1.0F);
+}
+
 /// @brief 2^x within 6 %, for ranking: the powers of two are exact, between them it is a line.
 /// Bounded: x counts as at most 64 and at least -64.
 KVFREEZE_HD inline float ranking_exp2(float x) noexcept {

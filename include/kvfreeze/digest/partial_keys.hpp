@@ -52,9 +52,11 @@ struct PartialKeys {
     }
     std::array<std::uint16_t, most_dim> order{};
     std::iota(order.begin(), order.begin() + dim, std::uint16_t{0});
-    std::stable_sort(order.begin(), order.begin() + dim, [&](auto a, auto b) {
-      return importance == nullptr ? energy[a] > energy[b]
-                                   : energy[a] * importance[a] > energy[b] * importance[b];
+    auto const worth = [&](std::uint16_t d) {
+      return importance == nullptr ? energy[d] : energy[d] * importance[d];
+    };
+    std::sort(order.begin(), order.begin() + dim, [&](auto a, auto b) {
+      return worth(a) > worth(b) || (worth(a) == worth(b) && a < b);
     });
     int const kept = channels(dim);
     auto const [list, scales, codes] = parts(group, kept);

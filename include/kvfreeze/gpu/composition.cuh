@@ -31,6 +31,9 @@ template <LayoutPolicy L, ScorerPolicy S, SchedulerPolicy D, TriggerPolicy R,
 struct Composition : host::Composition<L, S, D, detail::host_tier_t<T>, R> {
   using Base = host::Composition<L, S, D, detail::host_tier_t<T>, R>;
 
+  /// Does a lane hold the rows of all KV heads of its layer?
+  static constexpr bool by_layer = L::grouping == Grouping::layer;
+
   /// Are all rows of a lane ranked, so that the ladder knows what to do with each?
   static constexpr bool ranks = Base::has_levels && !Base::uniform;
 

@@ -133,9 +133,9 @@ Geometry make_geometry(Shape const& shape, Limits const& limits,
   g.query_heads = shape.query_heads;
   g.kv_heads = shape.kv_heads;
   g.head_dim = shape.head_dim;
-  g.lanes_per_layer = shape.kv_heads;
+  g.lanes_per_layer = C::by_layer ? 1 : shape.kv_heads;
   g.lanes = shape.layers * g.lanes_per_layer;
-  g.heads_per_lane = 1;
+  g.heads_per_lane = C::by_layer ? shape.kv_heads : 1;
   g.group = shape.query_heads / shape.kv_heads;
   g.lane_queries = g.heads_per_lane * g.group;
   g.row_elements = g.heads_per_lane * shape.head_dim;

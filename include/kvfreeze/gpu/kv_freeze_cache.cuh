@@ -53,10 +53,10 @@ namespace kvfreeze::gpu {
 /// (`Limits::transfer_bytes`, of a token of a sequence) covers what is written through and what
 /// comes back. Decisions under either are the device's own: its pages are not the host's blocks.
 ///
-/// Layouts with compact rows take a LadderScheduler that does not sleep. Those without take any
-/// scheduler but UniformScheduler, and any scorer, of which only those of masses may remember. So
-/// far single rows, a lane for each KV head, budgets and chunks only with compact rows. Device
-/// memory is reserved up front.
+/// Layouts with compact rows take UniformScheduler, or a LadderScheduler that does not sleep: for
+/// it alone there are budgets. Those without take any other scheduler, and any scorer, of which
+/// only those of masses may remember. So far single rows, a lane for each KV head where rows may be
+/// compact, budgets and chunks only there. Device memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
@@ -71,8 +71,9 @@ class KvFreezeCache {
                 "kvfreeze::gpu: so far no scheduler that sleeps where rows may be compact");
   static_assert(!C::has_state || C::needs_mass,
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
-  static_assert(C::page == 1 && L::grouping == Grouping::kv_head,
-                "kvfreeze::gpu: so far granules of one row and a lane for each KV head");
+  static_assert(C::page == 1, "kvfreeze::gpu: so far granules of one row");
+  static_assert(!C::has_levels || !C::by_layer,
+                "kvfreeze::gpu: so far a lane for each KV head where rows may be compact");
 
  public:
   using layout_type = L;
@@ -146,7 +147,7 @@ class KvFreezeCache {
   /// @throws InvalidArgument for a batch that is empty or names one twice; UnknownSequence
   /// @throws CapacityError for a sequence that has `max_tokens`; nothing was enqueued
   /// @throws InvalidArgument if a step before had K, V or Q that were not finite, or a launch of a
-  ///   sequence's last step failed: it can only be closed; its rows are in the tier
+  ///   sequence's last step or truncation failed: it can only be closed; its rows are in the tier
   /// @throws CudaError; no batch is begun
   void begin_async(std::span<Sequence const> batch, ::cuda::stream_ref stream) {
     if (batch.empty() || batch.size() > open_.size()) {
@@ -379,7 +380,8 @@ class KvFreezeCache {
   /// rewind, which has then been taken note of. Rows that are protected now come back, unless they
   /// are gone. What scorers noted of the other rows since stays, counts of detections go back where
   /// `length` is a checkpoint, all as on the host.
-  /// @throws UnknownSequence, InvalidArgument for a length outside of [0, length()], CudaError
+  /// @throws UnknownSequence, InvalidArgument for a length outside of [0, length()]
+  /// @throws CudaError: the sequence can only be closed
   /// @stream_semantics never waits, never allocates
   void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream) {
     Record& sequence = live("truncate_async", handle);
@@ -387,7 +389,12 @@ class KvFreezeCache {
       throw InvalidArgument("truncate_async(): length " + std::to_string(length) +
                             " is outside [0, " + std::to_string(sequence.length) + "]");
     }
-    memory_.truncate(handle.index, length, stream);
+    try {
+      memory_.truncate(handle.index, length, stream);
+    } catch (CudaError const&) {  // lanes may be cut, and lack rows that they owe
+      sequence.failed = true;
+      throw;
+    }
     sequence.length = length;
     sequence.told = sequence.steps;
   }
@@ -456,6 +463,9 @@ class KvFreezeCache {
     memory_.fidelities(handle.index, layer * memory_.geometry().lanes_per_layer + lane, out,
                        stream);
   }
+
+  /// Lanes of a layer: kv_heads, or 1 with Grouping::layer.
+  [[nodiscard]] int lanes_per_layer() const noexcept { return memory_.geometry().lanes_per_layer; }
 
   [[nodiscard]] Shape const& shape() const noexcept { return shape_; }
 
@@ -549,10 +559,9 @@ class KvFreezeCache {
   [[nodiscard]] Record& live(char const* call, Sequence handle) {
     Record& sequence = record(handle);
     if (sequence.failed) {
-      throw InvalidArgument(std::string(call) + "(): a launch of the last step of sequence {" +
-                            std::to_string(handle.index) + ", " +
-                            std::to_string(handle.generation) +
-                            "} failed: all that can be done is close() it");
+      throw InvalidArgument(
+          std::string(call) + "(): a launch for sequence {" + std::to_string(handle.index) + ", " +
+          std::to_string(handle.generation) + "} failed: all that can be done is close() it");
     }
     return sequence;
   }

@@ -67,17 +67,19 @@ void encode_group(LaneJob<C> const& job) noexcept {
         note_value_means(ref, slots.data());
       }
     }
-    // Evicted rows stand in as copies of the row before, the first of all of the next one.
-    auto const known = std::find_if(slots.begin(), slots.end(),
-                                    [](std::uint32_t slot) { return slot != no_slot; });
-    std::uint32_t const first = known != slots.end() ? *known : no_slot;
+    auto const present = std::find_if(slots.begin(), slots.end(),
+                                      [](std::uint32_t slot) { return slot != no_slot; });
     for (int head = 0; head < g.heads_per_lane; ++head) {
+      if (present != slots.end()) {  // what the group's first rows are if they are evicted
+        to_floats(ref.k(*present) + head * dim, keys, static_cast<std::size_t>(dim));
+      } else {
+        std::fill_n(keys, dim, 0.0F);
+      }
       for (int i = 0; i < C::tail_granules; ++i) {
         for (int row = 0; row < g.page; ++row) {
           int const at = (i * g.page + row) * dim;
-          std::uint32_t slot = slots[static_cast<std::size_t>(i)];
-          slot = slot == no_slot && at == 0 ? first : slot;
-          if (slot == no_slot) {
+          std::uint32_t const slot = slots[static_cast<std::size_t>(i)];
+          if (slot == no_slot) {  // evicted rows are as the row before
             std::copy_n(keys + std::max(at - dim, 0), dim, keys + at);
             continue;
           }

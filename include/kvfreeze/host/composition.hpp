@@ -26,11 +26,13 @@ struct Composition {
   static constexpr bool needs_mass = S::evidence == Evidence::mass;
   static constexpr bool needs_queries = S::evidence == Evidence::queries;
   static constexpr bool rates = S::evidence == Evidence::rows;
+  static constexpr bool lags = S::evidence == Evidence::lag;
   static constexpr bool in_place = kvfreeze::detail::tier_kind<T>() == TierKind::in_place;
   static constexpr bool discards = kvfreeze::detail::tier_kind<T>() == TierKind::discarding;
   static constexpr bool needs_cosine = kvfreeze::detail::needs_query_cosine<R>();
   static constexpr bool needs_entropy = kvfreeze::detail::needs_entropy<D>();
   static constexpr bool needs_layer_parts = kvfreeze::detail::needs_layer_parts<D>();
+  static constexpr bool rises = kvfreeze::detail::rises<D>();
   static constexpr bool rewalks = kvfreeze::detail::highest_recovery<R>() == Recovery::rewalk;
 
   using CompactRows = typename L::compact_rows;

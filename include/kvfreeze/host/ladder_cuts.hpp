@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <limits>
 
 namespace kvfreeze::host {
@@ -75,12 +76,45 @@ inline int list_masses(LogitRun const& run, Mass threshold, Mass* out) noexcept 
   return count;
 }
 
+/// @brief Cuts at ranks: the mass of the last row that is attended, and of the last one above each
+/// level. Equal masses are not told apart.
+template <class C>
+LadderCuts<C> find_rank_cuts(LaneJob<C> const& job, LadderRuns<C> const& runs,
+                             Rungs const& rungs) noexcept {
+  Mass* const masses = job.scratch->scores();
+  int count = 0;
+  for (LogitRun const& run : runs.run) {
+    count += list_masses(run, 1, masses + count);
+  }
+  LadderCuts<C> cuts;
+  int wanted = rungs.attended;
+  for (std::size_t i = 0; i <= static_cast<std::size_t>(C::levels); ++i) {
+    if (i > 0) {
+      wanted = std::min(wanted, static_cast<int>(rungs.above[i - 1]));
+    }
+    if (wanted >= count) {
+      cuts.least[i] = i > 0 ? std::max(cuts.least[i - 1], 1U) : 1U;
+    } else if (wanted <= 0) {
+      cuts.least[i] = std::numeric_limits<Mass>::max();
+    } else {
+      std::nth_element(masses, masses + wanted - 1, masses + count, std::greater<>());
+      cuts.least[i] = masses[wanted - 1];
+      count = wanted;  // the next rank is among these
+    }
+  }
+  std::copy(cuts.least.begin(), cuts.least.end(), job.lane().least.begin());
+  return cuts;
+}
+
 /// @brief The cuts that the thresholds ask for.
 ///
 /// The lowest comes from all rows; the others from those above it, of which there are few.
 template <class C>
 LadderCuts<C> find_cuts(LaneJob<C> const& job, LadderRuns<C> const& runs,
                         Rungs const& rungs) noexcept {
+  if (rungs.attended >= 0) {
+    return find_rank_cuts(job, runs, rungs);
+  }
   Lane<C>& lane = job.lane();
   LadderCuts<C> cuts;
   Mass const frozen = to_mass(rungs.frozen);
@@ -132,9 +166,14 @@ void note_ladder_demand(LaneJob<C> const& job, LadderRuns<C> const& runs,
     facts.water_level = job.context->levels[i];
     Rungs const rungs = job.context->scheduler.rungs(facts);
     LadderSize<C> size;
-    int above = at_or_above(rungs.frozen);
+    bool const ranks = rungs.attended >= 0;
+    int const most = facts.granules - facts.protected_granules;
+    int above =
+        ranks ? std::min(most, static_cast<int>(rungs.attended)) : at_or_above(rungs.frozen);
     for (std::size_t level = 0; level < C::levels; ++level) {
-      int const next = std::min(above, at_or_above(std::max(rungs.compact[level], rungs.frozen)));
+      int const wanted = ranks ? static_cast<int>(rungs.above[level])
+                               : at_or_above(std::max(rungs.compact[level], rungs.frozen));
+      int const next = std::min(above, wanted);
       size.compact[level] = above - next;
       above = next;
     }

@@ -49,7 +49,7 @@ int list_risers(LaneJob<C> const& job, LadderStep<C> const& step) noexcept {
   std::uint32_t* const places = scratch.list();
   LogitRun const& digests = step.runs.run[0];
   Mass const cut = std::max(step.cuts.least[0], 1U);
-  int count = list_at_least(digests.masses, states, digests.rows, cut, list);
+  int count = C::rises ? list_at_least(digests.masses, states, digests.rows, cut, list) : 0;
   for (int i = 0; i < count; ++i) {
     levels[list[i]] = static_cast<std::uint8_t>(step.cuts.level(digests.masses[list[i]]));
   }
@@ -63,7 +63,9 @@ int list_risers(LaneJob<C> const& job, LadderStep<C> const& step) noexcept {
         continue;
       }
       bool const forced = (states[i] & must) != 0;
-      int const level = forced ? exact_level<C> : step.cuts.level(digests.masses[i]);
+      int const level = forced      ? exact_level<C>
+                        : !C::rises ? 0
+                                    : step.cuts.level(digests.masses[i]);
       levels[i] = static_cast<std::uint8_t>(level);
       list[count] = static_cast<std::uint32_t>(i);
       count += level > 0 ? 1 : 0;
@@ -78,12 +80,12 @@ int list_risers(LaneJob<C> const& job, LadderStep<C> const& step) noexcept {
       for (int i = 0; i < run.rows; ++i) {
         std::uint32_t const granule = ref.code_granule(level, static_cast<std::uint32_t>(i));
         slots[risers] = static_cast<std::uint32_t>(i);
-        risers += step.cuts.level(run.masses[i]) > here ||
+        risers += (C::rises && step.cuts.level(run.masses[i]) > here) ||
                           (ref.state(granule) & GranuleState::pinned) != 0
                       ? 1
                       : 0;
       }
-    } else {
+    } else if constexpr (C::rises) {
       risers = list_at_least(run.masses, nullptr, run.rows, step.cuts.least[level + 1], slots);
     }
     while (risers-- > 0) {

@@ -17,6 +17,16 @@ enum class Victims : std::uint8_t {
   any,       ///< every open one, unwanted ones first
 };
 
+/// @brief Who goes first where rows have to: those wanted longest ago, then those with the least
+/// evidence, then the oldest. Ascending.
+/// @param step the current one
+inline std::tuple<int, std::uint16_t, std::uint32_t> eviction_rank(SlotRecord const& record,
+                                                                   std::uint32_t step) noexcept {
+  auto const now = static_cast<std::uint16_t>(step);
+  auto const age = static_cast<std::uint16_t>(now - record.stamp);
+  return {0xFFFF - age, record.value, record.granule};
+}
+
 /// @brief Freezes up to `count` exact granules of a lane: those wanted longest ago, then those with
 /// the least evidence, then the oldest.
 ///
@@ -27,7 +37,6 @@ template <class C>
 int make_room(LaneJob<C> const& job, int count, Victims victims) {
   LaneRef<C> const& ref = job.ref;
   auto const open = ref.open_range();
-  auto const now = static_cast<std::uint16_t>(job.step());
   std::uint32_t* const slots = job.scratch->slots();
   int found = 0;
   ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
@@ -40,11 +49,7 @@ int make_room(LaneJob<C> const& job, int count, Victims victims) {
   if (count <= 0) {
     return 0;
   }
-  auto const rank = [&](std::uint32_t slot) {
-    SlotRecord const& record = ref.record(slot);
-    auto const age = static_cast<std::uint16_t>(now - record.stamp);
-    return std::tuple(0xFFFF - age, record.value, C::in_place ? slot : record.granule);
-  };
+  auto const rank = [&](std::uint32_t slot) { return eviction_rank(ref.record(slot), job.step()); };
   if (count < found) {
     std::nth_element(slots, slots + count, slots + found,
                      [&](std::uint32_t a, std::uint32_t b) { return rank(a) < rank(b); });

@@ -5,6 +5,7 @@
 /// file that keeps them.
 
 #include <kvfreeze/error.hpp>
+#include <kvfreeze/scheduler/lane_table.hpp>
 #include <kvfreeze/types.hpp>
 
 #include <algorithm>
@@ -12,7 +13,6 @@
 #include <cstddef>
 #include <istream>
 #include <ostream>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -78,58 +78,13 @@ struct EntropyCalibration {
     return result;
   }
 
-  /// @brief Writes a small text file: format and version, shape, a line of bits for each layer.
-  void save(std::ostream& out) const {
-    out << "kvfreeze entropies 1\nlayers " << shape.layers << " query_heads " << shape.query_heads
-        << " kv_heads " << shape.kv_heads << " head_dim " << shape.head_dim << '\n';
-    for (std::size_t i = 0; i < bits.size(); ++i) {
-      bool const ends = (i + 1) % static_cast<std::size_t>(shape.kv_heads) == 0;
-      out << bits[i] << (ends ? '\n' : ' ');
-    }
-  }
+  /// @brief Writes the table. @see LaneTable
+  void save(std::ostream& out) const { LaneTable{"entropies", shape, bits}.save(out); }
 
-  /// @brief Reads it back.
-  /// @param expected the model's shape
-  /// @throws InvalidArgument if it is no such file, of another version, for another shape,
-  /// truncated, or holds what is no entropy; the message has both shapes
-  static EntropyCalibration load(std::istream& in, Shape const& expected) {
-    std::string first;
-    std::getline(in, first);
-    if (first != "kvfreeze entropies 1") {
-      throw InvalidArgument("EntropyCalibration::load(): '" + first.substr(0, 40) +
-                            "' is not 'kvfreeze entropies 1'");
-    }
-    EntropyCalibration result;
-    Shape& s = result.shape;
-    std::string words[4];
-    in >> words[0] >> s.layers >> words[1] >> s.query_heads >> words[2] >> s.kv_heads >> words[3] >>
-        s.head_dim;
-    if (!in || words[0] != "layers" || words[1] != "query_heads" || words[2] != "kv_heads" ||
-        words[3] != "head_dim") {
-      throw InvalidArgument("EntropyCalibration::load(): the second line is not a shape");
-    }
-    if (s.layers != expected.layers || s.query_heads != expected.query_heads ||
-        s.kv_heads != expected.kv_heads || s.head_dim != expected.head_dim) {
-      throw InvalidArgument("EntropyCalibration::load(): the file is for " + describe(s) +
-                            ", the model has " + describe(expected));
-    }
-    auto const lanes = static_cast<std::size_t>(s.layers) * static_cast<std::size_t>(s.kv_heads);
-    for (float h = 0.0F; result.bits.size() < lanes && in >> h;) {
-      if (!(h >= 0.0F && h <= 64.0F)) {
-        throw InvalidArgument("EntropyCalibration::load(): lane " +
-                              std::to_string(result.bits.size()) + " has " + std::to_string(h) +
-                              " bits, outside [0, 64]");
-      }
-      result.bits.push_back(h);
-    }
-    std::string more;
-    if (result.bits.size() < lanes || in >> more) {
-      throw InvalidArgument("EntropyCalibration::load(): there are " +
-                            (more.empty() ? std::to_string(result.bits.size())
-                                          : "more than " + std::to_string(lanes)) +
-                            " entropies for " + std::to_string(lanes) + " lanes");
-    }
-    return result;
+  /// @brief Reads it back. @param model the model's shape
+  /// @throws InvalidArgument as LaneTable::load()
+  static EntropyCalibration load(std::istream& in, Shape const& model) {
+    return {model, LaneTable::load(in, "entropies", model, 64.0F).values};
   }
 
  private:
@@ -139,12 +94,6 @@ struct EntropyCalibration {
       sum += h;
     }
     return bits.empty() ? 0.0 : sum / static_cast<double>(bits.size());
-  }
-
-  static std::string describe(Shape const& s) {
-    return std::to_string(s.layers) + " layers, " + std::to_string(s.query_heads) +
-           " query heads, " + std::to_string(s.kv_heads) + " KV heads of " +
-           std::to_string(s.head_dim);
   }
 };
 

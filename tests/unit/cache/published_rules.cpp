@@ -17,7 +17,7 @@ using namespace kvfreeze;
 constexpr Shape shape{.layers = 1, .query_heads = 4, .kv_heads = 2, .head_dim = 16};
 constexpr int tokens = 200;
 constexpr int window = 8;
-constexpr int capacity = 60;
+constexpr int capacity = 90;
 constexpr int group = 2;
 constexpr int dim = 16;
 
@@ -273,4 +273,52 @@ TEST_CASE("rows of large values under small keys are kept", "[cache][published]"
         return scores;
       },
       16);
+}
+
+TEST_CASE("LagKv keeps what stands out by the next chunk's ranges", "[cache][published]") {
+  constexpr int lag = 32;
+  keeps_the_highest<presets::LagKv<>>(
+      {.rows = lag},
+      [](Prompt const& prompt, int lane) {
+        std::vector<double> scores(tokens, 1.0);
+        for (int begin = 0; begin + 2 * lag <= tokens; begin += lag) {
+          std::vector<double> sum(lag, 0.0);
+          for (bool const keys : {true, false}) {
+            auto const at = [&](int row, int d) {
+              return keys ? prompt.key(row, lane, d) : prompt.value(row, lane, d);
+            };
+            std::vector<double> weights;
+            for (int i = begin; i < begin + lag; ++i) {
+              std::vector<double> scaled;
+              for (int d = 0; d < dim; ++d) {
+                double low = 1e30;
+                double high = -1e30;
+                for (int j = begin + lag; j < begin + 2 * lag; ++j) {
+                  low = std::min(low, at(j, d));
+                  high = std::max(high, at(j, d));
+                }
+                scaled.push_back((at(i, d) - low) / (high - low));
+              }
+              double const mean = std::accumulate(scaled.begin(), scaled.end(), 0.0) / dim;
+              double squares = 0.0;
+              for (double const x : scaled) {
+                squares += (x - mean) * (x - mean);
+              }
+              weights.push_back(std::exp(std::sqrt(squares / (dim - 1))));
+            }
+            double const total = std::accumulate(weights.begin(), weights.end(), 0.0);
+            for (std::size_t i = 0; i < weights.size(); ++i) {
+              sum[i] += weights[i] / total;
+            }
+          }
+          for (int i = 0; i < lag; ++i) {
+            auto const lower = std::count_if(sum.begin(), sum.end(), [&](double x) {
+              return x < sum[static_cast<std::size_t>(i)];
+            });
+            scores[static_cast<std::size_t>(begin + i)] = static_cast<double>(lower) / lag;
+          }
+        }
+        return scores;
+      },
+      17);
 }

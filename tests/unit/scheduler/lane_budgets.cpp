@@ -3,6 +3,8 @@
 #include <kvfreeze/scheduler/entropy_calibration.hpp>
 #include <kvfreeze/scheduler/lane_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/lane_shares.hpp>
+#include <kvfreeze/scheduler/oq_score.hpp>
+#include <kvfreeze/scheduler/rank_ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/recall_budget_scheduler.hpp>
 
 #include <catch2/catch.hpp>
@@ -117,15 +119,49 @@ TEST_CASE("a calibration survives its file, and foreign ones are refused", "[sch
   };
   Shape other = shape;
   other.layers = 3;
-  refused(out.str(), other, "the file is for 2 layers");
-  refused("", shape, "is not 'kvfreeze entropies 1'");
-  refused("kvfreeze entropies 2\n", shape, "is not 'kvfreeze entropies 1'");
-  refused(out.str().substr(0, out.str().size() - 2), shape, "3 entropies for 4 lanes");
+  refused(out.str(), other, "it is for 2 layers");
+  refused("", shape, "not a file of 'kvfreeze entropies 1'");
+  refused("kvfreeze entropies 2\n", shape, "not a file of 'kvfreeze entropies 1'");
+  refused(out.str().substr(0, out.str().size() - 2), shape, "3 values for 4 lanes");
   refused(out.str() + "1\n", shape, "more than 4");
   refused("kvfreeze entropies 1\nlayers 2", shape, "not a shape");
   std::string bad = out.str();
   bad.replace(bad.find("\n4 ") + 1, 1, "99");
-  refused(bad, shape, "outside [0, 64]");
+  refused(bad, shape, "outside [0, 64");
+}
+
+TEST_CASE("a layer's OQ score is what its formula says", "[scheduler]") {
+  // Two queries, three keys; means .3, .2, .1 and deviations .1, .1, 0.
+  std::vector<float> const weights{0.4F, 0.1F, 0.1F, 0.2F, 0.3F, 0.1F};
+  OqScore score;
+  score.add(weights, 2);
+  double entropy = 0.0;
+  for (float const p : weights) {
+    entropy -= static_cast<double>(p) * std::log(static_cast<double>(p));
+  }
+  CHECK(score.dispersion == Approx(entropy));
+  CHECK(score.variance == Approx(0.02 + 0.02));
+  CHECK(score.kurtosis == Approx(1.0 + 1.0).margin(1e-5));
+  CHECK(score.value({1.0, 2.0, 1.0}) == Approx(entropy * 0.2 * 2.0).epsilon(1e-4));
+  OqScore twice = score;
+  twice.add(weights, 2);
+  std::vector<OqScore> const layers{score, twice};
+  std::vector<float> const ratios = OqScore::ratios(layers);
+  CHECK(ratios[1] == 1.0F);
+  CHECK(ratios[0] == Approx(score.value() / twice.value()));
+}
+
+TEST_CASE("ranks follow the water, and full precision its share", "[scheduler]") {
+  RankLadderScheduler<> const scheduler{.kept = 0.8F, .exact = 0.25F};
+  LaneFacts lane{.granules = 120, .protected_granules = 20};
+  CHECK(scheduler.rungs(lane).attended == 80);
+  CHECK(scheduler.rungs(lane).above[0] == 20);
+  lane.water_level = 2.0F * RankLadderScheduler<>::slack_level;
+  CHECK(scheduler.rungs(lane).attended == 40);
+  CHECK(scheduler.rungs(lane).above[0] == 10);
+  CHECK_FALSE(detail::rises<RankLadderScheduler<false>>());
+  CHECK(detail::rises<RankLadderScheduler<true>>());
+  CHECK_THROWS_AS(RankLadderScheduler<>{.kept = 0.0F}.validate(), InvalidArgument);
 }
 
 TEST_CASE("a byte cap is dealt by shares, all of it and no more", "[scheduler][cache]") {

@@ -7,7 +7,7 @@ namespace llama {
 std::unique_ptr<AttentionCache> make_entropy_calibrated(CacheSettings const& settings) {
   using Cache = kvfreeze::presets::EntropyCalibrated<>;
   Cache::scheduler_type scheduler;
-  scheduler.shares = calibrated_shares(settings);
+  scheduler.shares = entropy_shares(settings);
   return make_cache<Cache>(settings, {}, scheduler);
 }
 

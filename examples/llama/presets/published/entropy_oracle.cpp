@@ -7,7 +7,7 @@ namespace llama {
 std::unique_ptr<AttentionCache> make_entropy_oracle(CacheSettings const& settings) {
   using Cache = kvfreeze::presets::EntropyOracle<>;
   Cache::scheduler_type scheduler;
-  scheduler.shares = calibrated_shares(settings);
+  scheduler.shares = entropy_shares(settings);
   scheduler.recalled = 1.0F;  // nothing is chosen by the past
   return make_cache<Cache>(settings, {}, scheduler);
 }

@@ -20,6 +20,9 @@ std::unique_ptr<AttentionCache> make_pyramid_kv(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_pyramid_kv_recalled(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_ada_kv(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_ada_kv_recalled(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_arkv(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_arkv_recalled(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_arkv_as_shipped(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_key_norm(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_key_norm_recalled(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_key_diff(CacheSettings const& settings);
@@ -29,6 +32,8 @@ std::unique_ptr<AttentionCache> make_expected_attention_recalled(CacheSettings c
 std::unique_ptr<AttentionCache> make_entropy_online(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_entropy_online_recalled(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_paged_eviction(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_lag_kv(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_head_bits(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_quest(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_ark_vale(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_partial_recall(CacheSettings const& settings);

@@ -32,17 +32,18 @@ struct NewRows {
   Input const* v = nullptr;
 };
 
-/// The keys that no digest holds yet.
+/// The keys that no digest holds yet, of one of the lane's KV heads.
 template <class C>
 struct TailKeys {
   LaneRef<C> const& ref;
+  int first = 0;  ///< element of a row that is the head's first
 
   __device__ float operator()(int row, int d) const {
-    return widened(ref.k_at(ref.lane->tail[row])[d]);
+    return widened(ref.k_at(ref.lane->tail[row])[first + d]);
   }
 
   [[nodiscard]] __device__ float4 quad(int row, int quad) const {
-    return load_quad(ref.k_at(ref.lane->tail[row]) + 4 * quad);
+    return load_quad(ref.k_at(ref.lane->tail[row]) + first + 4 * quad);
   }
 };
 
@@ -136,8 +137,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   auto const slot = static_cast<std::uint32_t>(lane.slots);
   auto const granule = static_cast<std::uint32_t>(lane.rows);
   if constexpr (C::weighs) {
-    for (int d = thread; d < g.head_dim; d += Threads) {
-      ref.importance[d] = add_squares(ref.importance[d], q + d, 1, 0, g.lane_queries, g.head_dim);
+    for (int d = thread; d < g.row_elements; d += Threads) {
+      Input const* const channel = q + d + d / g.head_dim * (g.group - 1) * g.head_dim;
+      ref.importance[d] = add_squares(ref.importance[d], channel, 1, 0, g.group, g.head_dim);
     }
   }
   std::uint32_t const seen = min(lane.mean_queries + 1U, most_mean_queries);
@@ -201,10 +203,15 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
               ref.means);
         }
       }
-      Encoder<typename C::Digest>::template encode<Threads>(
-          encoder, TailKeys<C>{ref}, C::weighs ? ref.importance : nullptr, g.head_dim,
-          ref.digest(static_cast<std::uint32_t>(lane.groups)));
-      __syncthreads();
+      for (int head = 0; head < g.heads_per_lane; ++head) {
+        int const first = head * g.head_dim;
+        Encoder<typename C::Digest>::template encode<Threads>(
+            encoder, TailKeys<C>{ref, first}, C::weighs ? ref.importance + first : nullptr,
+            g.head_dim,
+            ref.digest(static_cast<std::uint32_t>(lane.groups)) +
+                static_cast<std::size_t>(head) * g.digest_bytes);
+        __syncthreads();
+      }
       if (thread == 0) {
         lane.groups += 1;
       }

@@ -80,12 +80,17 @@ __device__ void begin_recall(LaneRef<C> const& ref, LayerStep<C> const& s,
 template <class C>
 __device__ void describe_tail(LaneRef<C> const& ref, LayerStep<C> const& s, int work) {
   LaneState const& lane = *ref.lane;
-  typename LayerStep<C>::Lane tail = s.attention[work];
-  tail.rows.slots = lane.tail;
-  tail.logits = lane_runs(ref, s, work).logits + ref.tail_begin();
-  s.tails[work] = tail;
+  Geometry const& g = *ref.geometry;
   bool const ranks = lane.mode != LaneMode::dense;
-  s.ranked_rows[work] = ranks ? static_cast<std::uint32_t>(lane.rows - ref.tail_begin()) : 0U;
+  float* const logits = lane_runs(ref, s, work).logits + ref.tail_begin();
+  for (int head = 0; head < g.heads_per_lane; ++head) {
+    int const at = work * g.heads_per_lane + head;
+    typename LayerStep<C>::Lane tail = s.attention[at];
+    tail.rows.slots = lane.tail;
+    tail.logits = logits + static_cast<std::ptrdiff_t>(head) * g.group * s.stride;
+    s.tails[at] = tail;
+    s.ranked_rows[at] = ranks ? static_cast<std::uint32_t>(lane.rows - ref.tail_begin()) : 0U;
+  }
 }
 
 }  // namespace kvfreeze::gpu::detail

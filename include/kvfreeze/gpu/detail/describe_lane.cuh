@@ -9,12 +9,42 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// Digest groups on their pages.
+/// Digest groups on their pages, of one of the lane's KV heads.
 template <class C>
-__device__ CodePages digests_on_pages(LaneRef<C> const& ref) {
+__device__ CodePages digests_on_pages(LaneRef<C> const& ref, int head = 0) {
   Geometry const& g = *ref.geometry;
   SegmentGeometry const& s = g.segment[digests_segment];
-  return {ref.pages, ref.table + s.first_page, s.per_page, g.page_bytes, g.digest_group_bytes};
+  return {ref.pages + static_cast<std::size_t>(head) * g.digest_bytes, ref.table + s.first_page,
+          s.per_page, g.page_bytes, g.digest_group_bytes};
+}
+
+/// Rows that attention reads of a lane, for each of its KV heads. By one thread.
+template <class C>
+__device__ void note_attended(Geometry const& g, LayerStep<C> const& s, int work, int rows) {
+  for (int head = 0; head < g.heads_per_lane; ++head) {
+    s.attended[work * g.heads_per_lane + head] = static_cast<std::uint32_t>(rows);
+  }
+}
+
+/// What a lane's other KV heads need to know beside the first one. By one thread.
+template <class C>
+__device__ void describe_heads(LaneRef<C> const& ref, LayerStep<C> const& s, int work) {
+  Geometry const& g = *ref.geometry;
+  int const first = work * g.heads_per_lane;
+  for (int head = 1; head < g.heads_per_lane; ++head) {
+    std::ptrdiff_t const logits = static_cast<std::ptrdiff_t>(head) * g.group * s.stride;
+    DigestLane scan = s.scans[first];
+    scan.groups = digests_on_pages(ref, head);
+    scan.query += static_cast<std::ptrdiff_t>(head) * g.group * g.head_dim;
+    scan.logits += logits;
+    s.scans[first + head] = scan;
+    typename LayerStep<C>::Lane attention = s.attention[first];
+    attention.rows.k += static_cast<std::ptrdiff_t>(head) * g.head_dim;
+    attention.rows.v += static_cast<std::ptrdiff_t>(head) * g.head_dim;
+    attention.logits += attention.logits != nullptr ? logits : 0;
+    s.attention[first + head] = attention;
+    s.ranked_rows[first + head] = s.ranked_rows[first];
+  }
 }
 
 /// Bytes of what a lane's step reads: its digests and exact keys to rank by, then what is attended.
@@ -68,7 +98,7 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   scan.stride = stride;
   scan.query = query;
   scan.logits = runs.logits;
-  s.scans[work] = scan;
+  s.scans[work * g.heads_per_lane] = scan;
   for (int level = 0; level < C::levels; ++level) {
     SegmentGeometry const& segment = g.segment[pool_segment(level)];
     int const begin = runs.begin[LaneRuns::pool(level)];
@@ -120,11 +150,14 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
     attention.highest = s.highest + static_cast<std::ptrdiff_t>(work) * g.lane_queries;
     s.attended[s.lanes + work] = 0;
   }
-  s.attention[work] = attention;
+  s.attention[work * g.heads_per_lane] = attention;
   lane.touched = step_bytes(ref, ranks, lane.slots);
   // Ranking overwrites these where rows rise.
-  s.attended[work] = static_cast<std::uint32_t>(lane.slots);
-  s.ranked_rows[work] = ranks ? static_cast<std::uint32_t>(lane.slots) : 0U;
+  note_attended(g, s, work, lane.slots);
+  s.ranked_rows[work * g.heads_per_lane] = ranks ? static_cast<std::uint32_t>(lane.slots) : 0U;
+  if constexpr (C::by_layer) {
+    describe_heads(ref, s, work);
+  }
   if constexpr (C::ranks) {
     s.work[work] = ranks ? rank_work(lane.groups, lane.slots, ref.compact()) : 0U;
   }

@@ -37,8 +37,9 @@ void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& schedul
   StepMemory<C> const& step = memory.step();
   RecallMemory<C> const& recall = memory.recall();
   auto const lanes = static_cast<std::size_t>(s.lanes);
-  digest_scan_async<typename C::Digest>(Span<DigestLane const>(s.scans, lanes), g.lane_queries,
-                                        g.head_dim, static_cast<std::size_t>(g.max_groups), stream);
+  Span<DigestLane const> const scans(s.scans, step.attended_lanes(lanes));
+  digest_scan_async<typename C::Digest>(scans, g.group, g.head_dim,
+                                        static_cast<std::size_t>(g.max_groups), stream);
   exact_logits_async(recall.ranked(s, lanes), step.decode_shape(), step.queries(lanes), stream);
   RecallBatch const batch = recall.batch(lanes);
   RecallResults const results{recall.results(lanes)};

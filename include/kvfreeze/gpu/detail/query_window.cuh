@@ -21,9 +21,10 @@ __device__ std::uint32_t dot_contribution(Geometry const& g, T const* key, float
                                           int chain) {
   std::uint32_t total = 0;
   for (int h = 0; h < g.lane_queries; ++h) {
+    int const first = h / g.group * g.head_dim;
     float x = 0.0F;
     for (int at = chain; at < g.head_dim; at += 16) {
-      x = __fmaf_rn(query[h * g.head_dim + at], widened(key[at]), x);
+      x = __fmaf_rn(query[h * g.head_dim + at], widened(key[first + at]), x);
     }
 #pragma unroll
     for (int distance = 8; distance > 0; distance /= 2) {

@@ -23,7 +23,7 @@ class RecallMemory {
   explicit RecallMemory(Geometry const& g)
       : geometry_(g),
         lanes_(C::recalls ? lanes_of(g) : 0),
-        tails_(lanes_),
+        tails_(lanes_ * static_cast<std::size_t>(g.heads_per_lane)),
         results_(lanes_),
         histograms_(lanes_),
         mass_workspace_(C::recalls || C::notes_masses
@@ -35,12 +35,13 @@ class RecallMemory {
     }
   }
 
-  /// [work lane]
+  /// [work lane][KV head of it]
   [[nodiscard]] Lane* tails() const noexcept { return tails_.data(); }
 
   /// The rows that no digest holds.
   [[nodiscard]] Lanes ranked(LayerStep<C> const& s, std::size_t lanes) const noexcept {
-    return {tails_.span().subspan(0, lanes), Span<std::uint32_t const>(s.ranked_rows, lanes)};
+    std::size_t const heads = lanes * static_cast<std::size_t>(geometry_.heads_per_lane);
+    return {tails_.span().subspan(0, heads), Span<std::uint32_t const>(s.ranked_rows, heads)};
   }
 
   [[nodiscard]] MassBatch masses(std::size_t lanes) const noexcept {

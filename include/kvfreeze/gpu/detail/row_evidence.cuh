@@ -67,22 +67,28 @@ __device__ float score_of(LaneRef<C> const& ref, typename C::Scorer const& score
   return score_by(ref, scorer, recorded_evidence(ref, record, step), record.granule);
 }
 
-/// @brief Writes the norm of a slot's key into its record. By one warp, both of whose halves do
-/// the same. @see host::note_key_norm
+/// @brief Writes the norm of a slot's key, the mean of its KV heads', into its record. By one warp,
+/// both of whose halves do the same. @see host::note_key_norm
 template <class C>
 __device__ void note_key_norm(LaneRef<C> const& ref, std::uint32_t slot) {
   auto const thread = static_cast<int>(threadIdx.x) % 32;
-  float x = 0.0F;
-  for (int at = thread % 16; at < ref.geometry->head_dim; at += 16) {
-    float const k = widened(ref.k(slot)[at]);
-    x = __fmaf_rn(k, k, x);
-  }
+  Geometry const& g = *ref.geometry;
+  float sum = 0.0F;
+  for (int first = 0; first < g.row_elements; first += g.head_dim) {
+    float x = 0.0F;
+    for (int at = thread % 16; at < g.head_dim; at += 16) {
+      float const k = widened(ref.k(slot)[first + at]);
+      x = __fmaf_rn(k, k, x);
+    }
 #pragma unroll
-  for (int distance = 8; distance > 0; distance /= 2) {
-    x = __fadd_rn(x, __shfl_xor_sync(0xFFFFFFFFU, x, distance));
+    for (int distance = 8; distance > 0; distance /= 2) {
+      x = __fadd_rn(x, __shfl_xor_sync(0xFFFFFFFFU, x, distance));
+    }
+    sum = __fadd_rn(sum, __fsqrt_rn(x));
   }
   if (thread == 0) {
-    ref.record(slot).value = from_float<BFloat16>(__fsqrt_rn(x)).bits;
+    float const mean = __fdiv_rn(sum, static_cast<float>(g.heads_per_lane));
+    ref.record(slot).value = from_float<BFloat16>(mean).bits;
   }
 }
 

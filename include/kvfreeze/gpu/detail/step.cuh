@@ -68,12 +68,12 @@ struct LayerStep {
   float* absent = nullptr;               ///< [work lane][lane_queries], weights of absent rows
   std::ptrdiff_t stride = 0;             ///< floats of a head's logits
   int digest_rows = 0;                   ///< room for rows of digests, a multiple of 64
-  DigestLane* scans = nullptr;           ///< [work lane]
+  DigestLane* scans = nullptr;           ///< [work lane][KV head of it]
   RefineLane* refinements = nullptr;     ///< [level][work lane]
-  Lane* attention = nullptr;             ///< [work lane]
-  Lane* tails = nullptr;                 ///< [work lane], rows that no digest holds
-  std::uint32_t* ranked_rows = nullptr;  ///< [work lane], exact rows whose logits ranking needs
-  std::uint32_t* attended = nullptr;     ///< [run][work lane], rows that attention reads
+  Lane* attention = nullptr;             ///< [work lane][KV head of it]
+  Lane* tails = nullptr;                 ///< likewise, rows that no digest holds
+  std::uint32_t* ranked_rows = nullptr;  ///< likewise, exact rows whose logits ranking needs
+  std::uint32_t* attended = nullptr;     ///< [run][work lane][KV head of it], rows attention reads
   std::uint32_t* work = nullptr;         ///< [work lane], rank_work(); 0: nothing is ranked
 };
 

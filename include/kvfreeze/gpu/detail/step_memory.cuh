@@ -36,13 +36,13 @@ class StepMemory {
         granules_(masses_.size()),
         highest_(lanes_ * heads()),
         absent_(highest_.size()),
-        scans_(lanes_),
+        scans_(attended_lanes(lanes_)),
         refinements_(lanes_ * static_cast<std::size_t>(C::levels)),
-        attention_(lanes_),
-        ranked_rows_(lanes_),
-        attended_(lanes_ * static_cast<std::size_t>(Lane::runs)),
+        attention_(scans_.size()),
+        ranked_rows_(scans_.size()),
+        attended_(scans_.size() * static_cast<std::size_t>(Lane::runs)),
         histograms_(lanes_),
-        tickets_(decode_attention_tickets(decode_shape(), lanes_)),
+        tickets_(decode_attention_tickets(decode_shape(), scans_.size())),
         entropies_(static_cast<std::size_t>(g.max_sequences)),
         rank_(g, lanes_),
         workspace_(attention_bytes()) {
@@ -77,10 +77,15 @@ class StepMemory {
     return s;
   }
 
+  /// KV heads of so many lanes: attention, scans and exact logits have a lane for each.
+  [[nodiscard]] std::size_t attended_lanes(std::size_t lanes) const noexcept {
+    return lanes * static_cast<std::size_t>(geometry_.heads_per_lane);
+  }
+
   /// Queries come in octaves.
   [[nodiscard]] DecodeShape decode_shape() const noexcept {
     DecodeShape shape;
-    shape.group = geometry_.lane_queries;
+    shape.group = geometry_.group;
     shape.head_dim = geometry_.head_dim;
     shape.longest = static_cast<std::size_t>(geometry_.max_tokens);
     return shape;
@@ -100,8 +105,9 @@ class StepMemory {
 
   /// What attention reads.
   [[nodiscard]] Lanes attended(std::size_t lanes) const noexcept {
-    return {attention_.span().subspan(0, lanes),
-            attended_.span().subspan(0, lanes * static_cast<std::size_t>(Lane::runs))};
+    std::size_t const heads = attended_lanes(lanes);
+    return {attention_.span().subspan(0, heads),
+            attended_.span().subspan(0, heads * static_cast<std::size_t>(Lane::runs))};
   }
 
   [[nodiscard]] Span<std::uint32_t> tickets() const noexcept { return tickets_.span(); }
@@ -140,7 +146,8 @@ class StepMemory {
     std::size_t most = 0;
     for (std::size_t lanes = static_cast<std::size_t>(geometry_.lanes_per_layer); lanes <= lanes_;
          lanes += static_cast<std::size_t>(geometry_.lanes_per_layer)) {
-      most = std::max(most, decode_attention_workspace_bytes<Lanes>(decode_shape(), lanes));
+      most = std::max(
+          most, decode_attention_workspace_bytes<Lanes>(decode_shape(), attended_lanes(lanes)));
     }
     return most;
   }

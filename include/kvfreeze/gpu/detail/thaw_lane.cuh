@@ -174,7 +174,7 @@ struct ThawLane {
       lane.moved_in += static_cast<std::uint64_t>(thawed) * geometry.granule_bytes();
     }
     lane.touched = step_bytes(ref, C::has_digest, lane.slots);
-    step.attended[work] = static_cast<std::uint32_t>(lane.slots);
+    note_attended(geometry, step, work, lane.slots);
   }
 
  private:
