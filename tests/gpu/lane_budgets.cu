@@ -81,3 +81,34 @@ TEST_CASE("Scores of mean and variance, averaged over neighbours, are the same o
   std::size_t const sequence = run(twins, gpu::test::steps(160), 28);
   CHECK(twins.rows(sequence).frozen > 0);
 }
+
+TEST_CASE("Lanes whose attention is spread get more on both sides", "[cache]") {
+  LaneBudgetScheduler<EntropyShares> const scheduler{.granules = 50, .shrink = 0.8F};
+  auto twins = twins_of<Half, WindowMassScorer<>, DiscardTier>(
+      small, limits_of(256, 2), scheduler, NeverTrigger{}, WindowMassScorer<>{.steps = 16});
+  run(twins, 70, 65);
+  std::size_t const sequence = run(twins, gpu::test::steps(170), 66);
+  CHECK(twins.rows(sequence).evicted > 0);
+  // append, thaw, attention, three of masses, notes, entropy; their mean, and the slow clock
+  check_launches(twins, sequence, 8, 4);
+}
+
+TEST_CASE("Recall tells the entropy of attention to rows that are away too", "[cache]") {
+  RecallBudgetScheduler<EntropyShares> const scheduler{
+      .shares = {0.5F, 2.0F}, .recalled = 0.6F, .fraction = 0.5F};
+  auto twins = twins_of<Half, InstantMassScorer<KeyCodes<2>>>(small, limits_of(256, 1), scheduler,
+                                                              impatient());
+  std::size_t const sequence = run(twins, gpu::test::steps(180), 67);
+  CHECK(twins.rows(sequence).frozen > 0);
+}
+
+TEST_CASE("Heads compete for their layer's budget on both sides", "[cache]") {
+  LaneBudgetScheduler<HeadSplitShares> const scheduler{.granules = 60, .shrink = 0.9F};
+  WindowMassScorer<> const scorer{.steps = 16, .pooled = 5};
+  auto twins = twins_of<Half, WindowMassScorer<>, DiscardTier>(small, limits_of(256, 2), scheduler,
+                                                               NeverTrigger{}, scorer);
+  run(twins, 70, 68);
+  std::size_t const sequence = run(twins, gpu::test::steps(170), 69);
+  CHECK(twins.rows(sequence).evicted > 0);
+  CHECK(exact_rows(twins, sequence, 0, 0) != exact_rows(twins, sequence, 0, 1));
+}

@@ -11,6 +11,12 @@ KVFREEZE_ROWS_TWIN(float, MeanVarianceScorer<>, FixedBudgetScheduler, NeverTrigg
 KVFREEZE_TIER_TWIN(Half, KeyDifferenceScorer<>, DiscardTier, OverCapacityScheduler, NeverTrigger);
 KVFREEZE_ROWS_TWIN(BFloat16, ValueKeyRatioScorer<KeyCodes<2>>, RecallBudgetScheduler<PyramidShares>,
                    MissedMassTrigger);
-KVFREEZE_ROWS_TWIN(float, ExpectedAttentionScorer<>, OverCapacityScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<float>, ExpectedAttentionScorer<>, OverCapacityScheduler, NeverTrigger);
+KVFREEZE_TIER_TWIN(Half, WindowMassScorer<>, DiscardTier, LaneBudgetScheduler<EntropyShares>,
+                   NeverTrigger);
+KVFREEZE_ROWS_TWIN(Half, InstantMassScorer<KeyCodes<2>>, RecallBudgetScheduler<EntropyShares>,
+                   MissedMassTrigger);
+KVFREEZE_TIER_TWIN(Half, WindowMassScorer<>, DiscardTier, LaneBudgetScheduler<HeadSplitShares>,
+                   NeverTrigger);
 
 }  // namespace kvfreeze::gpu::test

@@ -44,9 +44,9 @@ TEST_CASE("Values are rated against keys, and queries recall what was rated low"
 TEST_CASE("Attention is expected of the same rows on both sides", "[cache]") {
   Shape const wide{.layers = 1, .query_heads = 6, .kv_heads = 2, .head_dim = 80};
   OverCapacityScheduler const scheduler{.capacity = 50, .shrink = 0.9F};
-  auto twins = twins_of<float>(wide, limits_of(512, 1), scheduler, NeverTrigger{},
-                               ExpectedAttentionScorer<>{});
-  std::size_t const sequence = run(twins, gpu::test::steps(300), 32);  // the means' own window ends
+  auto twins = twins_of<ByLayer<float>>(wide, limits_of(512, 1), scheduler, NeverTrigger{},
+                                        ExpectedAttentionScorer<>{});
+  std::size_t const sequence = run(twins, 300, 32);  // the means' own window ends
   CHECK(twins.rows(sequence).frozen > 0);
   twins.truncate(sequence, 80);
   twins.thaw(sequence);

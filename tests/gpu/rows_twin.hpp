@@ -1,8 +1,10 @@
 #pragma once
 
 #include <kvfreeze/digest/box.hpp>
+#include <kvfreeze/digest/exact_keys.hpp>
 #include <kvfreeze/digest/key_codes.hpp>
 #include <kvfreeze/digest/nested_key_codes.hpp>
+#include <kvfreeze/digest/partial_keys.hpp>
 #include <kvfreeze/layout.hpp>
 #include <kvfreeze/scheduler/fixed_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/keep_all_scheduler.hpp>

@@ -8,9 +8,11 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// What a scheduler is told of a lane. @see host::lane_facts
+/// @brief What a scheduler is told of a lane, but for its part of the layer's budget.
+/// @see host::lane_facts
 template <class C>
-__device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, std::uint32_t step) {
+__device__ LaneFacts facts_but_part(LaneRef<C> const& ref, int layer, int head,
+                                    std::uint32_t step) {
   auto const open = ref.open_range();
   LaneFacts facts;
   facts.layer = layer;
@@ -34,10 +36,17 @@ __device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, std:
     facts.entropy = ref.lane->entropy;
     facts.mean_entropy = *ref.mean_entropy;
   }
+  facts.step = step;
+  return facts;
+}
+
+/// What a scheduler is told of a lane.
+template <class C>
+__device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, std::uint32_t step) {
+  LaneFacts facts = facts_but_part(ref, layer, head, step);
   if constexpr (C::needs_layer_parts) {
     facts.layer_part = ref.lane->layer_part;
   }
-  facts.step = step;
   return facts;
 }
 

@@ -19,7 +19,7 @@ namespace kvfreeze::gpu::detail {
 template <class C, int Threads>
 __device__ void list_rated_scores(LaneRef<C> const& ref, typename C::Scorer const& scorer,
                                   std::uint32_t step, int high) {
-  constexpr int floats = 8192;
+  constexpr int floats = 7168;
   __shared__ float tile[floats];
   Geometry const& g = *ref.geometry;
   int const thread = static_cast<int>(threadIdx.x);
