@@ -2,7 +2,7 @@
 # Sets everything up (once), builds the example engine and runs it with the given arguments:
 #   examples/run.sh                      500 tokens through KvFreezeCache, beside a plain cache
 #   examples/run.sh score --text FILE    quality;  also tune, passkey, needles, bench, record, check
-#   examples/run.sh lab                  published systems beside it, at equal bytes
+#   examples/run.sh lab --texts FILE     published systems beside it, at equal bytes, with a report
 #   examples/run.sh --published score .. any command, with the published systems among the presets
 #   examples/run.sh --help               all commands;  COMMAND --help: its options
 # KVFREEZE_CACHE is the folder for model, ggml and build (default: build/example in this repository).

@@ -190,7 +190,7 @@ std::string shade_panels(ChartText const& text, std::vector<ShadePanel> const& p
                          std::string const& colour, double cell_width, double cell_height) {
   constexpr double gap = 20.0;
   constexpr double title_height = 20.0;
-  constexpr double letter = 6.6;  // of the page's small type, SVG units
+  constexpr double letter = 7.4;  // of the page's small type, SVG units
   std::size_t columns = 1;
   std::size_t rows = 1;
   std::size_t longest_name = 0;
@@ -207,7 +207,7 @@ std::string shade_panels(ChartText const& text, std::vector<ShadePanel> const& p
       names_columns = names_columns || !name.empty();
     }
   }
-  double const label_width = letter * static_cast<double>(longest_name) + 6.0;
+  double const label_width = letter * static_cast<double>(longest_name) + 8.0;
   double const content = label_width + cell_width * static_cast<double>(columns);
   double const panel_width = std::max(content, 7.0 * static_cast<double>(longest_title)) + gap;
   double const panel_height = title_height + cell_height * static_cast<double>(rows) +

@@ -188,6 +188,22 @@ std::string html_page(std::string const& title, std::string const& body,
          "</body>\n</html>\n";
 }
 
+std::string standalone_svg(std::string const& part, std::string_view more_style) {
+  constexpr std::string_view open = "<svg ";
+  constexpr std::string_view close = "</svg>";
+  std::size_t const begin = part.find(open);
+  std::size_t const end = part.find(close, begin);
+  if (begin == std::string::npos || end == std::string::npos) {
+    return "";
+  }
+  std::size_t const head = part.find('>', begin) + 1;
+  return "<svg xmlns=\"http://www.w3.org/2000/svg\" " +
+         part.substr(begin + open.size(), head - begin - open.size()) + "<style>" +
+         std::string(style) + std::string(more_style) +
+         "svg { background: var(--paper); font-family: system-ui, sans-serif; }</style>\n" +
+         part.substr(head, end + close.size() - head) + "\n";
+}
+
 std::string html_table(std::vector<std::vector<std::string>> const& table) {
   std::string html = "<table>\n";
   for (std::size_t i = 0; i < table.size(); ++i) {

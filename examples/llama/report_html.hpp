@@ -27,6 +27,10 @@ struct HtmlReport {
 std::string html_page(std::string const& title, std::string const& body,
                       std::string_view more_style = "");
 
+/// @brief The first SVG picture of a page's part as a file of its own, with the pages' style sheet.
+/// @param more_style as html_page()
+std::string standalone_svg(std::string const& part, std::string_view more_style = "");
+
 /// @brief A table; its first row is the header.
 std::string html_table(std::vector<std::vector<std::string>> const& table);
 

@@ -154,9 +154,10 @@ concept ScorerPolicy =
 /// water level; positive says that its selections go by mass, so that a water level can meet the
 /// cap), `float share(LaneFacts const&) const` (the lane's part of a byte cap relative to the mean
 /// lane's; default: equal parts), `static constexpr bool needs_entropy`, `needs_layer_parts`
-/// (LaneFacts' fields of these names; off), `static constexpr bool rises` (on the ladder rows rise
-/// again when a query needs them; on), `float hysteresis() const` (share of a mass selection's
-/// value at which exact granules still count as wanted, in (0, 1], default 1).
+/// (LaneFacts' fields of these names; off), `static constexpr bool ranks` (Rungs are ranks; off),
+/// `static constexpr bool rises` (on the ladder rows rise again when a query needs them; on),
+/// `float hysteresis() const` (share of a mass selection's value at which exact granules still
+/// count as wanted, in (0, 1], default 1).
 template <class S>
 concept SchedulerPolicy = DevicePassable<S> && detail::SelectsForRecall<S> &&
                           detail::SelectsToRetain<S> && detail::SleepReturnsSteps<S>;
@@ -168,9 +169,13 @@ concept SchedulerPolicy = DevicePassable<S> && detail::SelectsForRecall<S> &&
 /// - `void erase(TierKey first, std::uint32_t count) noexcept`: forgets granules of one lane.
 /// - `std::size_t bytes() const noexcept`: memory held.
 ///
-/// Calls for different lanes may run at the same time; calls for one lane do not.
-/// Optional: `static constexpr TierKind kind` (holding), `static constexpr bool lossless` (true),
-/// `void attach(TierGeometry const&)`, `std::size_t capacity() const noexcept` (bytes, unlimited).
+/// Calls for different lanes may run at the same time; calls for one lane do not, nor for lanes of
+/// the same number in sequences that were forked from one another.
+/// Optional: `void fork(std::uint32_t from, std::uint32_t to)`: sequence `to`, which holds nothing,
+/// holds what `from` holds, and each goes its own way; all or nothing, throws TierError. Without it
+/// the cache loads and stores the rows. `static constexpr TierKind kind` (holding), `static
+/// constexpr bool lossless` (true), `void attach(TierGeometry const&)`, `std::size_t capacity()
+/// const noexcept` (bytes, unlimited).
 template <class T>
 concept TierPolicy = std::movable<T> && detail::StoresBatches<T> && detail::LoadsBatches<T> &&
                      detail::ErasesRanges<T> && detail::CountsItsBytes<T>;

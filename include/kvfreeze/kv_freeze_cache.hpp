@@ -5,6 +5,7 @@
 #include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/host/arguments.hpp>
 #include <kvfreeze/host/decode.hpp>
+#include <kvfreeze/host/fork.hpp>
 #include <kvfreeze/host/limit.hpp>
 #include <kvfreeze/host/open_close.hpp>
 #include <kvfreeze/host/restore.hpp>
@@ -93,6 +94,28 @@ class KvFreezeCache {
   void close(Sequence handle) {
     static_cast<void>(record(handle));
     host::close_sequence(context_, handle.index);
+  }
+
+  /// @brief A new sequence that is what `parent` is: tokens, fidelities, timers, scores, trigger,
+  /// pins, what waits. From here on both go their own ways, and each decides as if it were alone.
+  /// For beam search, shared prompts, drafts.
+  ///
+  /// What is resident is copied, committed pages only: it is moved together as rows come and go, so
+  /// that two sequences cannot share it. Rows in the tier are shared until one of the two stores
+  /// anew, by a tier that can (TierPolicy's `fork`: HostTier, its decorators); others copy them.
+  /// Under a byte cap all open sequences get smaller shares, as with open(), then the parent is
+  /// copied as it is.
+  /// @throws UnknownSequence
+  /// @throws InvalidArgument if a step of the parent is not finished
+  /// @throws CapacityError if `max_sequences` are open, or the byte cap does not hold another one
+  /// like it; the parent keeps its rows
+  /// @throws TierError if the tier fails; nothing is lost, there is no child
+  /// @complexity O(resident bytes of the parent), and O(its granules) in the tier
+  [[nodiscard]] Sequence fork(Sequence parent) {
+    static_cast<void>(record(parent));
+    host::require_fork(context_, parent.index);
+    auto const child = host::claim_sequence(context_, "fork");
+    return begin(child, [&] { host::fill_fork(context_, parent.index, child); });
   }
 
   /// @brief Writes a sequence to a stream, as it is between two steps: its exact rows wherever they
@@ -483,6 +506,7 @@ class KvFreezeCache {
   Sequence begin(std::uint32_t index, Fill&& fill) {
     try {
       host::replan(context_);
+      host::plan_transfers(context_, index);
       fill();
     } catch (...) {
       host::close_sequence(context_, index);

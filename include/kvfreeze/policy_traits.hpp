@@ -145,6 +145,16 @@ KVFREEZE_HD constexpr bool needs_entropy() noexcept {
   }
 }
 
+/// Are the scheduler's rungs ranks? The CUDA cache takes masses alone.
+template <SchedulerPolicy S>
+KVFREEZE_HD constexpr bool goes_by_ranks() noexcept {
+  if constexpr (requires { S::ranks; }) {
+    return S::ranks;
+  } else {
+    return false;
+  }
+}
+
 /// Does a row that sank rise again when a query needs it?
 template <SchedulerPolicy S>
 KVFREEZE_HD constexpr bool rises() noexcept {
@@ -238,6 +248,12 @@ constexpr std::size_t tier_capacity(T const& tier) noexcept {
     return std::numeric_limits<std::size_t>::max();
   }
 }
+
+/// Does the tier itself make one sequence a copy of another?
+template <class T>
+concept ForksSequences = requires(T& t, std::uint32_t from, std::uint32_t to) {
+  { t.fork(from, to) } -> std::same_as<void>;
+};
 
 template <TriggerPolicy T>
 KVFREEZE_HD constexpr Recovery highest_recovery() noexcept {

@@ -87,7 +87,7 @@ TEST_CASE("Rows sleep in place", "[cache]") {
   auto twins = twins_of<Half, MeanAbsDotScorer<KeyCodes<4>>, InPlaceTier>(
       small, limits_of(256, 1), scheduler, impatient(), scorer);
   std::size_t const sequence = twins.open(34);
-  run(twins, sequence, gpu::test::steps(130));
+  run(twins, sequence, 130);
   CHECK(twins.rows(sequence).asleep > 0);
   for (int round = 0; round < 3; ++round) {
     twins.truncate(sequence, 120 - 25 * round);

@@ -148,7 +148,7 @@ void the_highest_scores_stay(Settings<Cache> const& settings, int tokens, int de
       row.age = ref.lane->rows - 1 - row.position;
       row.step = static_cast<std::uint32_t>(decoded) + 1U;
       row.key_norm = row.mean_abs_dot = row.mass = to_float(BFloat16{ref.record(slot).value});
-      scores[lane][granule] = scorer.score(ref.score(granule), row);
+      scores[lane][granule] = scorer.score(ref.score(granule, slot), row);
     });
   }
   auto const whole = cache.ledger();

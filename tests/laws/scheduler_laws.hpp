@@ -31,6 +31,11 @@ inline LaneFacts lane_facts(std::uint32_t seed) {
     lane.allowed = upto(lane.granules);
     lane.water_level = static_cast<float>(upto(1000)) * 1e-3F;
   }
+  lane.layers = 32;
+  lane.heads = 8;
+  lane.mean_entropy = static_cast<float>(upto(12));
+  lane.entropy = static_cast<float>(upto(16));
+  lane.layer_part = 8.0F * random.uniform();
   lane.step = random();
   return lane;
 }
@@ -51,6 +56,26 @@ void selections_are_in_range(Scheduler const& scheduler) {
     LaneFacts const lane = lane_facts(seed);
     selection_is_in_range(scheduler.recall(lane));
     selection_is_in_range(scheduler.retain(lane));
+  }
+}
+
+/// Parts of a cap are finite and not negative; ranks are among the lane's rows and fall.
+template <SchedulerPolicy Scheduler>
+void shares_and_ranks_are_in_range(Scheduler const& scheduler) {
+  for (std::uint32_t seed = 0; seed < 500; ++seed) {
+    LaneFacts const lane = lane_facts(seed);
+    if constexpr (detail::DealsShares<Scheduler>) {
+      REQUIRE(std::isfinite(scheduler.share(lane)));
+      REQUIRE(scheduler.share(lane) >= 0.0F);
+    }
+    if constexpr (detail::HasRungs<Scheduler>) {
+      Rungs const rungs = scheduler.rungs(lane);
+      std::int32_t most = lane.granules;
+      for (std::int32_t const rank : {rungs.attended, rungs.above[0], rungs.above[1]}) {
+        REQUIRE((rungs.attended < 0 || (rank >= 0 && rank <= most)));
+        most = rank;
+      }
+    }
   }
 }
 
@@ -88,6 +113,7 @@ void counts_are_plausible(Scheduler const& scheduler) {
 template <SchedulerPolicy Scheduler>
 void scheduler(Scheduler const& policy) {
   REQUIRE_NOTHROW(detail::validate_policy(policy));
+  shares_and_ranks_are_in_range(policy);
   REQUIRE(detail::slow_period(policy) >= 1);
   REQUIRE(detail::base_level(policy) >= 0.0F);
   REQUIRE(detail::base_level(policy) <= 1.0F);

@@ -29,6 +29,7 @@ inline std::vector<RowEvidence> row_history(std::uint32_t seed, int steps) {
     float const u = random.uniform();
     row.mass = u < 0.1F ? 0.0F : u > 0.95F ? 1.0F : std::exp2(-20.0F * random.uniform());
     row.mean_abs_dot = 30.0F * random.uniform();
+    row.rating = random.uniform();
     row.age += 1;
     row.step += u < 0.05F ? 50U : 1U;
     rows.push_back(row);

@@ -234,6 +234,233 @@ void saved_and_restored(Settings<Cache> const& settings = {}) {
   restored_goes_on_as_saved<Cache>(settings, limits);
 }
 
+// --- forks ---------------------------------------------------------------------------------------
+
+/// @brief At every stage: a fork is its parent to the byte; stepped with the same inputs parent,
+/// child and grandchild decide what a sequence that was never forked decides; with others none of
+/// them hears of it.
+template <class Cache>
+void forks_go_on_alone(Settings<Cache> const& settings, Limits limits) {
+  limits.max_sequences = 4;
+  bool const capped = limits.resident_bytes != unlimited;
+  auto cache = make_cache<Cache>(settings, limits);
+  auto lone_cache = make_cache<Cache>(settings, limits);
+  Place<Cache> const parent{&cache, cache.open()};
+  Place<Cache> const lone{&lone_cache, lone_cache.open()};
+  kvfreeze_test::InputStream stream(cache_shape, 81);
+  Random random(82);
+  int stage = 0;
+  for (auto const& work : session_stages<Cache>()) {
+    CAPTURE(stage);
+    std::vector<Place<Cache>> alike{parent};
+    if (!capped) {  // with a cap company costs bytes
+      alike.push_back(lone);
+    }
+    work(alike, stream, random);
+    Place<Cache> const child{&cache, cache.fork(parent.sequence)};
+    std::string const file = saved(cache, parent.sequence);
+    REQUIRE((saved(cache, child.sequence) == file));
+    if (!capped) {
+      REQUIRE((saved(lone_cache, lone.sequence) == file));
+    }
+    Place<Cache> const grandchild{&cache, cache.fork(child.sequence)};
+    ledger_is_what_the_system_committed(cache);
+    REQUIRE(cache.ledger().resident() <= cache.limits().resident_bytes);
+    // The grandchild goes elsewhere, behind and before a cut of the fork's own.
+    kvfreeze_test::InputStream other(cache_shape, 83);
+    std::string const before = saved(cache, child.sequence);
+    step_alike<Cache>({grandchild}, other, random, 1);
+    cache.truncate(grandchild.sequence, cache.length(grandchild.sequence) / 32 * 16);
+    step_alike<Cache>({grandchild}, other, random, 40);
+    for (int i = 0; i < 5; ++i) {
+      step_alike<Cache>({grandchild}, other, random, 1);
+    }
+    REQUIRE((saved(cache, child.sequence) == before));
+    alike.push_back(child);
+    for (int i = 0; i < 5; ++i) {
+      step_alike(alike, stream, random, i == 3 ? 17 : 1);
+    }
+    std::string const after = saved(cache, child.sequence);
+    REQUIRE((saved(cache, parent.sequence) == after));
+    cache.close(stage % 2 == 0 ? child.sequence : grandchild.sequence);
+    cache.close(stage % 2 == 0 ? grandchild.sequence : child.sequence);
+    ledger_is_what_the_system_committed(cache);
+    stage += 1;
+  }
+  cache.close(parent.sequence);
+  ledger_is_what_the_system_committed(cache);
+  REQUIRE(cache.ledger().tier == 0);
+}
+
+/// @brief Rows of forks are rows of the parent, bit for bit, whatever becomes of it: truncated
+/// below the fork and given others, or closed; and the other way round.
+template <class Cache>
+void forks_keep_their_rows(Settings<Cache> const& settings) {
+  Limits limits = session_limits();
+  limits.max_sequences = 5;
+  using Checked = kvfreeze_test::CheckedSequence<Cache>;
+  constexpr int page = Cache::layout_type::page_tokens;
+  for (bool const parent_goes : {false, true}) {
+    CAPTURE(parent_goes);
+    auto cache = make_cache<Cache>(settings, limits);
+    Checked parent(cache, 84);
+    parent.attend(140);
+    for (int i = 0; i < 20; ++i) {
+      parent.attend(1);
+    }
+    Checked child(parent, cache, cache.fork(parent.handle()));
+    Checked second(parent, cache, cache.fork(parent.handle()));
+    Checked grandchild(child, cache, cache.fork(child.handle()));
+    Checked* const all[] = {&parent, &child, &second, &grandchild};
+    for (Checked* const one : all) {
+      one->check();
+      one->check_protected();
+    }
+    Checked& goes = parent_goes ? parent : child;
+    Checked& stays = parent_goes ? child : parent;
+    goes.truncate(kvfreeze_test::keeps_rows<Cache> ? 37 : 48 / page * page);
+    goes.diverge(85);
+    second.diverge(86);
+    goes.attend(90);
+    for (int i = 0; i < 20; ++i) {
+      for (Checked* const one : all) {
+        one->attend(1);
+      }
+    }
+    goes.close();
+    second.attend(1);
+    stays.attend(25);
+    Checked late(stays, cache, cache.fork(stays.handle()));
+    if (kvfreeze_test::keeps_rows<Cache>) {
+      grandchild.thaw_and_compare(1);
+      stays.thaw_and_compare(1);
+      second.thaw_and_compare(9);
+      late.thaw_and_compare(1);
+    }
+    grandchild.close();
+    late.attend(1);
+    stays.close();
+    late.attend(1);
+    second.attend(1);
+    second.close();
+    late.close();
+    ledger_is_what_the_system_committed(cache);
+    REQUIRE(cache.ledger().tier == 0);
+  }
+}
+
+/// Whichever call of the tier fails: there is no child, the parent is what it was.
+template <class Cache>
+void a_failed_fork_changes_nothing(Settings<Cache> const& settings) {
+  auto cache = make_cache<Cache>(settings, session_limits());
+  kvfreeze_test::InputStream stream(cache_shape, 87);
+  Random random(88);
+  Place<Cache> const parent{&cache, cache.open()};
+  step_alike<Cache>({parent}, stream, random, 200);
+  for (int i = 0; i < 40; ++i) {
+    step_alike<Cache>({parent}, stream, random, 1);
+  }
+  std::string const file = saved(cache, parent.sequence);
+  auto const ledger = cache.ledger();
+  for (int n = 1;; ++n) {
+    CAPTURE(n);
+    cache.tier().arm({.call = static_cast<std::uint64_t>(n)});
+    try {
+      Place<Cache> const child{&cache, cache.fork(parent.sequence)};
+      cache.tier().disarm();
+      REQUIRE(n > 1);
+      REQUIRE((saved(cache, child.sequence) == file));
+      step_alike<Cache>({parent, child}, stream, random, 1);
+      return;
+    } catch (TierError const&) {
+      cache.tier().disarm();
+    }
+    REQUIRE(cache.ledger() == ledger);
+    REQUIRE((saved(cache, parent.sequence) == file));
+  }
+}
+
+/// A cap that holds one of them but not two says what two need.
+template <class Cache>
+void a_cap_refuses_forks(Settings<Cache> const& settings) {
+  Limits limits = session_limits();
+  std::size_t const least = least_cap<Cache>(settings, limits);
+  limits.resident_bytes = least + 8192;
+  auto cache = make_cache<Cache>(settings, limits);
+  kvfreeze_test::InputStream stream(cache_shape, 89);
+  Random random(90);
+  Place<Cache> const parent{&cache, cache.open()};
+  step_alike<Cache>({parent}, stream, random, 850);
+  std::string const file = saved(cache, parent.sequence);
+  std::size_t needed = 0;
+  try {
+    static_cast<void>(cache.fork(parent.sequence));
+    FAIL("accepted");
+  } catch (CapacityError const& error) {
+    REQUIRE(error.available() == limits.resident_bytes);
+    needed = error.needed();
+    REQUIRE(needed > limits.resident_bytes);
+  }
+  REQUIRE((saved(cache, parent.sequence) == file));
+  cache.limit(needed);
+  Place<Cache> const child{&cache, cache.fork(parent.sequence)};
+  REQUIRE(cache.ledger().resident() <= needed);
+  for (int i = 0; i < 10; ++i) {
+    step_alike<Cache>({parent, child}, stream, random, 1);
+    REQUIRE(cache.ledger().resident() <= needed);
+  }
+  REQUIRE_THROWS_AS(cache.fork(parent.sequence), CapacityError);  // max_sequences
+}
+
+/// Steps of forked and restored sequences allocate as little as others.
+template <class Cache>
+void copies_do_not_allocate(Settings<Cache> const& settings) {
+  Limits limits = session_limits();
+  limits.max_sequences = 3;
+  auto cache = make_cache<Cache>(settings, limits);
+  kvfreeze_test::InputStream stream(cache_shape, 91);
+  Random random(92);
+  Sequence const parent = cache.open();
+  step_alike<Cache>({{&cache, parent}}, stream, random, 150);
+  Sequence const child = cache.fork(parent);
+  Sequence const twin = restored(cache, saved(cache, parent));
+  std::vector<kvfreeze_test::LayerInput> inputs;
+  for (int i = 0; i < 120; ++i) {
+    inputs.push_back(stream.next(1));
+  }
+  auto const before = kvfreeze_test::allocations();
+  for (Sequence const sequence : {twin, child, parent}) {
+    for (std::size_t i = 0; i + 1 < inputs.size(); i += 2) {
+      for (std::size_t layer = 0; layer < 2; ++layer) {
+        auto& input = inputs[i + layer];
+        cache.attend(sequence, static_cast<int>(layer), input.q, input.k, input.v, input.out);
+      }
+      static_cast<void>(cache.advance(sequence));
+    }
+  }
+  auto const after = kvfreeze_test::allocations();
+  CHECK(after.calls == before.calls);
+}
+
+/// The laws of forks.
+template <class Cache>
+void forks(Settings<Cache> const& settings = {}) {
+  Limits limits = session_limits();
+  forks_go_on_alone<Cache>(settings, limits);
+  limits.transfer_bytes = 1U << 13;
+  forks_go_on_alone<Cache>(settings, limits);
+  forks_keep_their_rows<Cache>(settings);
+  copies_do_not_allocate<Cache>(settings);
+  if (detail::tier_kind<typename Cache::tier_type>() != TierKind::in_place) {
+    limits = session_limits();
+    limits.max_sequences = 4;
+    std::size_t const least = least_cap<Cache>(settings, limits);
+    limits.resident_bytes = 4 * least + (1U << 16);
+    forks_go_on_alone<Cache>(settings, limits);
+    a_cap_refuses_forks<Cache>(settings);
+  }
+}
+
 // --- damage --------------------------------------------------------------------------------------
 
 /// @brief A tier that looks at the cache whenever rows come to it.

@@ -4,6 +4,15 @@
 
 using namespace kvfreeze;
 
+namespace {
+
+/// The mass of a recent window, averaged over neighbours.
+struct PooledScorer : WindowMassScorer<> {
+  [[nodiscard]] constexpr int pooled_rows() const noexcept { return 7; }
+};
+
+}  // namespace
+
 TEST_CASE("restored under a cap", "[laws][cache][sessions]") {
   using Tier = laws::Watched<HostTier>;
   laws::restored_under_a_cap<presets::ExactRecall<Half, Tier>>({});
@@ -21,6 +30,9 @@ TEST_CASE("a cap at restore chooses as limit does", "[laws][cache][sessions][lim
   laws::restore_and_limit_choose_alike<
       KvFreezeCache<Layout<float, 4>, CumulativeMassScorer<KeyCodes<4>>, FixedBudgetScheduler,
                     HostTier, NeverTrigger>>({.scheduler = {.fraction = 1.0F}}, 1U << 16);
+  laws::restore_and_limit_choose_alike<
+      KvFreezeCache<Layout<Half>, PooledScorer, FixedBudgetScheduler, DiscardTier, NeverTrigger>>(
+      {.scheduler = {.fraction = 1.0F}}, 1U << 15);
   laws::restore_and_limit_choose_alike<presets::ExactRecall<>>({}, 1U << 16);
   laws::restore_and_limit_choose_alike<presets::StreamingLlm<>>({}, 1U << 14);
 }

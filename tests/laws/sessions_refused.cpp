@@ -72,7 +72,7 @@ TEST_CASE("a saved sequence of another cache is refused", "[laws][cache][session
   against(KvFreezeCache<Layout<Half>, CumulativeMassScorer<KeyCodes<4>>, WaterLevelScheduler<>,
                         HostTier, MissedMassTrigger>(laws::cache_shape, limits),
           "kvfreeze::EmaMassScorer, evidence",
-          "kvfreeze::CumulativeMassScorer, evidence 2, "
+          "kvfreeze::CumulativeMassScorer, evidence 3, "
           "state of 4 bytes, 0 queries");
   against(KvFreezeCache<Layout<Half>, EmaMassScorer<KeyCodes<4>>, FixedBudgetScheduler, HostTier,
                         MissedMassTrigger>(laws::cache_shape, limits),

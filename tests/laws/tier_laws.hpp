@@ -189,6 +189,107 @@ void a_failed_call_changes_nothing(Tier inner, TierGeometry const& geometry) {
   REQUIRE(loaded(tier, second.keys, geometry) == second.rows);
 }
 
+/// @brief Stores, erasures and forks in every order against maps: forks are copies, whoever goes
+/// first; blocks that are shared count once; nothing is left at the end.
+template <TierPolicy Tier>
+void forks_are_copies(Tier tier, TierGeometry geometry) {
+  geometry.sequences = 5;
+  detail::attach_tier(tier, geometry);
+  std::size_t const start = tier.bytes();
+  std::map<TierKey, Row> expected;
+  Random random(77);
+  auto const forget = [&](std::uint32_t sequence) {
+    for (std::uint32_t lane = 0; lane < geometry.lanes; ++lane) {
+      tier.erase({sequence, lane, 0}, geometry.granules);
+    }
+    expected.erase(expected.lower_bound({sequence, 0, 0}),
+                   expected.lower_bound({sequence + 1, 0, 0}));
+  };
+  std::uint32_t const used = std::min(geometry.granules, 40U);  // that they may meet
+  for (int round = 0; round < 400; ++round) {
+    CAPTURE(round);
+    std::uint32_t const choice = random() % 10U;
+    std::uint32_t const sequence = random() % geometry.sequences;
+    if (choice < 4) {
+      TierBatch batch = random_batch(geometry, random, random() % 20U);
+      for (TierKey& key : batch.keys) {
+        key.granule %= used;
+      }
+      tier.store(batch.stores());
+      for (std::size_t i = 0; i < batch.keys.size(); ++i) {
+        expected[batch.keys[i]] = batch.rows[i];
+      }
+    } else if (choice < 6) {
+      TierKey const first{sequence, random() % geometry.lanes, random() % used};
+      TierKey last = first;
+      last.granule += random() % 12U;
+      tier.erase(first, last.granule - first.granule);
+      expected.erase(expected.lower_bound(first), expected.lower_bound(last));
+    } else if (choice < 8) {
+      std::uint32_t const child =
+          (sequence + 1 + random() % (geometry.sequences - 1)) % geometry.sequences;
+      forget(child);
+      tier.fork(sequence, child);
+      std::map<TierKey, Row> copies;
+      for (auto at = expected.lower_bound({sequence, 0, 0});
+           at != expected.end() && at->first.sequence == sequence; ++at) {
+        copies[{child, at->first.lane, at->first.granule}] = at->second;
+      }
+      expected.merge(copies);
+    } else if (choice < 9) {
+      forget(sequence);
+    }
+    std::vector<TierKey> keys;
+    std::vector<Row> rows;
+    for (auto const& [key, row] : expected) {
+      keys.push_back(key);
+      rows.push_back(row);
+    }
+    REQUIRE((loaded(tier, keys, geometry) == rows));
+    for (int i = 0; i < 10; ++i) {
+      TierKey const key{random() % geometry.sequences, random() % geometry.lanes, random() % used};
+      if (!expected.contains(key)) {
+        REQUIRE_THROWS_AS(loaded(tier, {key}, geometry), TierError);
+      }
+    }
+  }
+  for (std::uint32_t const sequence : {2U, 0U, 4U, 1U, 3U}) {
+    forget(sequence);
+  }
+  REQUIRE(tier.bytes() == start);
+}
+
+/// A fork copies no bytes, and neither does the end of one side.
+template <TierPolicy Tier>
+void what_is_shared_counts_once(Tier tier) {
+  TierGeometry const geometry{.sequences = 4, .lanes = 2, .granules = 100, .part_bytes = 1024};
+  detail::attach_tier(tier, geometry);
+  Random random(78);
+  TierBatch batch;
+  for (std::uint32_t granule = 0; granule < 60; ++granule) {
+    batch.keys.push_back({1, 1, granule});
+    batch.rows.push_back(filled_row(geometry.part_bytes, random()));
+  }
+  tier.store(batch.stores());
+  std::size_t const alone = tier.bytes();
+  for (std::uint32_t const child : {0U, 2U, 3U}) {
+    tier.fork(1, child);
+    REQUIRE(tier.bytes() < alone + alone / 4 * (child + 1));
+  }
+  tier.erase({1, 1, 0}, geometry.granules);
+  for (TierKey& key : batch.keys) {
+    key.sequence = 2;
+  }
+  REQUIRE(loaded(tier, batch.keys, geometry) == batch.rows);
+  std::size_t const shared = tier.bytes();
+  tier.erase({0, 1, 0}, geometry.granules);
+  tier.erase({3, 1, 0}, geometry.granules);
+  REQUIRE(tier.bytes() <= shared);
+  REQUIRE(tier.bytes() >= 60 * 2 * geometry.part_bytes);
+  tier.erase({2, 1, 0}, geometry.granules);
+  REQUIRE(tier.bytes() < alone / 4);
+}
+
 /// An empty batch is no call for help, whatever the tier.
 template <TierPolicy Tier>
 void empty_batches_do_nothing(Tier tier, TierGeometry const& geometry) {
@@ -216,6 +317,10 @@ void tier(Make const& make, TierGeometry const& geometry = tier_geometry) {
     an_unknown_granule_cannot_be_loaded(make(), geometry);
     moving_keeps_the_contents(make(), geometry);
     a_failed_call_changes_nothing(make(), geometry);
+    if constexpr (detail::ForksSequences<Tier>) {
+      forks_are_copies(make(), geometry);
+      what_is_shared_counts_once(make());
+    }
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <sstream>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -66,10 +67,10 @@ std::uint64_t random_operations(typename Cache::scheduler_type const& scheduler,
     int const rows = 4 * Cache::layout_type::page_tokens * (1 + static_cast<int>(random.below(4)));
     limits.transfer_bytes = static_cast<std::size_t>(rows) * 2U * 16U * sizeof(float);
   }
+  std::size_t needed = 1;
   if (capped) {
     kvfreeze::Limits least = limits;
     least.resident_bytes = 1;
-    std::size_t needed = 1;
     try {
       Cache const too_small(small_shape, least, {}, scheduler, typename Cache::tier_type(),
                             trigger);
@@ -121,6 +122,34 @@ std::uint64_t random_operations(typename Cache::scheduler_type const& scheduler,
       }
     } else if (choice < 30) {
       sequence.attend(2 + static_cast<int>(random.below(50)), logits);
+    } else if (choice >= 97 && capped) {
+      std::size_t const cap = needed * (1 + random.below(3)) + random.below(1U << 16);
+      try {
+        cache.limit(cap);
+      } catch (kvfreeze::CapacityError const&) {
+        REQUIRE(sequences.size() > 1);
+      }
+      for (auto const& one : sequences) {
+        one->check();
+      }
+    } else if (choice >= 95 && sequences.size() < 3) {
+      try {
+        auto const child = cache.fork(sequence.handle());
+        sequences.push_back(std::make_unique<CheckedSequence<Cache>>(sequence, cache, child));
+        sequences.back()->check();
+        sequences.back()->diverge(random());
+      } catch (kvfreeze::CapacityError const&) {
+        REQUIRE(capped);
+      }
+      sequences[which]->check();
+    } else if (choice >= 92) {
+      std::stringstream file;
+      cache.save(sequence.handle(), file);
+      sequence.close();
+      auto restored =
+          std::make_unique<CheckedSequence<Cache>>(sequence, cache, cache.restore(file));
+      restored->check();
+      sequences[which] = std::move(restored);
     } else if (choice < 36) {
       sequence.append_and_observe(1, static_cast<int>(random.below(3)), logits);
     } else if (choice < 38) {

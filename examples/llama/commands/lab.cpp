@@ -214,6 +214,9 @@ void write_reports(std::string const& folder, Results const& results) {
   try {
     write_text_file(html, lab_report_html(results.cells));
     write_text_file(markdown, lab_report_markdown(results.cells));
+    for (ReportPicture const& picture : lab_report_pictures(results.cells)) {
+      write_text_file(folder + "/" + picture.file, picture.svg);
+    }
   } catch (JsonError const& error) {
     throw UserError("'" + folder + "/results.jsonl': " + error.what());
   }

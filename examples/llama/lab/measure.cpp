@@ -273,14 +273,12 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
     if (!subject.continuation.empty() && !reference) {
       Choice plain(find_preset("Plain"));
       plain.context = subject.name.context;
-      reference.emplace(
-          Prepared(engine_, plain, subject.prompt, false, tick_).under(kvfreeze::unlimited),
-          subject.continuation, tick_);
+      reference.emplace(Prepared(engine_, plain, subject.prompt, tick_).under(kvfreeze::unlimited),
+                        subject.continuation, tick_);
     }
     Choice choice = system.choice;
     choice.context = subject.name.context;
-    Prepared prepared(engine_, choice, subject.prompt,
-                      cells.size() > 1 || subject.questions.size() > 1, tick_);
+    Prepared prepared(engine_, choice, subject.prompt, tick_);
     std::size_t const full = full_bytes(engine_.settings(choice).shape, subject.name.context);
     for (auto const& [fraction, key] : cells) {
       callbacks.begins(system.name.label, fraction);
@@ -290,7 +288,6 @@ void Measurement::measure(Subject const& subject, std::vector<System> const& sys
       Json figures;
       std::string status = "measured";
       auto const spoil = [&](char const* as, std::exception const& error) {
-        prepared.abandon();
         status = as;
         figures = {};
         figures.put("reason", error.what());

@@ -5,13 +5,9 @@
 
 namespace llama::lab {
 
-Prepared::Prepared(Engine& engine, Choice choice, std::span<int const> prompt, bool again,
+Prepared::Prepared(Engine& engine, Choice choice, std::span<int const> prompt,
                    std::function<void()> tick)
-    : engine_(engine),
-      choice_(std::move(choice)),
-      prompt_(prompt),
-      again_(again),
-      tick_(std::move(tick)) {}
+    : engine_(engine), choice_(std::move(choice)), prompt_(prompt), tick_(std::move(tick)) {}
 
 Run& Prepared::under(std::size_t cap) {
   if (cap != kvfreeze::unlimited) {
@@ -19,13 +15,12 @@ Run& Prepared::under(std::size_t cap) {
     static_cast<void>(engine_.make_run(capped(cap)));
   }
   if (can_limit_) {
-    go_back();
+    begin();
     if (cap == kvfreeze::unlimited) {
       protocol_ = "none";
       return *run_;
     }
     if (run_->cache().limit(cap)) {
-      limited_ = true;
       protocol_ = "after the prompt";
       return *run_;
     }
@@ -47,7 +42,6 @@ Choice Prepared::capped(std::size_t cap) const {
 void Prepared::make_cache(Choice const& choice) {
   run_.reset();  // two caches at a time need twice the memory
   run_ = engine_.make_run(choice);
-  limited_ = false;
 }
 
 void Prepared::read_prompt() {
@@ -58,26 +52,19 @@ void Prepared::read_prompt() {
   }
 }
 
-/// To the end of the prompt, without a cap.
-void Prepared::go_back() {
-  bool const fresh = !run_;
-  if (fresh) {
-    make_cache(choice_);
-  } else if (limited_) {
-    run_->cache().limit(kvfreeze::unlimited);
-    limited_ = false;
-  }
-  if (snapshot_) {
-    run_->restore(*snapshot_);
-    return;
-  }
-  if (!fresh) {
-    run_->restart();
-  }
-  read_prompt();
-  if (again_) {
+/// To the end of the prompt, without a cap, in a new cache: work space that earlier work committed
+/// would count.
+void Prepared::begin() {
+  make_cache(choice_);
+  if (!snapshot_) {
+    read_prompt();
     snapshot_ = run_->snapshot();
+    if (!snapshot_) {
+      return;
+    }
+    make_cache(choice_);
   }
+  run_->restore(*snapshot_);
 }
 
 }  // namespace llama::lab

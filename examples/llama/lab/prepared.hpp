@@ -15,22 +15,17 @@ namespace llama::lab {
 ///
 /// The prompt is read without a cap, which is imposed at its end: so do the published methods that
 /// compress a prompt. A composition whose cap is fixed when it is made gets it from the first token
-/// on. What cannot be saved is read anew each time.
+/// on. What cannot be saved is read anew each time. Each time the cache is a new one.
 class Prepared {
  public:
   /// @param choice without a cap of its own; with `context`
-  /// @param again whether it will be decoded from more than once
   /// @param tick called now and then; what it throws ends the work
-  Prepared(Engine& engine, Choice choice, std::span<int const> prompt, bool again,
-           std::function<void()> tick);
+  Prepared(Engine& engine, Choice choice, std::span<int const> prompt, std::function<void()> tick);
 
   /// @brief The run at the end of the prompt, the cap in force.
   /// @param cap bytes, or kvfreeze::unlimited
   /// @throws kvfreeze::CapacityError if the composition cannot work in so little
   Run& under(std::size_t cap);
-
-  /// @brief After a failure: the cache is made anew before it is used again.
-  void abandon() { run_.reset(); }
 
   /// How the cap came into force the last time: "after the prompt", "from the start" or "none".
   [[nodiscard]] std::string_view protocol() const { return protocol_; }
@@ -39,17 +34,15 @@ class Prepared {
   [[nodiscard]] Choice capped(std::size_t cap) const;
   void make_cache(Choice const& choice);
   void read_prompt();
-  void go_back();
+  void begin();
 
   Engine& engine_;
   Choice choice_;
   std::span<int const> prompt_;
-  bool again_;
   std::function<void()> tick_;
   std::optional<Run> run_;
   std::optional<Snapshot> snapshot_;
   bool can_limit_ = true;  // until shown otherwise
-  bool limited_ = false;   // a cap is in force that was imposed on a run made without
   std::string_view protocol_ = "none";
 };
 

@@ -59,21 +59,42 @@ std::string size_text(Fraction const& fraction) {
   return fraction ? format_percent(*fraction) : "own size";
 }
 
+/// The end of the charts' x axis, %: systems that cannot be made smaller would squeeze all others.
+double chart_end(std::span<Point const> points) {
+  double largest = 0.0;
+  double largest_capped = 0.0;
+  for (Point const& p : points) {
+    if (p.status == CellStatus::measured && p.kl_mean > 0.0) {
+      largest = std::max(largest, p.resident_mean);
+      largest_capped = std::max(largest_capped, p.fraction ? p.resident_mean : 0.0);
+    }
+  }
+  return 100.0 * (largest_capped > 0.0 ? std::min(largest, 1.2 * largest_capped) : largest);
+}
+
 /// KL against resident bytes, a curve for each system.
 std::vector<Dots> curves(std::span<Point const> points, Colours const& colour) {
+  double const end = chart_end(points);
   std::vector<Dots> groups;
+  std::string preset;
   for (Point const& p : points) {
-    if (groups.empty() || groups.back().name != p.preset) {
-      groups.push_back({p.preset, colour.of(p.preset), {}, /*joined=*/true});
+    if (groups.empty() || preset != p.preset) {
+      preset = p.preset;
+      groups.push_back({preset, colour.of(preset), {}, /*joined=*/true});
     }
-    if (p.status == CellStatus::measured) {
-      groups.back().dots.push_back({100.0 * p.resident_mean, p.kl_mean,
-                                    p.preset + " at " + size_text(p.fraction) + "\nresident " +
-                                        format_percent(p.resident_mean) + "\nKL " +
-                                        format_small(p.kl_mean) + " nats, 95 % " +
-                                        format_range(p.kl.low, p.kl.high),
-                                    ""});
+    if (p.status != CellStatus::measured) {
+      continue;
     }
+    double const resident = 100.0 * p.resident_mean;
+    if (resident > end) {
+      groups.back().name += " (at " + format_percent(p.resident_mean) + ")";
+    }
+    groups.back().dots.push_back({std::min(resident, end), p.kl_mean,
+                                  p.preset + " at " + size_text(p.fraction) + "\nresident " +
+                                      format_percent(p.resident_mean) + "\nKL " +
+                                      format_small(p.kl_mean) + " nats, 95 % " +
+                                      format_range(p.kl.low, p.kl.high),
+                                  ""});
   }
   for (Dots& group : groups) {
     std::sort(group.dots.begin(), group.dots.end(),
@@ -147,7 +168,7 @@ std::string retention_maps(std::span<Point const> points) {
   return shade_panels({.title = "What each head kept",
                        .note = "Mean share of rows that were exact (left) and compact (right), "
                                "layers from top to bottom, KV heads side by side, at a cap of " +
-                               size_text(fraction) + ". Darker is more.",
+                               size_text(fraction) + ". Stronger colours are more.",
                        .x_label = "",
                        .y_label = ""},
                       panels, "shade-2", 18.0, 5.0);
@@ -215,25 +236,31 @@ std::string answer_maps(std::span<Point const> points) {
   }
   return shade_panels({.title = "Right answers by place and size",
                        .note = "Numbers are right answers, of " + std::to_string(wanted) +
-                               " at the most in a field; a dash: could not be measured. Darker "
-                               "is more.",
+                               " at the most in a field; a dash: could not be measured. Stronger "
+                               "colours are more.",
                        .x_label = "",
                        .y_label = ""},
                       panels, "shade", 34.0, 20.0);
 }
 
-std::string quality_part(std::span<Point const> points, Colours const& colour,
-                         std::string const& id) {
-  std::vector<Dots> const groups = curves(points, colour);
+std::string quality_chart(std::vector<Dots> const& groups) {
   ChartText const text{
       .title = "KL against memory",
       .note =
           "Mean divergence of the next-token distribution from the plain cache's, second half "
-          "of the text, decoded token by token. Lower and further left is better.",
+          "of the text, decoded token by token. Lower and further left is better. Systems whose "
+          "name tells a "
+          "size are larger than the chart.",
       .x_label = "resident bytes, % of a 16-bit cache (mean over steps, everything counted)",
       .y_label = "mean KL, nats",
       .decimals = 3};
-  std::string html = labelled_curves(text, groups);
+  return labelled_curves(text, groups);
+}
+
+std::string quality_part(std::span<Point const> points, Colours const& colour,
+                         std::string const& id) {
+  std::vector<Dots> const groups = curves(points, colour);
+  std::string html = quality_chart(groups);
   html += small_multiples({.title = "The same, system by system",
                            .note = "All other systems pale behind.",
                            .x_label = "",
@@ -262,6 +289,30 @@ std::string part(Scope const& scope, std::span<Point const> points, Colours cons
 }
 
 }  // namespace
+
+std::string picture_file(Scope const& scope) {
+  if (scope.task != "kl") {
+    return "";
+  }
+  std::string text = scope.text + (scope.setup.empty() ? "" : "-" + scope.setup);
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) { return !((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')); }, '-');
+  return "kl-" + std::to_string(scope.context) + "-" + text + ".svg";
+}
+
+std::vector<ReportPicture> lab_report_pictures(std::span<JsonObject const> cells) {
+  Colours const colour(cells);
+  std::vector<ReportPicture> pictures;
+  for (Scope const& scope : find_scopes(cells)) {
+    std::string const file = picture_file(scope);
+    if (!file.empty()) {
+      std::vector<Point> const points = find_points(cells, scope);
+      pictures.push_back({file, standalone_svg(quality_chart(curves(points, colour)), style)});
+    }
+  }
+  return pictures;
+}
 
 std::string lab_report_html(std::span<JsonObject const> cells) {
   Colours const colour(cells);

@@ -32,7 +32,19 @@ Table missing_table(std::span<Point const> points);
 /// @brief One page that needs nothing but itself. @throws JsonError if a cell lacks a figure
 std::string lab_report_html(std::span<JsonObject const> cells);
 
-/// @brief The tables of the page in Markdown. @throws JsonError if a cell lacks a figure
+/// A picture of the page as a file of its own.
+struct ReportPicture {
+  std::string file;
+  std::string svg;
+};
+
+/// @brief KL against memory, a picture for each text and context. @throws as lab_report_html()
+std::vector<ReportPicture> lab_report_pictures(std::span<JsonObject const> cells);
+
+/// @brief The picture's file name; empty for tasks that have none.
+std::string picture_file(Scope const& scope);
+
+/// @brief The tables of the page in Markdown, with the pictures. @throws JsonError if a cell lacks a figure
 std::string lab_report_markdown(std::span<JsonObject const> cells);
 
 }  // namespace llama::lab

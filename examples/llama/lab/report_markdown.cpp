@@ -43,7 +43,12 @@ std::string lab_report_markdown(std::span<JsonObject const> cells) {
   std::string text = "# Results\n\n" + markdown(provenance_table(cells));
   for (Scope const& scope : find_scopes(cells)) {
     std::vector<Point> const points = find_points(cells, scope);
-    text += "\n## " + scope_title(scope) + "\n\n" + markdown(table_of(scope, points));
+    text += "\n## " + scope_title(scope) + "\n\n";
+    std::string const picture = picture_file(scope);
+    if (!picture.empty()) {
+      text += "![KL against resident bytes, a curve for each system](" + picture + ")\n\n";
+    }
+    text += markdown(table_of(scope, points));
     Table const missing = missing_table(points);
     if (!missing.empty()) {
       text += "\nNot measured:\n\n" + markdown(missing);

@@ -24,6 +24,7 @@ struct CellText {
   std::vector<int> right = {};
   std::string settings = "sinks=4";
   int threads = 2;
+  double resident_mean = -1.0;  // as `resident` where not given
   int wanted = 0;
 };
 
@@ -54,8 +55,9 @@ JsonObject cell(CellText const& c) {
   }
   json.put("protocol", "after the prompt");
   json.put("decode_steps", 10);
-  json.put("resident_of_context_mean", c.resident);
-  json.put("resident_of_context_peak", c.resident);
+  double const mean = c.resident_mean < 0.0 ? c.resident : c.resident_mean;
+  json.put("resident_of_context_mean", mean);
+  json.put("resident_of_context_peak", mean);
   json.put("moved_bytes_per_step_mean", 1000);
   json.put("seconds_per_token", 0.01);
   json.put("attend_seconds_per_token", 0.002);
@@ -218,6 +220,17 @@ TEST_CASE("the reports hold every part, escaped, and need no network") {
   CHECK(contains(markdown, "## Stress: late questions about early text, 2,048 tokens"));
   CHECK(contains(markdown, "| 1/2 | 200.0 |"));
   CHECK(contains(lab_report_html({}), "</html>"));
+}
+
+TEST_CASE("a system that is much larger than the others does not squeeze them") {
+  std::vector<JsonObject> const cells{cell({}), cell({.preset = "Huge", .resident = 1.1}),
+                                      cell({.preset = "Other", .resident = 0.5})};
+  // Where everything has a cap, everything has its place.
+  CHECK(!contains(lab_report_html(cells), "(at 110.0 %)"));
+  CellText own{.preset = "Huge", .resident = std::nan("")};
+  own.resident_mean = 1.1;
+  std::vector<JsonObject> const with_own{cell({}), cell(own)};
+  CHECK(contains(lab_report_html(with_own), "Huge (at 110.0 %)"));
 }
 
 TEST_CASE("a cell that lacks a figure is an error that names it") {

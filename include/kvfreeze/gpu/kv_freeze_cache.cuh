@@ -525,9 +525,8 @@ class KvFreezeCache {
   static Limits const& checked(Limits const& limits) {
     if (!C::ranks && (limits.resident_bytes != unlimited || limits.transfer_bytes != unlimited)) {
       throw InvalidArgument(
-          "Limits::resident_bytes and Limits::transfer_bytes must be unlimited where the ladder "
-          "does "
-          "not rank rows: " +
+          "Limits::resident_bytes and Limits::transfer_bytes must be unlimited where no ladder "
+          "ranks rows: " +
           std::to_string(limits.resident_bytes) + ", " + std::to_string(limits.transfer_bytes));
     }
     return limits;

@@ -294,7 +294,7 @@ struct LaneRef {
   };
 
   [[nodiscard]] __device__ int tail_begin() const {
-    return C::has_digest ? lane->groups * C::Digest::group_rows : lane->rows - 1;
+    return C::has_digest ? lane->groups * C::Digest::group_rows : max(lane->rows - 1, 0);
   }
 
   [[nodiscard]] __device__ Open open_range() const {

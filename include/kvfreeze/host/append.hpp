@@ -117,8 +117,8 @@ void append_rows(LaneJob<C> const& job, NewRows const& rows, int first, int coun
       ref.lane->rows = position + 1;
       ref.state(granule) = static_cast<std::uint8_t>(Fidelity::exact);
       ref.note_change(granule, 0);
-      if constexpr (C::has_state) {
-        ref.score(granule) = {};
+      if constexpr (C::has_state && !C::scores_in_slots) {
+        ref.score(granule, no_slot) = {};
       }
       if constexpr (C::sleeps) {
         ref.timer(granule) = {};

@@ -29,6 +29,8 @@ struct Composition {
   static constexpr bool lags = S::evidence == Evidence::lag;
   static constexpr bool in_place = kvfreeze::detail::tier_kind<T>() == TierKind::in_place;
   static constexpr bool discards = kvfreeze::detail::tier_kind<T>() == TierKind::discarding;
+  /// Scores lie with the exact rows where rows that are gone never come back: those cost a byte.
+  static constexpr bool scores_in_slots = has_state && discards;
   static constexpr bool needs_cosine = kvfreeze::detail::needs_query_cosine<R>();
   static constexpr bool needs_entropy = kvfreeze::detail::needs_entropy<D>();
   static constexpr bool needs_layer_parts = kvfreeze::detail::needs_layer_parts<D>();

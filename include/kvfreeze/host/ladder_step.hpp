@@ -55,6 +55,8 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
   LadderStep<C> step = rank_rows(job, facts, everything);
   bool visit = sinks_now(*job.context, ref.sequence, ref.index);
   bool const capped = lane.budget != unlimited;
+  // Where nothing rises again, nothing sinks before it has to.
+  visit = visit && (C::rises || !capped);
   if (capped && !everything) {
     if (visit) {
       note_ladder_demand(job, step.runs, facts);

@@ -60,6 +60,19 @@ struct SlotRecord {
   std::uint16_t value = 0;  ///< its last evidence as bfloat16: mass, mean |q.k| or key norm
 };
 
+/// A slot's record and, where nothing comes back, the granule's score.
+template <class C>
+struct Slot : SlotRecord {
+  using Score = typename C::Scorer::State;
+
+  Slot() = default;
+
+  Slot(std::uint32_t number, std::uint16_t wanted, std::uint16_t evidence) noexcept
+      : SlotRecord{number, wanted, evidence} {}
+
+  [[no_unique_address]] std::conditional_t<C::scores_in_slots, Score, NoState> score{};
+};
+
 /// Counter and timer of a granule, for schedulers that sleep.
 struct Timer {
   std::uint32_t next = no_granule;       ///< next of the wheel's bucket
@@ -114,14 +127,16 @@ struct Pool {
 template <class C>
 struct GranuleTile {
   using Score = typename C::Scorer::State;
-  static constexpr int scores = C::has_state ? tile_granules : 1;
+  static constexpr bool has_scores = C::has_state && !C::scores_in_slots;
+  static constexpr int scores = has_scores ? tile_granules : 1;
   static constexpr int timers = C::sleeps ? tile_granules : 1;
 
   std::array<std::uint8_t, tile_granules> state;
-  /// Low half of the step of the last freeze; on the ladder no recovery asks for it.
-  [[no_unique_address]] std::conditional_t<C::has_levels, NoChange,
+  /// Low half of the step of the last freeze; on the ladder no recovery asks for it, nor where
+  /// nothing comes back.
+  [[no_unique_address]] std::conditional_t<C::has_levels || C::discards, NoChange,
                                            std::array<std::uint16_t, tile_granules>> changed;
-  [[no_unique_address]] std::conditional_t<C::has_state, std::array<Score, scores>, NoState> score;
+  [[no_unique_address]] std::conditional_t<has_scores, std::array<Score, scores>, NoState> score;
   [[no_unique_address]] std::conditional_t<C::sleeps, std::array<Timer, timers>, NoTimer> timer;
 };
 

@@ -76,7 +76,7 @@ struct LaneRef {
 
   /// Notes that a granule freezes.
   void note_change(std::uint32_t granule, std::uint32_t step) const noexcept {
-    if constexpr (!C::has_levels) {
+    if constexpr (!C::has_levels && !C::discards) {
       tile(granule).changed[granule % tile_granules] = static_cast<std::uint16_t>(step);
     }
   }
@@ -87,8 +87,13 @@ struct LaneRef {
     return tile(granule).timer[granule % tile_granules];
   }
 
-  [[nodiscard]] typename C::Scorer::State& score(std::uint32_t granule) const noexcept {
-    if constexpr (C::has_state) {
+  /// Score of a granule; of one that is exact, where scores lie in slots.
+  /// @param slot of an exact granule, else anything
+  [[nodiscard]] typename C::Scorer::State& score(
+      std::uint32_t granule, [[maybe_unused]] std::uint32_t slot) const noexcept {
+    if constexpr (C::scores_in_slots) {
+      return record(slot).score;
+    } else if constexpr (C::has_state) {
       return tile(granule).score[granule % tile_granules];
     } else {
       static typename C::Scorer::State none{};
@@ -114,8 +119,8 @@ struct LaneRef {
     return k(slot) + static_cast<std::ptrdiff_t>(block_rows) * geometry->row_elements;
   }
 
-  [[nodiscard]] SlotRecord& record(std::uint32_t slot) const noexcept {
-    return reinterpret_cast<SlotRecord*>(card(slot))[slot % slots_per_block];
+  [[nodiscard]] Slot<C>& record(std::uint32_t slot) const noexcept {
+    return reinterpret_cast<Slot<C>*>(card(slot))[slot % slots_per_block];
   }
 
   /// Sums of |q.k| over the query window, one for each row of the slot, in units of 2^-12.

@@ -4,7 +4,7 @@
 /// @brief A byte cap that changes while sequences are open.
 
 #include <kvfreeze/host/between_steps.hpp>
-#include <kvfreeze/host/plan.hpp>
+#include <kvfreeze/host/open_close.hpp>
 #include <kvfreeze/host/slow_clock.hpp>
 
 #include <algorithm>
@@ -49,34 +49,29 @@ std::size_t stubborn_bytes(Context<C> const& context, std::uint32_t index) noexc
          context.memory.query_bytes();
 }
 
-/// @brief Would the cap that the limits name hold what no open sequence can do without?
-/// @throws CapacityError with the least that does
+/// @brief Would equal shares hold what each of `count` sequences must keep, pins too?
+/// @param call who asks
+/// @throws CapacityError with the bytes that they need
 template <class C>
-void check_cap(Context<C> const& context) {
+void require_shares_of(Context<C> const& context, char const* call, std::size_t count) {
   std::size_t const cap = context.geometry().limits.resident_bytes;
-  if (C::in_place || cap == unlimited) {
+  if (C::in_place || cap == unlimited || count == 0) {
     return;
   }
-  check_least(context);
-  std::size_t open = 0;
+  require_shares(context, call, count);
   std::size_t most = 0;
   for (std::uint32_t i = 0; i < context.sequences.size(); ++i) {
     if (context.sequences[i].open) {
-      open += 1;
       most = std::max(most, stubborn_bytes(context, i));
     }
   }
-  if (open == 0) {
-    return;
-  }
-  require_shares(context, "limit", open);
   std::size_t const scratch = context.memory.scratch_bytes(context.geometry().limits.max_tokens);
-  if ((cap - scratch) / open < most) {
-    throw CapacityError(
-        "limit(): sinks, windows, pins and newest rows, open sequences: " + std::to_string(open) +
-            ", need " + std::to_string(most * open + scratch) + " bytes, asked for are " +
-            std::to_string(cap),
-        most * open + scratch, cap);
+  if ((cap - scratch) / count < most) {
+    throw CapacityError(std::string(call) + "(): sinks, windows, pins and newest rows of " +
+                            std::to_string(count) + " sequences need " +
+                            std::to_string(most * count + scratch) +
+                            " bytes, Limits::resident_bytes is " + std::to_string(cap),
+                        most * count + scratch, cap);
   }
 }
 
@@ -127,7 +122,8 @@ void set_cap(Context<C>& context, std::size_t resident_bytes) {
   std::size_t const before = context.geometry().limits.resident_bytes;
   context.memory.limit(resident_bytes);
   try {
-    check_cap(context);
+    check_least(context);
+    require_shares_of(context, "limit", open_sequences(context));
   } catch (...) {
     context.memory.limit(before);
     throw;

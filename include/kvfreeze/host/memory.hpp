@@ -20,7 +20,7 @@ class Memory {
   using Tile = GranuleTile<C>;
 
   Memory(Shape const& shape, Limits const& limits, typename C::Scorer const& scorer)
-      : geometry_(make_geometry<C>(shape, limits, scorer, sizeof(SlotRecord), sizeof(Tile))) {
+      : geometry_(make_geometry<C>(shape, limits, scorer, sizeof(Slot<C>), sizeof(Tile))) {
     auto const sequences = static_cast<std::size_t>(limits.max_sequences);
     auto const lanes = static_cast<std::size_t>(geometry_.lanes);
     auto const floats = static_cast<std::size_t>(geometry_.lane_queries) *
@@ -118,6 +118,31 @@ class Memory {
       lane->wheel.fill(no_granule);
       lane->tail.fill(no_slot);
     }
+  }
+
+  /// @brief Makes a sequence, opened and empty, a copy of another one, page by page: what is
+  /// resident moves as rows come and go, so no page can serve two sequences.
+  void copy(std::uint32_t from, std::uint32_t to) noexcept {
+    for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(geometry_.lanes); ++i) {
+      LaneRef<C> const source = lane(from, i);
+      LaneRef<C> const target = lane(to, i);
+      *target.lane = *source.lane;
+      auto const granules = static_cast<std::uint32_t>(source.granules());
+      for (std::uint32_t granule = 0; granule < granules; granule += tile_granules) {
+        target.tile(granule) = source.tile(granule);
+      }
+      if constexpr (C::has_levels) {
+        std::copy_n(source.base, geometry_.arena.bytes(source.held_blocks()), target.base);
+      } else {
+        std::copy_n(source.base, geometry_.blocks_bytes(source.lane->blocks), target.base);
+        std::copy_n(source.apart_cards, geometry_.cards_bytes(source.lane->blocks),
+                    target.apart_cards);
+        std::copy_n(source.apart_digests, geometry_.groups_bytes(source.lane->groups),
+                    target.apart_digests);
+      }
+    }
+    std::copy_n(queries_.data() + from * queries_region_, queries_region_,
+                queries_.data() + to * queries_region_);
   }
 
   /// Gives everything of a sequence back.

@@ -54,7 +54,7 @@ std::uint32_t acquire_slot(Memory<C>& memory, LaneRef<C> const& ref, std::uint32
   auto const slot = C::in_place ? granule : static_cast<std::uint32_t>(ref.lane->slots);
   memory.grow_rows(ref, static_cast<int>(slot) + 1);
   ref.lane->slots = std::max(ref.lane->slots, static_cast<int>(slot) + 1);
-  ref.record(slot) = {granule, static_cast<std::uint16_t>(step), value};
+  ref.record(slot) = Slot<C>(granule, static_cast<std::uint16_t>(step), value);
   if constexpr (C::needs_queries) {
     std::fill_n(ref.sums(slot), ref.geometry->page, 0U);
   }
@@ -238,7 +238,7 @@ void restore_order(LaneRef<C> const& ref, Scratch& scratch) noexcept {
       std::array<std::uint32_t, block_rows> sums{};
       std::memcpy(held, ref.k(start), g.part_bytes);
       std::memcpy(held + g.part_bytes, ref.v(start), g.part_bytes);
-      SlotRecord const record = ref.record(start);
+      Slot<C> const record = ref.record(start);
       if constexpr (C::needs_queries) {
         std::copy_n(ref.sums(start), g.page, sums.data());
       }

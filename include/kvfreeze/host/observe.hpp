@@ -111,7 +111,7 @@ void note_means(LaneJob<C> const& job) noexcept {
     if constexpr (C::has_state) {
       RowEvidence row = recall_evidence(job, granule);
       row.mean_abs_dot = best;
-      job.context->scorer.update(ref.score(granule), row);
+      job.context->scorer.update(ref.score(granule, slot), row);
     }
   });
 }
@@ -133,7 +133,7 @@ void note_masses(LaneJob<C> const& job, RowList const& list, std::uint32_t const
     row.mass = static_cast<float>(mass) * mass_unit;
     ref.record(slot).value = from_float<BFloat16>(row.mass).bits;
     if constexpr (C::has_state) {
-      job.context->scorer.update(ref.score(granule), row);
+      job.context->scorer.update(ref.score(granule, slot), row);
     }
   }
 }
@@ -161,7 +161,7 @@ void observe_logits(LaneJob<C> const& job, RowList const& list, float* logits,
       row.key_norm = C::Scorer::evidence == Evidence::key
                          ? to_float(BFloat16{job.ref.record(slot).value})
                          : 0.0F;
-      job.context->scorer.update(job.ref.score(granule), row);
+      job.context->scorer.update(job.ref.score(granule, slot), row);
     });
   }
 }

@@ -432,16 +432,19 @@ void require_shares(Context<C> const& context, char const* call, std::size_t cou
   }
 }
 
-/// @brief Shares and budgets of all open sequences, after one came or went.
+/// @brief Shares and budgets of all open sequences, after one came or went. Without a cap they have
+/// nothing to do with one another.
 /// @param yield as in plan_bytes()
 /// @throws TierError whatever the tier throws
 template <class C, class Yield>
 void replan(Context<C>& context, Yield&& yield) {
+  if (C::in_place || context.geometry().limits.resident_bytes == unlimited) {
+    return;
+  }
   deal_shares(context);
   for (std::uint32_t i = 0; i < context.sequences.size(); ++i) {
     if (context.sequences[i].open) {
       plan_bytes(context, i, yield);
-      plan_transfers(context, i);
       release_blocks(context, i);
     }
   }

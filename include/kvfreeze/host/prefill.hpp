@@ -210,8 +210,8 @@ void vote_by_digest(LaneJob<C> const& job, int tokens, Query&& query) {
     load_states(job);
     stamp_wanted(job, mark_for_recall(job, lane_facts(job)));
     if constexpr (C::has_state && C::needs_mass) {
-      ref.for_each_exact([&](std::uint32_t, std::uint32_t granule) {
-        job.context->scorer.update(ref.score(granule), recall_evidence(job, granule));
+      ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
+        job.context->scorer.update(ref.score(granule, slot), recall_evidence(job, granule));
       });
     }
   }

@@ -159,12 +159,16 @@ void recall_lane(LaneJob<C> const& job, float const* q) {
     note_missed(job);
     sleep_where(job, [&](int i) { return job.scratch->wanted()[i] == 0; });
   }
-  if constexpr (C::has_state && C::needs_mass && C::has_digest) {
+  if constexpr (C::scores_in_slots && C::needs_mass && C::has_digest) {
+    ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
+      job.context->scorer.update(ref.score(granule, slot), recall_evidence(job, granule));
+    });
+  } else if constexpr (C::has_state && C::needs_mass && C::has_digest) {
     for (std::uint32_t granule = 0; granule < static_cast<std::uint32_t>(facts.granules);
          ++granule) {
       Fidelity const f = ref.fidelity(granule);
       if (f == Fidelity::exact || f == Fidelity::frozen) {
-        job.context->scorer.update(ref.score(granule), recall_evidence(job, granule));
+        job.context->scorer.update(ref.score(granule, no_slot), recall_evidence(job, granule));
       }
     }
   }

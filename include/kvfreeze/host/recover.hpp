@@ -70,7 +70,7 @@ void recover(Context<C>& context, std::uint32_t index, Recovery level, int windo
     // On the ladder rows come back when they matter: what is left to a recovery is everything.
     drop_codes_where(ref, job.step(), [](std::uint32_t) { return true; });
     auto const since = [&](std::uint32_t granule) {
-      if constexpr (C::has_levels) {
+      if constexpr (C::has_levels || C::discards) {
         return 0;
       } else {
         return static_cast<int>(

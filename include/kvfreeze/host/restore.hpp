@@ -94,6 +94,7 @@ void fill_record(Context<C>& context, std::uint32_t index, SavedSequence<C>& sav
   saved.record.share = record.share;
   saved.record.water_level = record.water_level;
   record.share = unlimited;
+  record.water_level = 0.0F;
   for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(context.geometry().lanes); ++i) {
     Lane<C>& lane = *context.memory.lane(index, i).lane;
     lane = saved.lanes[i];

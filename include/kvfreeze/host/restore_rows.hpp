@@ -24,8 +24,9 @@
 namespace kvfreeze::host {
 
 /// What a saved lane says of its slots, and where in its block the codes are.
+template <class C>
 struct SavedSlots {
-  std::vector<SlotRecord> records;
+  std::vector<Slot<C>> records;
   std::vector<std::uint32_t> sums;  ///< [slot][page]
   std::array<std::span<std::byte const>, most_levels> codes{};
   std::vector<std::pair<std::uint32_t, std::uint32_t>> sleepers;  ///< granule, wake step
@@ -61,7 +62,7 @@ bool is_possible(std::uint8_t state) noexcept {
 /// @brief Reads a lane's states and metadata; sleepers are awake for the moment.
 /// @throws FormatError
 template <class C>
-void restore_granules(LaneJob<C> const& job, BlockBytes& block, SavedSlots& saved) {
+void restore_granules(LaneJob<C> const& job, BlockBytes& block, SavedSlots<C>& saved) {
   LaneRef<C> const& ref = job.ref;
   Lane<C>& lane = job.lane();
   auto const granules = static_cast<std::uint32_t>(ref.granules());
@@ -90,7 +91,7 @@ void restore_granules(LaneJob<C> const& job, BlockBytes& block, SavedSlots& save
 /// @brief Reads which granules are in which slots, and finds the codes.
 /// @throws FormatError
 template <class C>
-void read_slots(LaneJob<C> const& job, BlockBytes& block, SavedSlots& saved) {
+void read_slots(LaneJob<C> const& job, BlockBytes& block, SavedSlots<C>& saved) {
   LaneRef<C> const& ref = job.ref;
   auto const granules = static_cast<std::uint32_t>(ref.granules());
   std::vector<std::uint8_t> found(granules, 0);
@@ -102,8 +103,11 @@ void read_slots(LaneJob<C> const& job, BlockBytes& block, SavedSlots& saved) {
   auto const slots = block.number<std::uint32_t>();
   require_lane(slots <= granules, ref.index, "more slots than granules");
   for (std::uint32_t slot = 0; slot < slots; ++slot) {
-    SlotRecord record;
+    Slot<C> record;
     exchange(block, record.granule, record.stamp, record.value);
+    if constexpr (C::scores_in_slots) {
+      block.bytes(&record.score, sizeof record.score);
+    }
     if constexpr (C::in_place) {
       require_lane(record.granule == slot, ref.index, "slots that do not fit its granules");
       found[slot] = 1;
@@ -145,7 +149,7 @@ void read_slots(LaneJob<C> const& job, BlockBytes& block, SavedSlots& saved) {
 /// @return a byte for each slot
 /// @throws CapacityError if protected rows alone are too many
 template <class C>
-std::vector<std::uint8_t> choose_slots(LaneJob<C> const& job, SavedSlots const& saved) {
+std::vector<std::uint8_t> choose_slots(LaneJob<C> const& job, SavedSlots<C> const& saved) {
   LaneRef<C> const& ref = job.ref;
   Lane<C> const& lane = job.lane();
   int const count = static_cast<int>(saved.records.size());
@@ -168,8 +172,25 @@ std::vector<std::uint8_t> choose_slots(LaneJob<C> const& job, SavedSlots const& 
     float* const scores = job.scratch->float_scores();
     std::fill_n(flags, facts.granules, std::uint8_t{0});
     ScoreHistogram histogram;
+    int const width = kvfreeze::detail::pooled_rows(job.context->scorer);
+    float* const alone = job.scratch->logits();
+    std::fill_n(alone, open.high, 0.0F);
+    for (Slot<C> const& record : saved.records) {
+      if (static_cast<int>(record.granule) >= open.high) {
+        continue;
+      }
+      auto const& state = [&]() -> typename C::Scorer::State const& {
+        if constexpr (C::scores_in_slots) {
+          return record.score;
+        } else {
+          return ref.score(record.granule, no_slot);
+        }
+      }();
+      alone[record.granule] =
+          job.context->scorer.score(state, recorded_evidence(job, record.granule, record));
+    }
     auto const now = static_cast<std::uint16_t>(job.step());
-    for (SlotRecord const& record : saved.records) {
+    for (Slot<C> const& record : saved.records) {
       if (!ref.is_open(record.granule, open)) {
         continue;
       }
@@ -179,9 +200,11 @@ std::vector<std::uint8_t> choose_slots(LaneJob<C> const& job, SavedSlots const& 
                           (selection.kind == Selection::Kind::recent && recent);
       flags[record.granule] =
           static_cast<std::uint8_t>(Pick::candidate | (wanted ? Pick::wanted : 0));
-      scores[record.granule] = job.context->scorer.score(
-          ref.score(record.granule), recorded_evidence(job, record.granule, record));
-      histogram.add(scores[record.granule]);
+      float const score = width > 1 ? kvfreeze::detail::pooled(
+                                          alone, open.high, static_cast<int>(record.granule), width)
+                                    : alone[record.granule];
+      scores[record.granule] = score;
+      histogram.add(score);
     }
     if (selection.kind != Selection::Kind::all && selection.kind != Selection::Kind::none &&
         selection.kind != Selection::Kind::recent) {
@@ -249,7 +272,7 @@ BlockBytes read_rows(LaneJob<C> const& job, BlockReader& in, std::uint32_t const
 /// @brief Brings the rows of the slots, in their order; those not kept are frozen, or gone.
 /// @throws as read_rows()
 template <class C>
-void restore_slots(LaneJob<C> const& job, SavedSlots const& saved,
+void restore_slots(LaneJob<C> const& job, SavedSlots<C> const& saved,
                    std::vector<std::uint8_t> const& keep, BlockReader& in) {
   LaneRef<C> const& ref = job.ref;
   Lane<C>& lane = job.lane();
@@ -280,7 +303,7 @@ void restore_slots(LaneJob<C> const& job, SavedSlots const& saved,
       if (keep[first + i] == 0) {
         continue;
       }
-      SlotRecord const& record = saved.records[first + i];
+      Slot<C> const& record = saved.records[first + i];
       std::uint32_t const slot = acquire_slot(memory, ref, record.granule, 0, 0);
       ref.record(slot) = record;
       std::memcpy(ref.k(slot), k.data(), k.size());
@@ -298,7 +321,7 @@ void restore_slots(LaneJob<C> const& job, SavedSlots const& saved,
 
 /// Fills the compact levels, in the order of their slots; what the budget does not hold is frozen.
 template <class C>
-void restore_codes(LaneJob<C> const& job, SavedSlots const& saved) {
+void restore_codes(LaneJob<C> const& job, SavedSlots<C> const& saved) {
   LaneRef<C> const& ref = job.ref;
   Memory<C>& memory = job.context->memory;
   for (std::size_t level = 0; level < C::levels; ++level) {
@@ -357,12 +380,12 @@ void restore_lane(LaneJob<C> const& job, Lane<C> const& saved, BlockReader& in) 
   most += static_cast<std::size_t>(g.window_queries + 5) *
           (sizeof(std::int32_t) +
            static_cast<std::size_t>(g.lane_queries * g.shape.head_dim) * sizeof(float));
-  most += granules * (sizeof(SlotRecord) + static_cast<std::size_t>(C::page) * 4U);
+  most += granules * (sizeof(Slot<C>) + static_cast<std::size_t>(C::page) * 4U);
   for (std::size_t level = 0; level < C::levels; ++level) {
     most += granules * saved_code_bytes<C>(g, level);
   }
   BlockBytes block = in.next(lane_block, most);
-  SavedSlots slots;
+  SavedSlots<C> slots;
   restore_granules(job, block, slots);
   if constexpr (C::has_digest) {
     job.context->memory.resize_digests(ref, groups);
@@ -383,7 +406,7 @@ void restore_lane(LaneJob<C> const& job, Lane<C> const& saved, BlockReader& in) 
   if constexpr (!C::in_place && !C::discards) {
     std::vector<std::uint32_t> away;
     std::vector<std::uint8_t> here(granules, 0);
-    for (SlotRecord const& record : slots.records) {
+    for (Slot<C> const& record : slots.records) {
       here[record.granule] = 1;
     }
     for (std::uint32_t granule = 0; granule < here.size(); ++granule) {

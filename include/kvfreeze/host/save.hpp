@@ -74,11 +74,14 @@ void save_lane(LaneJob<C> const& job, BlockWriter& out) {
   auto const slots = static_cast<std::uint32_t>(ref.lane->slots);
   out.number(slots);
   for (std::uint32_t slot = 0; slot < slots; ++slot) {
-    SlotRecord const& record = ref.record(slot);
+    Slot<C> const& record = ref.record(slot);
     std::uint32_t const granule = C::in_place ? slot : record.granule;
     out.number(granule);
     out.number(record.stamp);
     out.number(record.value);
+    if constexpr (C::scores_in_slots) {
+      out.bytes(&record.score, sizeof record.score);
+    }
     if constexpr (C::needs_queries) {
       for (int row = 0; row < C::page; ++row) {
         out.number(row < ref.rows_of(granule) ? ref.sums(slot)[row] : 0U);

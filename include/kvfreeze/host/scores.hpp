@@ -35,7 +35,7 @@ float score_granule(LaneJob<C> const& job, std::uint32_t slot, std::uint32_t gra
   if constexpr (C::rates) {
     row.rating = rate_granule(job, slot, granule);
   }
-  return job.context->scorer.score(job.ref.score(granule), row);
+  return job.context->scorer.score(job.ref.score(granule, slot), row);
 }
 
 /// @brief Calls f(granule, score) for each exact granule that may freeze; scores are averaged over
@@ -52,7 +52,7 @@ void score_open(LaneJob<C> const& job, F&& f) noexcept {
       if (ref.is_open(granule, open)) {
         RowEvidence row = recorded_evidence(job, granule, job.ref.record(slot));
         row.rating = alone[granule];
-        f(granule, job.context->scorer.score(ref.score(granule), row));
+        f(granule, job.context->scorer.score(ref.score(granule, slot), row));
       }
     });
     return;

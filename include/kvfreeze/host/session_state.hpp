@@ -109,10 +109,10 @@ void exchange_granule(Archive& archive, LaneRef<C> const& ref, std::uint32_t gra
                       std::uint32_t& wake) {
   [[maybe_unused]] auto const i = granule % tile_granules;
   [[maybe_unused]] auto& tile = ref.tile(granule);
-  if constexpr (!C::has_levels) {
+  if constexpr (!C::has_levels && !C::discards) {
     archive.number(tile.changed[i]);
   }
-  if constexpr (C::has_state) {
+  if constexpr (C::has_state && !C::scores_in_slots) {
     archive.bytes(&tile.score[i], sizeof tile.score[i]);
   }
   if constexpr (C::sleeps) {

@@ -25,12 +25,14 @@ namespace kvfreeze {
 template <bool Rises = false, LaneShares Shares = EqualShares>
 struct RankLadderScheduler {
   static constexpr bool rises = Rises;
+  static constexpr bool ranks = true;
 
   Shares shares{};
   float kept = 1.0F;   ///< rows that are attended where no cap says otherwise, in (0, 1]
   float exact = 0.3F;  ///< of those, in full precision, in [0, 1]
   int stay = 4;        ///< steps that a row keeps its level unneeded, in [1, 2^15]
-  int every = 4;       ///< a lane's rows sink every so many steps, in [1, 1024]
+  int every = 4;       ///< a lane's rows sink every so many steps, in [1, 1024]; where they do not
+                       ///< rise and a cap is set, when it binds
 
   static constexpr float slack_level = 0.01F;  ///< of the water, where ranks are not scaled
 

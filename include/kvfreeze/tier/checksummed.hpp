@@ -81,6 +81,22 @@ class Checksummed {
     sums_.erase(first, count);
   }
 
+  /// @throws what the tier throws
+  void fork(std::uint32_t from, std::uint32_t to)
+    requires detail::ForksSequences<Tier>
+  {
+    tier_.fork(from, to);
+    sums_.erase(to);
+    sums_.for_each(from, [&](TierKey key) {
+      TierKey const copy{to, key.lane, key.granule};
+      std::uint64_t sum = 0;
+      std::memcpy(&sum, sums_.find(key), sizeof sum);
+      sum += detail::mixed(to) - detail::mixed(from);
+      static_cast<void>(sums_.pay(sums_.claim(copy), unlimited));
+      std::memcpy(sums_.fill(copy), &sum, sizeof sum);
+    });
+  }
+
   [[nodiscard]] std::size_t bytes() const noexcept { return tier_.bytes() + sums_.bytes(); }
 
   [[nodiscard]] std::size_t capacity() const noexcept { return detail::tier_capacity(tier_); }
@@ -103,8 +119,9 @@ class Checksummed {
   static std::uint64_t sum_of(Request const& request) noexcept {
     TierKey const key = request.key;
     std::uint64_t const place = (std::uint64_t{key.lane} << 32) | key.granule;
-    return detail::checksum(request.v,
-                            detail::checksum(request.k, detail::mixed(place) + key.sequence));
+    // The sequence's part is apart: a fork's sums follow from its parent's.
+    return detail::checksum(request.v, detail::checksum(request.k, detail::mixed(place))) +
+           detail::mixed(key.sequence);
   }
 
   Tier tier_{};

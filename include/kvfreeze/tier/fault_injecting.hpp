@@ -27,7 +27,7 @@ class FaultInjecting {
 
   FaultInjecting(Tier tier, FaultPlan const& plan) : tier_(std::move(tier)), plan_(plan) {}
 
-  /// Fails at the n-th call of store or load, whichever it is.
+  /// Fails at the n-th call of store, load or fork, whichever it is.
   explicit FaultInjecting(std::uint64_t n) : plan_{.call = n} {}
 
   /// New plan; counts from 0 again.
@@ -60,6 +60,16 @@ class FaultInjecting {
   }
 
   void erase(TierKey first, std::uint32_t count) noexcept { tier_.erase(first, count); }
+
+  /// @throws TierError as planned, nothing having changed; or what the tier throws
+  void fork(std::uint32_t from, std::uint32_t to)
+    requires detail::ForksSequences<Tier>
+  {
+    if (plan_.in_fork) {
+      count("fork");
+    }
+    tier_.fork(from, to);
+  }
 
   [[nodiscard]] std::size_t bytes() const noexcept { return tier_.bytes(); }
 

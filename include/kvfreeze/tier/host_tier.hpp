@@ -43,6 +43,16 @@ class HostTier {
     for (StoreRequest const& request : batch) {
       check(request.key, request.k.size(), request.v.size());
     }
+    for (std::size_t i = 0; i < batch.size();) {
+      if (!slots_.lends(batch[i].key)) {
+        ++i;
+        continue;
+      }
+      if (!slots_.own(batch[i].key, capacity_)) {
+        throw full(slots_.geometry().part_bytes * 2);
+      }
+      i = 0;  // whoever lends the copy now may be of the batch too
+    }
     std::size_t needed = 0;
     for (StoreRequest const& request : batch) {
       needed += slots_.claim(request.key);
@@ -51,9 +61,7 @@ class HostTier {
       for (StoreRequest const& request : batch) {
         slots_.unclaim(request.key);
       }
-      throw TierError("kvfreeze: host tier full: " + std::to_string(needed) +
-                      " bytes more than the " + std::to_string(slots_.bytes()) +
-                      " held exceed its capacity of " + std::to_string(capacity_));
+      throw full(needed);
     }
     for (StoreRequest const& request : batch) {
       std::byte* const slot = slots_.fill(request.key);
@@ -87,12 +95,38 @@ class HostTier {
   /// Granules outside the geometry, or not stored, are ignored.
   void erase(TierKey first, std::uint32_t count) noexcept { slots_.erase(first, count); }
 
-  /// Memory committed. Not while another thread stores or erases.
+  /// @brief Sequence `to` holds what sequence `from` holds, from now on each its own. Blocks are
+  /// shared until one of them stores anew, and counted once.
+  /// @throws TierError for a sequence outside the geometry, or naming the bytes if the capacity
+  /// does not hold the notes on who shares what, 8 bytes for each granule in pages; `to` is empty
+  /// then
+  /// @complexity O(granules of `from`), no bytes copied
+  void fork(std::uint32_t from, std::uint32_t to) {
+    TierGeometry const& geometry = slots_.geometry();
+    for (std::uint32_t const sequence : {from, to}) {
+      if (!slots_.contains({sequence, 0, 0}) || from == to) {
+        throw TierError("kvfreeze: fork of sequence " + std::to_string(from) + " to " +
+                        std::to_string(to) + " where the tier has " +
+                        std::to_string(geometry.sequences));
+      }
+    }
+    if (!slots_.fork(from, to, capacity_)) {
+      throw full(host::VirtualMemory::page_bytes());
+    }
+  }
+
+  /// Memory committed, blocks that sequences share once. Not while another thread stores or erases.
   [[nodiscard]] std::size_t bytes() const noexcept { return slots_.bytes(); }
 
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
 
  private:
+  [[nodiscard]] TierError full(std::size_t more) const {
+    return TierError("kvfreeze: host tier full: " + std::to_string(more) + " bytes more than the " +
+                     std::to_string(slots_.bytes()) + " held exceed its capacity of " +
+                     std::to_string(capacity_));
+  }
+
   void check(TierKey key, std::size_t k_bytes, std::size_t v_bytes) const {
     TierGeometry const& geometry = slots_.geometry();
     if (!slots_.contains(key)) {

@@ -44,6 +44,14 @@ class Statistics {
     add(counts_.erased_granules, count);
   }
 
+  /// @throws what the tier throws
+  void fork(std::uint32_t from, std::uint32_t to)
+    requires detail::ForksSequences<Tier>
+  {
+    add(counts_.fork_calls, 1);
+    tier_.fork(from, to);
+  }
+
   [[nodiscard]] std::size_t bytes() const noexcept { return tier_.bytes(); }
 
   [[nodiscard]] std::size_t capacity() const noexcept { return detail::tier_capacity(tier_); }

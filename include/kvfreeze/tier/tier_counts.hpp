@@ -21,6 +21,7 @@ struct TierCounts {
   Direction load;
   std::uint64_t erase_calls = 0;
   std::uint64_t erased_granules = 0;  ///< asked for, stored or not
+  std::uint64_t fork_calls = 0;       ///< failed ones included
 
   friend constexpr bool operator==(TierCounts const&, TierCounts const&) = default;
 };

@@ -34,6 +34,12 @@ std::unique_ptr<AttentionCache> make_entropy_online_recalled(CacheSettings const
 std::unique_ptr<AttentionCache> make_paged_eviction(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_lag_kv(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_head_bits(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_kv_freeze_never(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_kv_freeze_entropy(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_kv_freeze_both(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_asr_kf_egr_never(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_asr_kf_egr_missed(CacheSettings const& settings);
+std::unique_ptr<AttentionCache> make_asr_kf_egr_both(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_quest(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_ark_vale(CacheSettings const& settings);
 std::unique_ptr<AttentionCache> make_partial_recall(CacheSettings const& settings);

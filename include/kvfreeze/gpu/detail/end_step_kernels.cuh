@@ -34,7 +34,7 @@ struct SequenceState {
   // For triggers that rewind, and for truncations where one may.
   static constexpr std::int32_t no_rewind = -1;
   std::int32_t checkpoints[2] = {};    ///< lengths at which counters were saved, newest first
-  std::int32_t rewind_to = no_rewind;  ///< least length that it went back to, untold so far
+  std::int32_t rewind_to = no_rewind;  ///< least length that it went back to and its caller did not
   bool rewinds = false;                ///< the last step goes back to `length`
   bool saves = false;                  ///< the last step is a checkpoint
   bool goes_back = false;              ///< the cut to `length` is to the older checkpoint
@@ -76,8 +76,8 @@ __device__ void rewind_or_save(SequenceState<C>& sequence, std::uint32_t step) {
       length = checkpoint > 0 && checkpoint <= latest ? checkpoint : length;
     }
     begin_cut(sequence, length);
-    bool const further = sequence.rewind_to == SequenceState<C>::no_rewind;
-    sequence.rewind_to = further ? length : min(length, sequence.rewind_to);
+    bool const first = sequence.rewind_to == SequenceState<C>::no_rewind;
+    sequence.rewind_to = first ? length : min(length, sequence.rewind_to);
   }
 }
 
