@@ -24,7 +24,7 @@ struct Encoder<ExactKeys> {
                                 std::byte* group) {
     auto* const out = reinterpret_cast<Half*>(group);
     for (int i = static_cast<int>(threadIdx.x); i < ExactKeys::group_rows * dim; i += Threads) {
-      out[i] = from_float<Half>(keys(i / dim, i % dim));
+      out[i] = host::kernels::clamped_half(keys(i / dim, i % dim));
     }
   }
 };
