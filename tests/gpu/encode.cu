@@ -1,8 +1,10 @@
 #include <kvfreeze/digest/box.hpp>
 #include <kvfreeze/digest/cuboid.hpp>
+#include <kvfreeze/digest/exact_keys.hpp>
 #include <kvfreeze/digest/key_codes.hpp>
 #include <kvfreeze/digest/mean_key.hpp>
 #include <kvfreeze/digest/nested_key_codes.hpp>
+#include <kvfreeze/digest/partial_keys.hpp>
 #include <kvfreeze/gpu/encode.cuh>
 
 #include <catch2/catch.hpp>
@@ -157,7 +159,8 @@ void check_batch(int dim) {
 
 TEMPLATE_TEST_CASE("A group made on the device has the host's bytes", "[encode]", KeyCodes<2>,
                    (KeyCodes<3, 128>), KeyCodes<8>, (NestedKeyCodes<1, 5>),
-                   (NestedKeyCodes<4, 6, 128>), BoxDigest<>, CuboidDigest<>, MeanKeyDigest<48>) {
+                   (NestedKeyCodes<4, 6, 128>), BoxDigest<>, CuboidDigest<>, MeanKeyDigest<48>,
+                   ExactKeys, PartialKeys<>, PartialKeys<37>) {
   for (int const dim : {64, 96, 128, 256}) {
     check_batch<TestType, Half>(dim);
   }

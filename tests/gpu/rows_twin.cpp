@@ -1,29 +1,11 @@
-#include <kvfreeze/kv_freeze_cache.hpp>
-
-#include <gpu/cache_twin.hpp>
-#include <gpu/rows_twin.hpp>
-#include <memory>
+#include <gpu/make_rows_twin.hpp>
 
 namespace kvfreeze::gpu::test {
-
-template <class T, class Scorer, class Tier, class Scheduler, class Trigger>
-std::unique_ptr<HostTwin> make_rows_twin(Shape const& shape, Limits const& limits,
-                                         Scheduler const& scheduler, Trigger const& trigger,
-                                         Scorer const& scorer) {
-  using Cache = KvFreezeCache<layout_of_t<T>, Scorer, Scheduler, Tier, Trigger>;
-  return std::make_unique<CacheTwin<Cache>>(shape, limits, scorer, scheduler, Tier(), trigger);
-}
 
 using MassScorer = InstantMassScorer<KeyCodes<4>>;
 using NestedScorer = InstantMassScorer<NestedKeyCodes<1, 5>>;
 using DotScorer = MeanAbsDotScorer<KeyCodes<4>>;
 
-// A T, a scorer, a tier, a scheduler and a trigger each.
-#define KVFREEZE_TIER_TWIN(T, Scorer, Tier, Scheduler, Trigger)       \
-  template std::unique_ptr<HostTwin> make_rows_twin<T, Scorer, Tier>( \
-      Shape const&, Limits const&, Scheduler const&, Trigger const&, Scorer const&)
-#define KVFREEZE_ROWS_TWIN(T, Scorer, Scheduler, Trigger) \
-  KVFREEZE_TIER_TWIN(T, Scorer, HostTier, Scheduler, Trigger)
 KVFREEZE_ROWS_TWIN(Half, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
 KVFREEZE_ROWS_TWIN(BFloat16, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
 KVFREEZE_ROWS_TWIN(float, MassScorer, WaterLevelScheduler<>, MissedMassTrigger);
@@ -59,7 +41,5 @@ KVFREEZE_ROWS_TWIN(ByLayer<Half>, DotScorer, SublinearScheduler<Thaw::lazy>, Mis
 KVFREEZE_TIER_TWIN(ByLayer<BFloat16>, CumulativeMassScorer<>, DiscardTier, OverCapacityScheduler,
                    NeverTrigger);
 KVFREEZE_ROWS_TWIN(ByLayer<Half>, KeyNormScorer<>, OverCapacityScheduler, NeverTrigger);
-#undef KVFREEZE_ROWS_TWIN
-#undef KVFREEZE_TIER_TWIN
 
 }  // namespace kvfreeze::gpu::test

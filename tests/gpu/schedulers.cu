@@ -3,8 +3,10 @@
 #include <kvfreeze/scheduler/fixed_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/keep_all_scheduler.hpp>
 #include <kvfreeze/scheduler/ladder_scheduler.hpp>
+#include <kvfreeze/scheduler/lane_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/mass_ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
+#include <kvfreeze/scheduler/recall_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/sublinear_scheduler.hpp>
 #include <kvfreeze/scheduler/uniform_scheduler.hpp>
 #include <kvfreeze/scheduler/water_level_scheduler.hpp>
@@ -58,7 +60,13 @@ std::vector<LaneFacts> many_facts() {
   std::uniform_real_distribution<float> uniform(0.0F, 1.0F);
   std::vector<LaneFacts> all(3000);
   for (LaneFacts& facts : all) {
+    facts.layers = 32;
     facts.layer = static_cast<int>(random() % 32);
+    facts.heads = 8;
+    facts.head = static_cast<int>(random() % 8);
+    facts.entropy = 10.0F * uniform(random);
+    facts.mean_entropy = random() % 4 == 0 ? 0.0F : 10.0F * uniform(random);
+    facts.layer_part = 8.0F * uniform(random);
     facts.page_tokens = random() % 2 == 0 ? 1 : 16;
     facts.granules = static_cast<int>(random() % 3000);
     facts.exact = static_cast<int>(random() % 3000);
@@ -106,6 +114,21 @@ TEST_CASE("Schedulers say on the device what they say on the host", "[schedulers
   CHECK(disagreements(FixedBudgetScheduler{0.0F, 100}) == 0);
   CHECK(disagreements(KeepAllScheduler{}) == 0);
   CHECK(disagreements(LadderScheduler<true>{.none = 0.013F, .softness = 1.7F}) == 0);
+  CHECK(disagreements(LaneBudgetScheduler<>{.granules = 1000, .shrink = 0.7F}) == 0);
+  CHECK(disagreements(LaneBudgetScheduler<PyramidShares>{.shares = {3.0F}, .fraction = 0.4F}) == 0);
+  CHECK(disagreements(LaneBudgetScheduler<EntropyShares>{.fraction = 0.3F}) == 0);
+  CHECK(disagreements(LaneBudgetScheduler<HeadSplitShares>{.granules = 500}) == 0);
+  std::vector<float> shares(256);
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    shares[i] = static_cast<float>(i % 37) / 18.0F;
+  }
+  auto const table = TableShares<256>::from(shares);
+  CHECK(disagreements(LaneBudgetScheduler<TableShares<256>>{.shares = table, .granules = 700}) ==
+        0);
+  CHECK(disagreements(RecallBudgetScheduler<TableShares<256>>{.shares = table, .fraction = 0.5F}) ==
+        0);
+  CHECK(disagreements(RecallBudgetScheduler<EntropyShares>{.recalled = 0.3F, .granules = 900}) ==
+        0);
   CHECK(disagreements(MassLadderScheduler<true>{.missed_mass = 0.06F, .softness = 0.3F}) == 0);
   CHECK(disagreements(OverCapacityScheduler{300, 0.8F}) == 0);
   CHECK(disagreements(SublinearScheduler<Thaw::lazy>{.softness = 1.1F}) == 0);

@@ -3,8 +3,8 @@
 #include <kvfreeze/concepts.hpp>
 #include <kvfreeze/config.hpp>
 #include <kvfreeze/element.hpp>
-#include <kvfreeze/host/kernels/convert.hpp>
 #include <kvfreeze/host/kernels/dot.hpp>
+#include <kvfreeze/host/kernels/group_statistics.hpp>
 
 #include <cstddef>
 
@@ -15,7 +15,8 @@ namespace kvfreeze {
 /// With it recall knows every row's true q . k: what a published "top-k of the current query" was
 /// measured with, and the bound of what any digest can do. No memory is saved on keys.
 ///
-/// Format: [16 rows][dim] Half. Exact where the layout's elements are Half.
+/// Format: [16 rows][dim] Half. Exact where the layout's elements are Half; of others those beyond
+/// what Half holds count as its largest.
 struct ExactKeys {
   static constexpr int group_rows = 16;
 
@@ -24,8 +25,10 @@ struct ExactKeys {
   }
 
   static void encode(float const* keys, int dim, std::byte* group) noexcept {
-    host::from_floats(keys, reinterpret_cast<Half*>(group),
-                      static_cast<std::size_t>(group_rows) * static_cast<std::size_t>(dim));
+    auto* const out = reinterpret_cast<Half*>(group);
+    for (int i = 0; i < group_rows * dim; ++i) {
+      out[i] = host::kernels::clamped_half(keys[i]);
+    }
   }
 
   static void scan(DigestQuery const& query, std::byte const* group, float* logits,

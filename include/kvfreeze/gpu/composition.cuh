@@ -49,6 +49,13 @@ struct Composition : host::Composition<L, S, D, detail::host_tier_t<T>, R> {
   /// Does the scorer go by the norms of keys?
   static constexpr bool needs_norms = S::evidence == Evidence::key;
 
+  /// Are scores averaged over neighbours before rows are ranked?
+  static constexpr bool pools = requires(S const& scorer) { scorer.pooled_rows(); };
+
+  /// Is there a list of the scores of rows alone: because neighbours ask for them, or because they
+  /// are dear?
+  static constexpr bool lists_scores = pools || Base::rates;
+
   /// Are the counters of sleeping rows rolled back with a rewind?
   static constexpr bool saves_counts = Base::sleeps && Base::rewalks;
 

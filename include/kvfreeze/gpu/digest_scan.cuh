@@ -68,7 +68,8 @@ void scan_digests(DigestLane const* lanes, DigestLane const& only, std::size_t c
 ///
 /// The same floats to the bit as Digest::scan gives on the host. Rows of a lane are counted group
 /// by group.
-/// @tparam Digest KeyCodes, NestedKeyCodes, BoxDigest, CuboidDigest or MeanKeyDigest
+/// @tparam Digest KeyCodes, NestedKeyCodes, BoxDigest, CuboidDigest, MeanKeyDigest, ExactKeys or
+///   PartialKeys
 /// @param lanes in device memory; what they point to must stay until the work is done
 /// @param heads query heads of a lane, in [1, 64]
 /// @param dim a multiple of 8 in [8, 512]

@@ -18,7 +18,8 @@ namespace kvfreeze::gpu {
 ///
 /// The bytes that Digest::encode makes on the host. An `importance` without a positive entry is
 /// that of a lane without queries: all channels are alike.
-/// @tparam Digest KeyCodes, NestedKeyCodes, BoxDigest, CuboidDigest or MeanKeyDigest
+/// @tparam Digest KeyCodes, NestedKeyCodes, BoxDigest, CuboidDigest, MeanKeyDigest, ExactKeys or
+///   PartialKeys
 /// @param jobs in device memory; they and what they point to must stay until the work is done
 /// @param dim a multiple of 8 in [8, 512]
 /// @throws InvalidArgument if dim is out of range or there are 2^31 jobs; CudaError

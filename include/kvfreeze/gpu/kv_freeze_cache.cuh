@@ -72,6 +72,14 @@ class KvFreezeCache {
   static_assert(!C::has_state || C::needs_mass,
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
   static_assert(C::page == 1, "kvfreeze::gpu: so far granules of one row");
+  static_assert(C::page == 1 || (!C::rates && !C::needs_entropy),
+                "kvfreeze: the CUDA cache has no scorers that rate rows, and no shares by entropy, "
+                "for granules of several rows yet");
+  static_assert(!C::lags, "kvfreeze: the CUDA cache has no ranks of rows within chunks yet");
+  static_assert(!C::has_levels || C::rises,
+                "kvfreeze: the CUDA cache has no ladder on which rows only sink yet");
+  static_assert(detail::HasEncoder<typename C::Digest>,
+                "kvfreeze: the CUDA cache has no digests of this kind yet");
   static_assert(!C::has_levels || !C::by_layer,
                 "kvfreeze::gpu: so far a lane for each KV head where rows may be compact");
 
@@ -100,7 +108,11 @@ class KvFreezeCache {
         taken_(open_.size()),
         done_(static_cast<std::size_t>(shape.layers)) {
     if constexpr (C::has_levels) {
-      host::check_rungs(scheduler.rungs(LaneFacts{}), C::levels);
+      Rungs const rungs = scheduler.rungs(LaneFacts{});
+      if (rungs.attended >= 0) {
+        throw InvalidArgument("KvFreezeCache: the CUDA cache has no ladder that goes by ranks yet");
+      }
+      host::check_rungs(rungs, C::levels);
     }
   }
 

@@ -42,6 +42,10 @@ struct LaneState {
   std::uint32_t asleep = 0;              ///< granules that recall does not ask yet
   std::int32_t first_query = 0;          ///< position of the oldest query that is known
   float cosine = 1.0F;                   ///< between this step's queries and the ones before
+  std::uint32_t mean_queries = 0;        ///< queries in the lane's running means of them
+  float layer_part = 1.0F;               ///< as in LaneFacts
+  float entropy = 0.0F;                  ///< of the lane's attention, a running mean, bits
+  std::uint32_t entropies = 0;           ///< queries in it
   std::uint64_t touched = 0;             ///< bytes read in this step
   std::uint64_t moved_in = 0;            ///< bytes from the tier, in this step
   std::uint64_t moved_out = 0;           ///< bytes to the tier, in this step
@@ -104,9 +108,18 @@ struct CacheMemory {
   float* previous = nullptr;  ///< [sequence][lane][lane_queries][head_dim], for their cosine
   /// [sequence][lane][max_granules], where rows stay in place: the exact granules, dense.
   std::uint32_t* lists = nullptr;
+  float* moments = nullptr;       ///< [sequence][lane][KV head], each as in LaneMoments
+  float* lone_scores = nullptr;   ///< [sequence][lane][max_granules], of exact rows by position
+  float* mean_entropy = nullptr;  ///< [sequence], of the lanes' entropies, bits
   std::byte* const* tier =
       nullptr;  ///< [sequence]: [lane][granule][K, V] in pinned memory, or null
 };
+
+/// Floats of a lane's moments: a direction for each KV head, two means for each query head.
+KVFREEZE_HD inline std::size_t moment_floats(Geometry const& g) noexcept {
+  return static_cast<std::size_t>(g.row_elements) +
+         2 * static_cast<std::size_t>(g.lane_queries * g.head_dim);
+}
 
 /// @brief A lane by address. Cheap to make; owns nothing.
 template <class C>
@@ -129,6 +142,9 @@ struct LaneRef {
   float* ring = nullptr;                        ///< null unless queries are kept
   float* previous = nullptr;                    ///< null unless their cosine is asked for
   std::uint32_t* list = nullptr;                ///< null unless rows stay in place
+  float* moments = nullptr;                     ///< null unless the scorer rates rows
+  float* lone_scores = nullptr;                 ///< null unless scores are listed
+  float const* mean_entropy = nullptr;          ///< of the sequence; null unless it is asked for
   std::byte* tier = nullptr;  ///< the lane's granules; null unless rows are stored
 
   __device__ LaneRef(Geometry const& g, CacheMemory const& memory, std::uint32_t sequence,
@@ -166,6 +182,15 @@ struct LaneRef {
     }
     if constexpr (C::in_place) {
       list = memory.lists + number * static_cast<std::size_t>(g.max_granules);
+    }
+    if constexpr (C::rates) {
+      moments = memory.moments + number * moment_floats(g);
+    }
+    if constexpr (C::lists_scores) {
+      lone_scores = memory.lone_scores + number * static_cast<std::size_t>(g.max_granules);
+    }
+    if constexpr (C::needs_entropy) {
+      mean_entropy = memory.mean_entropy + sequence;
     }
     if constexpr (C::stores) {
       tier = memory.tier[sequence] + static_cast<std::size_t>(index) *

@@ -38,8 +38,9 @@ struct ExpectedAttentionScorer {
     }
     float const octaves =
         detail::quotient(exponents, static_cast<float>(lane.heads) * detail::nats_per_octave);
-    return detail::ranking_exp2(octaves) *
-           detail::root(detail::chained_dot(row.value, row.value, row.dim));
+    // A product that no compiler adds to something in one rounding.
+    return detail::fused(detail::ranking_exp2(octaves),
+                         detail::root(detail::chained_dot(row.value, row.value, row.dim)), 0.0F);
   }
 
   KVFREEZE_HD constexpr void update(State&, RowEvidence const&) const noexcept {}

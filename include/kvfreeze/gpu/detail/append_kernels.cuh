@@ -10,6 +10,7 @@
 #include <kvfreeze/gpu/detail/encode_kernels.cuh>
 #include <kvfreeze/gpu/detail/importance_kernels.cuh>
 #include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/gpu/detail/lane_moments.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 
 #include <cstdint>
@@ -141,6 +142,10 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       ref.importance[d] = add_squares(ref.importance[d], channel, 1, 0, g.group, g.head_dim);
     }
   }
+  std::uint32_t const seen = min(lane.mean_queries + 1U, most_mean_queries);
+  if constexpr (C::rates) {
+    note_query_moments<C, Input, Threads>(ref, q, seen);
+  }
   float* const octaves = s.queries + in_batch * g.lane_queries * g.head_dim;
   bool finite = load_queries<Input, Threads>(g, q, octaves);
   Value* const row_k = ref.k(slot);
@@ -170,6 +175,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     }
     lane.rows += 1;
     lane.slots += 1;
+    lane.mean_queries = seen;
     lane.moved_out = C::stores ? g.granule_bytes() : 0;
   }
   __syncthreads();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/gpu/detail/lane_facts.cuh>
+#include <kvfreeze/gpu/detail/lane_moments.cuh>
 #include <kvfreeze/gpu/detail/row_evidence.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/detail/timers.cuh>
@@ -32,6 +33,9 @@ __device__ void note_newborn(LaneRef<C> const& ref, float const* query) {
     if (threadIdx.x < 32) {
       note_key_norm(ref, static_cast<std::uint32_t>(lane.slots - 1));
     }
+  }
+  if constexpr (C::rates) {
+    note_direction<C, Threads>(ref, ref.k(static_cast<std::uint32_t>(lane.slots - 1)));
   }
   if constexpr (C::needs_queries) {
     if (first) {

@@ -113,6 +113,10 @@ struct PlaneWords {
 template <class Digest>
 struct Encoder;
 
+/// Can the device make it?
+template <class Digest>
+concept HasEncoder = requires { sizeof(Encoder<Digest>); };
+
 /// There is nothing to make.
 template <>
 struct Encoder<NoDigest> {

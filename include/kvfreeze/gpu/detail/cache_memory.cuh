@@ -70,6 +70,9 @@ class CacheStorage {
                                                                   g.lane_queries * g.head_dim))
                                   : 0),
         lists_(C::in_place ? states_.size() : 0),
+        moments_(C::rates ? array_bytes(lane_count(), moment_floats(g)) : 0),
+        lone_scores_(C::lists_scores ? states_.size() : 0),
+        mean_entropy_(C::needs_entropy ? static_cast<std::size_t>(g.max_sequences) : 0),
         batch_(static_cast<std::size_t>(g.max_sequences)),
         steps_(batch_.size()),
         sequences_(batch_.size()),
@@ -124,6 +127,9 @@ class CacheStorage {
     memory.ring = ring_.data();
     memory.previous = previous_.data();
     memory.lists = lists_.data();
+    memory.moments = moments_.data();
+    memory.lone_scores = lone_scores_.data();
+    memory.mean_entropy = mean_entropy_.data();
     if constexpr (C::stores) {
       memory.tier = tier_.slots().slabs.data();
     }
@@ -419,7 +425,8 @@ class CacheStorage {
            states_.size_bytes() + plans_.size_bytes() + importance_.size_bytes() +
            means_.size_bytes() + pins_.size_bytes() + changed_.size_bytes() + timers_.size_bytes() +
            saved_.size_bytes() + scores_.size_bytes() + ring_.size_bytes() +
-           previous_.size_bytes() + lists_.size_bytes() + batch_.size_bytes() +
+           previous_.size_bytes() + lists_.size_bytes() + moments_.size_bytes() +
+           lone_scores_.size_bytes() + mean_entropy_.size_bytes() + batch_.size_bytes() +
            steps_.size_bytes() + sequences_.size_bytes() + tier_.device_bytes();
   }
 
@@ -456,6 +463,9 @@ class CacheStorage {
   DeviceArray<float> ring_;
   DeviceArray<float> previous_;
   DeviceArray<std::uint32_t> lists_;
+  DeviceArray<float> moments_;
+  DeviceArray<float> lone_scores_;
+  DeviceArray<float> mean_entropy_;
   DeviceArray<std::uint32_t> batch_;
   DeviceArray<std::uint32_t> steps_;
   DeviceArray<SequenceState<C>> sequences_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/gpu/detail/global_memory.cuh>
+#include <kvfreeze/gpu/detail/key_digests.cuh>
 #include <kvfreeze/gpu/detail/warp_scan.cuh>
 #include <kvfreeze/gpu/digest_lane.cuh>
 

@@ -3,6 +3,7 @@
 #include <kvfreeze/gpu/detail/block_encode.cuh>
 #include <kvfreeze/gpu/detail/element_loads.cuh>
 #include <kvfreeze/gpu/detail/global_memory.cuh>
+#include <kvfreeze/gpu/detail/key_digests.cuh>
 #include <kvfreeze/gpu/encode_job.cuh>
 
 #include <cstddef>

@@ -8,13 +8,17 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// What a scheduler is told of a lane. @see host::lane_facts
+/// @brief What a scheduler is told of a lane, but for its part of the layer's budget.
+/// @see host::lane_facts
 template <class C>
-__device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, std::uint32_t step) {
+__device__ LaneFacts facts_but_part(LaneRef<C> const& ref, int layer, int head,
+                                    std::uint32_t step) {
   auto const open = ref.open_range();
   LaneFacts facts;
   facts.layer = layer;
   facts.head = head;
+  facts.layers = ref.geometry->layers;
+  facts.heads = ref.geometry->lanes_per_layer;
   facts.page_tokens = C::page;
   facts.granules = ref.lane->rows;
   facts.exact = ref.lane->slots;
@@ -28,7 +32,21 @@ __device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, std:
   }
   facts.ladder_cost = ref.lane->ladder_cost;
   facts.water_level = ref.lane->water;
+  if constexpr (C::needs_entropy) {
+    facts.entropy = ref.lane->entropy;
+    facts.mean_entropy = *ref.mean_entropy;
+  }
   facts.step = step;
+  return facts;
+}
+
+/// What a scheduler is told of a lane.
+template <class C>
+__device__ LaneFacts lane_facts(LaneRef<C> const& ref, int layer, int head, std::uint32_t step) {
+  LaneFacts facts = facts_but_part(ref, layer, head, step);
+  if constexpr (C::needs_layer_parts) {
+    facts.layer_part = ref.lane->layer_part;
+  }
   return facts;
 }
 

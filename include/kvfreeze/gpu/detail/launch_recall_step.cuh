@@ -8,7 +8,9 @@
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
 #include <kvfreeze/gpu/detail/cache_memory.cuh>
 #include <kvfreeze/gpu/detail/force_rows_kernel.cuh>
+#include <kvfreeze/gpu/detail/lane_entropy.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
+#include <kvfreeze/gpu/detail/layer_parts.cuh>
 #include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
 #include <kvfreeze/gpu/detail/retain_rows_kernel.cuh>
@@ -97,6 +99,11 @@ void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& sch
     note_masses_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, s, memory.scorer());
     check_launch("note_masses_kernel");
   }
+  if constexpr (C::needs_entropy) {
+    note_entropy_kernel<C, threads>
+        <<<static_cast<unsigned>(lanes), threads, 0, stream.get()>>>(g, view, s);
+    check_launch("note_entropy_kernel");
+  }
 }
 
 /// @brief The slow clock: what is not retained freezes, reports are written, recoveries begun.
@@ -109,10 +116,21 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   CacheMemory const view = memory.view();
   Entropy const* const entropies = launch_entropies<C, Input>(memory, sequences, logits, stream);
   dim3 const grid(static_cast<unsigned>(g.lanes), static_cast<unsigned>(sequences));
+  constexpr int threads = 128;
+  if constexpr (C::needs_entropy) {
+    mean_entropy_kernel<C, threads>
+        <<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(g, view, memory.batch());
+    check_launch("mean_entropy_kernel");
+  }
+  if constexpr (C::needs_layer_parts) {
+    dim3 const layers(static_cast<unsigned>(g.layers), static_cast<unsigned>(sequences));
+    layer_parts_kernel<C><<<layers, retain_threads, 0, stream.get()>>>(
+        g, view, scheduler, memory.scorer(), memory.batch(), memory.steps());
+    check_launch("layer_parts_kernel");
+  }
   retain_rows_kernel<C><<<grid, retain_threads, 0, stream.get()>>>(
       g, view, scheduler, memory.scorer(), memory.batch(), memory.steps());
   check_launch("retain_rows_kernel");
-  constexpr int threads = 128;
   end_step_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
       g, view, scheduler, memory.batch(), memory.steps(), memory.sequences(), entropies,
       memory.status(), memory.reports(), tokens);

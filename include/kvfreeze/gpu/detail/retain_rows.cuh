@@ -6,6 +6,7 @@
 
 #include <kvfreeze/gpu/detail/block_partition.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
+#include <kvfreeze/gpu/detail/lone_scores.cuh>
 #include <kvfreeze/gpu/detail/ranked_list.cuh>
 #include <kvfreeze/gpu/detail/retain_kernels.cuh>
 #include <kvfreeze/gpu/detail/row_evidence.cuh>
@@ -59,7 +60,7 @@ struct RetainRows {
   template <class F>
   __device__ void for_each(F const& f) const {
     for_each_open([&](std::uint32_t, host::SlotRecord const& record) {
-      f(score_of(ref, scorer, record, step));
+      f(ranking_score(ref, scorer, record, step, open.high));
     });
   }
 
@@ -76,6 +77,7 @@ struct RetainRows {
         ref.plans[granule] = age >= limit ? RetainPlan::goes : RetainPlan::stays;
       });
     } else {
+      list_lone_scores<C, threads>(ref, scorer, step, open.high);
       mark_by_score(retain_edge(selection, *this, shared.search));
     }
     __syncthreads();
@@ -144,7 +146,7 @@ struct RetainRows {
 
   __device__ void mark_by_score(RetainEdge const& edge) const {
     for_each_open([&](std::uint32_t granule, host::SlotRecord const& record) {
-      std::uint32_t const key = edge.key(score_of(ref, scorer, record, step));
+      std::uint32_t const key = edge.key(ranking_score(ref, scorer, record, step, open.high));
       bool const tied = key == edge.edge && edge.ties != RetainEdge::all;
       bool const goes = key < edge.edge;
       ref.plans[granule] = tied ? RetainPlan::tied : goes ? RetainPlan::goes : RetainPlan::stays;

@@ -49,16 +49,22 @@ __device__ void update_score(LaneRef<C> const& ref, typename C::Scorer const& sc
   }
 }
 
+/// A row's score by its evidence.
+template <class C>
+__device__ float score_by(LaneRef<C> const& ref, typename C::Scorer const& scorer,
+                          RowEvidence const& row, std::uint32_t granule) {
+  if constexpr (C::has_state) {
+    return scorer.score(ref.scores[granule], row);
+  } else {
+    return scorer.score({}, row);
+  }
+}
+
 /// A row's score from what is kept of it.
 template <class C>
 __device__ float score_of(LaneRef<C> const& ref, typename C::Scorer const& scorer,
                           host::SlotRecord const& record, std::uint32_t step) {
-  RowEvidence const row = recorded_evidence(ref, record, step);
-  if constexpr (C::has_state) {
-    return scorer.score(ref.scores[record.granule], row);
-  } else {
-    return scorer.score({}, row);
-  }
+  return score_by(ref, scorer, recorded_evidence(ref, record, step), record.granule);
 }
 
 /// @brief Writes the norm of a slot's key, the mean of its KV heads', into its record. By one warp,

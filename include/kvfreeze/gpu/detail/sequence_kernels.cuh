@@ -60,6 +60,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
           0.0F;
     }
   }
+  if constexpr (C::rates) {
+    std::size_t const floats = moment_floats(g);
+    for (std::size_t i = threadIdx.x; i < floats; i += Threads) {
+      memory.moments[number * floats + i] = 0.0F;
+    }
+  }
   if (threadIdx.x == 0) {
     LaneState lane;
     if (g.room != 0) {
@@ -76,6 +82,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     state.trigger = trigger;
     state.trigger.reset();
     sequences[sequence] = state;
+    if constexpr (C::needs_entropy) {
+      memory.mean_entropy[sequence] = 0.0F;
+    }
   }
 }
 

@@ -1,0 +1,80 @@
+#pragma once
+
+/// @file
+/// @brief Entropies of the lanes' attention, for shares by them.
+
+#include <kvfreeze/detail/mass_entropy.hpp>
+#include <kvfreeze/gpu/detail/softmax_weight.cuh>
+#include <kvfreeze/gpu/detail/step.cuh>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// @brief Takes the entropy of each lane's attention into its running mean: of the estimates of all
+/// its rows, or without digests of the rows that attention saw. One block a lane, when nobody asks
+/// for the mean before this step any more. @see host::note_entropy
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
+    Threads) void note_entropy_kernel(Geometry g, CacheMemory memory, LayerStep<C> s) {
+  static_assert(C::page == 1, "kvfreeze: masses are those of single rows");
+  __shared__ unsigned long long total;
+  auto const work = static_cast<int>(blockIdx.x);
+  WorkLane const where(g, s, work);
+  LaneRef<C> const ref(g, memory, where.sequence, where.lane);
+  if (C::recalls && ref.lane->mode == LaneMode::dense) {
+    return;  // nothing was estimated
+  }
+  if (threadIdx.x == 0) {
+    total = 0;
+  }
+  __syncthreads();
+  Mass const* const masses = lane_runs(ref, s, work).masses;
+  int const rows = C::recalls ? ref.lane->rows : ref.lane->slots;
+  std::uint64_t sum = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < rows; i += Threads) {
+    sum += kvfreeze::detail::entropy_term(masses[i]);
+  }
+  sum = warp_sum(sum);
+  if (threadIdx.x % 32 == 0) {
+    atomicAdd(&total, static_cast<unsigned long long>(sum));
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    LaneState& lane = *ref.lane;
+    lane.entropies = min(lane.entropies + 1U, host::LaneEntropy::most);
+    float const bits = kvfreeze::detail::entropy_bits(total);
+    lane.entropy =
+        kvfreeze::detail::running_mean(lane.entropy, __fsub_rn(bits, lane.entropy), lane.entropies);
+  }
+}
+
+/// @brief The mean of the entropies of a sequence's lanes, summed in their order. One block a
+/// sequence of the batch. @see host::note_lane_entropy
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
+    Threads) void mean_entropy_kernel(Geometry g, CacheMemory memory, std::uint32_t const* batch) {
+  __shared__ float entropies[Threads];
+  std::uint32_t const sequence = batch[blockIdx.x];
+  LaneState const* const lanes =
+      memory.lanes + static_cast<std::size_t>(sequence) * static_cast<std::size_t>(g.lanes);
+  auto const thread = static_cast<int>(threadIdx.x);
+  float sum = 0.0F;  // of thread 0
+  for (int first = 0; first < g.lanes; first += Threads) {
+    int const some = min(Threads, g.lanes - first);
+    if (thread < some) {
+      entropies[thread] = lanes[first + thread].entropy;
+    }
+    __syncthreads();
+    for (int i = 0; thread == 0 && i < some; ++i) {
+      sum = __fadd_rn(sum, entropies[i]);
+    }
+    __syncthreads();
+  }
+  if (thread == 0) {
+    memory.mean_entropy[sequence] = __fdiv_rn(sum, static_cast<float>(g.lanes));
+  }
+}
+
+}  // namespace kvfreeze::gpu::detail
