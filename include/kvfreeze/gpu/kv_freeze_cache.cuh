@@ -458,7 +458,8 @@ class KvFreezeCache {
     return report;
   }
 
-  /// @brief Fidelity of each row of a lane, by position. Waits for the stream.
+  /// @brief Fidelity of each row of a lane, by position. Waits for the stream. After a rewind,
+  /// until truncate_async(), the last of them are no rows, and nothing is said of them.
   /// @param out length(handle) elements
   /// @throws UnknownSequence, InvalidArgument, CudaError
   void fidelities(Sequence handle, int layer, int lane, std::span<Fidelity> out,

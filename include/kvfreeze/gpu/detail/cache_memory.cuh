@@ -99,6 +99,8 @@ class CacheStorage {
     check_launch("fill_pool_kernel");
     check(cudaMemset(steps_.data(), 0, steps_.size_bytes()), "cudaMemset");
     check(cudaMemset(plans_.data(), 0, plans_.size_bytes()), "cudaMemset");
+    // After a rewind the caller may ask for rows that its sequence does not have.
+    check(cudaMemset(states_.data(), 0, states_.size_bytes()), "cudaMemset");
     check(cudaMemset(pins_.data(), 0, pins_.size_bytes()), "cudaMemset");
     check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");  // streams do not wait for these
   }
