@@ -44,7 +44,8 @@ std::vector<ReportPicture> lab_report_pictures(std::span<JsonObject const> cells
 /// @brief The picture's file name; empty for tasks that have none.
 std::string picture_file(Scope const& scope);
 
-/// @brief The tables of the page in Markdown, with the pictures. @throws JsonError if a cell lacks a figure
+/// @brief The tables of the page in Markdown, with the pictures. @throws JsonError if a cell lacks
+/// a figure
 std::string lab_report_markdown(std::span<JsonObject const> cells);
 
 }  // namespace llama::lab

@@ -88,7 +88,7 @@ TEMPLATE_TEST_CASE_SIG("a scorer with memory is updated with or without masses",
     auto const sequence = cache.open();
     feed(cache, sequence, 40, at_once);
     auto const lane = cache.memory().lane(sequence.index, 0);
-    typename Scorer::State const& oldest = lane.score(0);
+    typename Scorer::State const& oldest = lane.score(0, host::no_slot);
     REQUIRE(oldest.updates == static_cast<float>(40 / at_once));
     REQUIRE((oldest.largest > 0.0F) == (Wanted == Evidence::key));
     cache.close(sequence);
