@@ -444,9 +444,9 @@ class KvFreezeCache {
 
   /// @brief Running mean of the entropy of a lane's attention, in bits. Where the scheduler
   /// `needs_entropy`: EntropyShares measures it while the model runs, EntropyCalibration keeps it.
-  [[nodiscard]] float attention_entropy(Sequence handle, int layer, int lane) const
-    requires C::needs_entropy
-  {
+  template <class Policy = Scheduler>
+    requires(detail::needs_entropy<Policy>())
+  [[nodiscard]] float attention_entropy(Sequence handle, int layer, int lane) const {
     static_cast<void>(record(handle));
     host::check_lane(context_.geometry(), "attention_entropy", layer, lane);
     return lane_ref(handle, layer, lane).lane->entropy.mean;
