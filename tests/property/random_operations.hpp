@@ -95,6 +95,20 @@ std::uint64_t random_operations(typename Cache::scheduler_type const& scheduler,
     absent += counts.total() - counts.exact;
     int const room = limits.max_tokens - sequence.length();
     auto const logits = random_logits(random);
+    // A cap may hold several sequences as they are and not as they grow: then this one goes.
+    auto const grow = [&](auto&& take_rows) {
+      try {
+        take_rows();
+      } catch (kvfreeze::CapacityError const&) {
+        REQUIRE(capped);
+        REQUIRE(sequences.size() > 1);
+        sequence.close();
+        sequences.erase(sequences.begin() + which);
+        for (auto const& one : sequences) {
+          one->check();
+        }
+      }
+    };
     if (choice < 3 && sequences.size() < 3) {
       try {
         open();
@@ -121,7 +135,7 @@ std::uint64_t random_operations(typename Cache::scheduler_type const& scheduler,
         sequence.thaw();
       }
     } else if (choice < 30) {
-      sequence.attend(2 + static_cast<int>(random.below(50)), logits);
+      grow([&] { sequence.attend(2 + static_cast<int>(random.below(50)), logits); });
     } else if (choice >= 97 && capped) {
       std::size_t const cap = needed * (1 + random.below(3)) + random.below(1U << 16);
       try {
@@ -151,13 +165,15 @@ std::uint64_t random_operations(typename Cache::scheduler_type const& scheduler,
       restored->check();
       sequences[which] = std::move(restored);
     } else if (choice < 36) {
-      sequence.append_and_observe(1, static_cast<int>(random.below(3)), logits);
+      grow([&] { sequence.append_and_observe(1, static_cast<int>(random.below(3)), logits); });
     } else if (choice < 38) {
-      sequence.append_and_observe(1 + static_cast<int>(random.below(9)), 0, logits);
+      grow([&] { sequence.append_and_observe(1 + static_cast<int>(random.below(9)), 0, logits); });
     } else {
-      for (std::uint32_t i = random.below(12); i > 0 && sequence.length() < 390; --i) {
-        sequence.attend(1, logits);
-      }
+      grow([&] {
+        for (std::uint32_t i = random.below(12); i > 0 && sequence.length() < 390; --i) {
+          sequence.attend(1, logits);
+        }
+      });
     }
   }
   while (!sequences.empty()) {

@@ -140,16 +140,22 @@ WaterLevel lowest_level(std::uint32_t lanes, std::size_t levels, std::size_t byt
   return water;
 }
 
-/// Bytes with which a lane of a sequence of `length` tokens can take a chunk, whatever it wants; a
-/// token where there is not room for that in every lane.
+/// Bytes with which a lane of a sequence of `length` tokens can take a chunk, whatever it wants: of
+/// `planned_chunk` tokens, or of a half, a quarter, ... where there is not room for that in every
+/// lane.
 template <class C>
 std::size_t lane_floor(Geometry const& g, int length, std::size_t bytes) noexcept {
   auto const at = [&](int most) {
     int const rows = std::min(most, g.limits.max_tokens);
     return lane_bytes<C>(g, worst_exact<C>(g, rows), rows);
   };
-  std::size_t const chunk = at(length + planned_chunk);
-  return chunk * static_cast<std::size_t>(g.lanes) <= bytes ? chunk : at(length + 1);
+  for (int more = planned_chunk; more > 1; more /= 2) {
+    std::size_t const chunk = at(length + more);
+    if (chunk * static_cast<std::size_t>(g.lanes) <= bytes) {
+      return chunk;
+    }
+  }
+  return at(length + 1);
 }
 
 /// @brief plan_bytes() on the ladder: each lane gets an aim, what it asks for at the lowest water
