@@ -39,6 +39,11 @@ struct RecallOf {
   static constexpr bool sleeps = false;
   static constexpr bool has_state = false;
   static constexpr bool in_place = false;
+  static constexpr bool discards = false;
+  static constexpr bool scores_in_slots = false;
+  static constexpr bool needs_entropy = false;
+  static constexpr bool needs_layer_parts = false;
+  static constexpr bool rates = false;
   static constexpr bool has_digest = Kind != Scores::none;
   static constexpr bool needs_queries = Kind == Scores::dots;
   static constexpr int tail_granules = has_digest ? 64 / Page : 1;

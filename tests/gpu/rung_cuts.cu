@@ -30,6 +30,11 @@ struct LadderOf {
   static constexpr int levels = Levels;
   static constexpr bool has_levels = true;
   static constexpr bool sleeps = false;
+  static constexpr bool discards = false;
+  static constexpr bool scores_in_slots = false;
+  static constexpr bool needs_entropy = false;
+  static constexpr bool needs_layer_parts = false;
+  static constexpr bool rates = false;
   static constexpr int tail_granules = 64;
 };
 
