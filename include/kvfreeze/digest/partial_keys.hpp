@@ -63,8 +63,8 @@ struct PartialKeys {
     for (int i = 0; i < kept; ++i) {
       std::uint16_t const channel = order[static_cast<std::size_t>(i)];
       float const scale = detail::quotient(largest[channel], 127.0F);
-      std::memcpy(list + i * sizeof channel, &channel, sizeof channel);
-      std::memcpy(scales + i * sizeof scale, &scale, sizeof scale);
+      std::memcpy(list + i * channel_bytes, &channel, sizeof channel);
+      std::memcpy(scales + i * scale_bytes, &scale, sizeof scale);
       for (int row = 0; row < group_rows; ++row) {
         float const x = scale > 0.0F ? detail::quotient(keys[row * dim + channel], scale) : 0.0F;
         codes[i * group_rows + row] = static_cast<std::byte>(
@@ -82,8 +82,8 @@ struct PartialKeys {
       for (int i = 0; i < kept; ++i) {
         std::uint16_t channel = 0;
         float scale = 0.0F;
-        std::memcpy(&channel, list + i * sizeof channel, sizeof channel);
-        std::memcpy(&scale, scales + i * sizeof scale, sizeof scale);
+        std::memcpy(&channel, list + i * channel_bytes, sizeof channel);
+        std::memcpy(&scale, scales + i * scale_bytes, sizeof scale);
         float const weight = query.values[h * query.dim + channel] * scale;
         for (int row = 0; row < group_rows; ++row) {
           auto& sum = sums[static_cast<std::size_t>(row)];
@@ -96,6 +96,9 @@ struct PartialKeys {
   }
 
  private:
+  static constexpr std::ptrdiff_t channel_bytes = sizeof(std::uint16_t);
+  static constexpr std::ptrdiff_t scale_bytes = sizeof(float);
+
   struct Parts {
     std::byte* channels;
     std::byte* scales;
@@ -103,8 +106,8 @@ struct PartialKeys {
   };
 
   static Parts parts(std::byte* group, int kept) noexcept {
-    std::byte* const scales = group + kept * static_cast<std::ptrdiff_t>(sizeof(std::uint16_t));
-    return {group, scales, scales + kept * static_cast<std::ptrdiff_t>(sizeof(float))};
+    std::byte* const scales = group + kept * channel_bytes;
+    return {group, scales, scales + kept * scale_bytes};
   }
 };
 
