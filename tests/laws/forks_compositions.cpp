@@ -1,4 +1,5 @@
 #include <kvfreeze/kvfreeze.hpp>
+#include <kvfreeze/published_presets.hpp>
 
 #include "../support/archetypes.hpp"
 #include "session_laws.hpp"
@@ -15,6 +16,11 @@ TEST_CASE("forks: a tier that cannot, policies of one's own", "[laws][cache][for
   laws::forks<
       KvFreezeCache<Layout<Half, 16>, archetypes::StatefulScorer, archetypes::WholeScheduler,
                     archetypes::MinimalTier, archetypes::StatefulTrigger>>();
+}
+
+TEST_CASE("forks: heads that compete", "[laws][cache][forks]") {
+  laws::forks<presets::Recalled<WindowMassScorer<KeyCodes<2>>, HeadSplitShares>>(
+      {.scheduler = {.fraction = 0.3F}});
 }
 
 TEST_CASE("a failed fork changes nothing", "[laws][cache][forks][faults]") {

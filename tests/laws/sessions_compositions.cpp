@@ -1,4 +1,5 @@
 #include <kvfreeze/kvfreeze.hpp>
+#include <kvfreeze/published_presets.hpp>
 
 #include "../support/archetypes.hpp"
 #include "session_laws.hpp"
@@ -60,4 +61,25 @@ TEST_CASE("saved and restored: policies of one's own", "[laws][cache][sessions]"
 TEST_CASE("saved and restored: evicted groups", "[laws][cache][sessions]") {
   laws::saved_and_restored<KvFreezeCache<Layout<Half>, CumulativeMassScorer<KeyCodes<4>>,
                                          FixedBudgetScheduler, DiscardTier, MissedMassTrigger>>();
+}
+
+TEST_CASE("saved and restored: means of queries, and the direction of keys",
+          "[laws][cache][sessions]") {
+  laws::restored_goes_on_as_saved<presets::ExpectedAttention<>>({.scheduler = {.capacity = 40}},
+                                                                laws::session_limits());
+}
+
+TEST_CASE("saved and restored: shares by entropy", "[laws][cache][sessions]") {
+  laws::restored_goes_on_as_saved<presets::EntropyOnline<>>({.scheduler = {.fraction = 0.3F}},
+                                                            laws::session_limits());
+}
+
+TEST_CASE("saved and restored: heads that compete, with a tier", "[laws][cache][sessions]") {
+  laws::saved_and_restored<presets::Recalled<WindowMassScorer<KeyCodes<2>>, HeadSplitShares>>(
+      {.scheduler = {.fraction = 0.3F}});
+}
+
+TEST_CASE("saved and restored: ranks by lag", "[laws][cache][sessions]") {
+  laws::restored_goes_on_as_saved<presets::LagKv<>>({.scheduler = {.capacity = 60}},
+                                                    laws::session_limits());
 }

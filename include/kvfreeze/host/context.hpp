@@ -60,6 +60,21 @@ struct LaneJob {
   [[nodiscard]] std::uint32_t step() const noexcept { return sequence->step; }
 };
 
+/// Lane `index` of a sequence, ready for work outside of a caller's part.
+template <class C>
+LaneJob<C> lane_job(Context<C>& context, std::uint32_t sequence, std::uint32_t index,
+                    int part = 0) noexcept {
+  auto const per_layer = static_cast<std::uint32_t>(context.geometry().lanes_per_layer);
+  LaneJob<C> job;
+  job.context = &context;
+  job.sequence = &context.sequences[sequence];
+  job.scratch = &context.memory.scratch(part);
+  job.ref = context.memory.lane(sequence, index);
+  job.layer = static_cast<int>(index / per_layer);
+  job.head = static_cast<int>(index % per_layer);
+  return job;
+}
+
 /// Is it the lane's turn in this step to let sink what it does not need?
 template <class C>
 bool sinks_now(Context<C> const& context, std::uint32_t sequence, std::uint32_t lane) noexcept {

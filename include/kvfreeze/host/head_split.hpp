@@ -17,17 +17,24 @@ namespace kvfreeze::host {
 /// lane: into the lanes' `layer_part`.
 ///
 /// The layer's cut is that of one histogram over all its lanes, eight bins to the octave; a bin
-/// that is cut counts in proportion; what is protected is wanted in any case. O(exact rows).
-/// @param lane_job lane_job(lane), ready for work
+/// that is cut counts in proportion; what is protected is wanted in any case. A layer without rows
+/// keeps its parts: a sequence that is being restored has them before its rows. O(exact rows).
 /// @param most granules that the mean lane may hold exact
-template <class C, class LaneJobs>
-void note_layer_parts(Context<C>& context, LaneJobs&& lane_job, int most) noexcept {
+template <class C>
+void note_layer_parts(Context<C>& context, std::uint32_t index, int most) noexcept {
   Geometry const& g = context.geometry();
   auto const heads = static_cast<std::uint32_t>(g.lanes_per_layer);
   for (std::uint32_t first = 0; first < static_cast<std::uint32_t>(g.lanes); first += heads) {
+    int exact = 0;
+    for (std::uint32_t lane = first; lane < first + heads; ++lane) {
+      exact += context.memory.lane(index, lane).lane->exact;
+    }
+    if (exact == 0) {
+      continue;
+    }
     std::array<std::uint32_t, ScoreHistogram::bins> layer{};
     auto const bins_of = [&](std::uint32_t lane, auto& bins) {
-      LaneJob<C> const job = lane_job(lane);
+      LaneJob<C> const job = lane_job(context, index, lane);
       job.scratch->commit(job.lane().rows);
       int stay = job.lane().exact;
       score_open(job, [&](std::uint32_t, float score) {
@@ -55,11 +62,11 @@ void note_layer_parts(Context<C>& context, LaneJobs&& lane_job, int most) noexce
         auto const edge = static_cast<std::size_t>(cut - 1);
         count += static_cast<double>(own[edge]) * static_cast<double>(left) / layer[edge];
       }
-      lane_job(lane).lane().layer_part.value = static_cast<float>(count);
+      context.memory.lane(index, lane).lane->layer_part.value = static_cast<float>(count);
       total += count;
     }
     for (std::uint32_t lane = first; lane < first + heads; ++lane) {
-      float& part = lane_job(lane).lane().layer_part.value;
+      float& part = context.memory.lane(index, lane).lane->layer_part.value;
       part = total > 0.0 ? static_cast<float>(static_cast<double>(part) * heads / total) : 1.0F;
     }
   }

@@ -205,9 +205,7 @@ StepReport end_step(Context<C>& context, std::uint32_t index, std::span<float co
     if (sequence.share == unlimited) {  // with a cap the plan does it
       LaneFacts facts = lane_facts(lane_job(context, index, 0));
       facts.layer_part = 1.0F;
-      note_layer_parts(
-          context, [&](std::uint32_t lane) { return lane_job(context, index, lane); },
-          context.scheduler.budget(facts));
+      note_layer_parts(context, index, context.scheduler.budget(facts));
     }
   }
   auto const period =
