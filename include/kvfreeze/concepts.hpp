@@ -126,7 +126,8 @@ concept ScansGroups = requires(DigestQuery const& query, std::byte const* group,
 ///   otherwise.
 /// - `float score(State const&, RowEvidence const&) const noexcept`: finite, >= 0, higher is kept.
 /// - with Evidence::rows `float rate(RowContent const&, LaneMoments const&) const noexcept`: what
-///   the row's own elements are worth, finite; with Evidence::lag `int lag() const`.
+///   the row's own elements are worth, finite; with Evidence::lag `int lag() const`, rows of a
+///   chunk, at most 4096.
 ///
 /// Optional: `using Digest` (a DigestPolicy; without one frozen granules cannot be recalled by
 /// content), `int queries() const` (window of Evidence::queries, default 32), `int prompt_queries()
@@ -154,7 +155,7 @@ concept ScorerPolicy =
 /// water level; positive says that its selections go by mass, so that a water level can meet the
 /// cap), `float share(LaneFacts const&) const` (the lane's part of a byte cap relative to the mean
 /// lane's; default: equal parts), `static constexpr bool needs_entropy`, `needs_layer_parts`
-/// (LaneFacts' fields of these names; off), `static constexpr bool ranks` (Rungs are ranks; off),
+/// (LaneFacts' fields of these names; off),
 /// `static constexpr bool rises` (on the ladder rows rise again when a query needs them; on),
 /// `float hysteresis() const` (share of a mass selection's value at which exact granules still
 /// count as wanted, in (0, 1], default 1).

@@ -145,16 +145,6 @@ KVFREEZE_HD constexpr bool needs_entropy() noexcept {
   }
 }
 
-/// Are the scheduler's rungs ranks? The CUDA cache takes masses alone.
-template <SchedulerPolicy S>
-KVFREEZE_HD constexpr bool goes_by_ranks() noexcept {
-  if constexpr (requires { S::ranks; }) {
-    return S::ranks;
-  } else {
-    return false;
-  }
-}
-
 /// Does a row that sank rise again when a query needs it?
 template <SchedulerPolicy S>
 KVFREEZE_HD constexpr bool rises() noexcept {

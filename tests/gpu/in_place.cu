@@ -8,30 +8,15 @@ using namespace kvfreeze;
 using namespace gpu::test;
 using MassScorer = InstantMassScorer<KeyCodes<4>>;
 
-WaterLevelScheduler<> busy() {
-  WaterLevelScheduler<> scheduler;
-  scheduler.missed_mass = 0.3F;
-  scheduler.stay = 2;
-  scheduler.dense_rows = 0;
-  return scheduler;
-}
-
-template <class Twins>
-void run(Twins& twins, std::size_t sequence, int steps) {
-  for (int i = 0; i < steps; ++i) {
-    twins.step({sequence});
-  }
-}
-
 }  // namespace
 
 TEST_CASE("A plain cache has its rows in place", "[cache]") {
   auto twins = twins_of<Half, RecencyScorer, InPlaceTier>(small, limits_of(128, 1),
                                                           KeepAllScheduler{}, NeverTrigger{});
   std::size_t const sequence = twins.open(9);
-  run(twins, sequence, 80);
+  decode(twins, sequence, 80);
   twins.truncate(sequence, 50);
-  run(twins, sequence, 40);
+  decode(twins, sequence, 40);
   StepReport const report = twins.device().report(twins.handle(sequence));
   CHECK(report.rows.exact == report.rows.total());
   CHECK(report.ledger.tier == 0);
@@ -49,22 +34,7 @@ TEST_CASE("Rows freeze and come back in place", "[cache]") {
 TEST_CASE("Rows in place are forgotten, pinned and brought back on both sides", "[cache]") {
   auto twins =
       twins_of<Half, MassScorer, InPlaceTier>(small, limits_of(256, 2), busy(), impatient());
-  std::size_t const first = twins.open(31);
-  std::size_t const second = twins.open(32);
-  for (int round = 0; round < 4; ++round) {
-    for (int i = 0; i < 45; ++i) {
-      twins.step({first, second});
-    }
-    twins.truncate(first, 40 * (round + 1) - 7);
-    twins.pin(second, {{20 + round, 25 + round}, {60, 60 + 10 * (round + 1)}});
-    for (int i = 0; i < 3; ++i) {
-      twins.step({second, first});
-    }
-    twins.compare_rows(second);
-    if (round % 2 == 1) {
-      twins.thaw(first);
-    }
-  }
+  std::size_t const second = cut_pin_and_reset(twins, 4, 40, 45);
   StepReport const report = twins.device().report(twins.handle(second));
   CHECK(report.rows.frozen > 0);
   CHECK(report.moved_in_bytes + report.moved_out_bytes == 0);
@@ -76,7 +46,7 @@ TEST_CASE("A budget of attended rows in place, as Quest has it", "[cache]") {
   auto twins = twins_of<BFloat16, InstantMassScorer<BoxDigest<>>, InPlaceTier>(
       four, limits_of(256, 1), FixedBudgetScheduler{.granules = 60}, NeverTrigger{});
   std::size_t const sequence = twins.open(33);
-  run(twins, sequence, gpu::test::steps(180));
+  decode(twins, sequence, gpu::test::steps(180));
   CHECK(twins.rows(sequence).frozen > 0);
 }
 
@@ -87,15 +57,15 @@ TEST_CASE("Rows sleep in place", "[cache]") {
   auto twins = twins_of<Half, MeanAbsDotScorer<KeyCodes<4>>, InPlaceTier>(
       small, limits_of(256, 1), scheduler, impatient(), scorer);
   std::size_t const sequence = twins.open(34);
-  run(twins, sequence, 130);
+  decode(twins, sequence, 130);
   CHECK(twins.rows(sequence).asleep > 0);
   for (int round = 0; round < 3; ++round) {
     twins.truncate(sequence, 120 - 25 * round);
     twins.pin(sequence, {{10, 20 + round}, {70, 75}});
-    run(twins, sequence, 25);
+    decode(twins, sequence, 25);
     if (round == 1) {
       twins.thaw(sequence);
     }
   }
-  run(twins, sequence, 40);
+  decode(twins, sequence, 40);
 }

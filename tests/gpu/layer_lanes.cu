@@ -11,48 +11,19 @@ using DotScorer = MeanAbsDotScorer<KeyCodes<4>>;
 using MassScorer = InstantMassScorer<KeyCodes<4>>;
 using NestedScorer = InstantMassScorer<NestedKeyCodes<1, 5>>;
 
-template <class Twins>
-void run(Twins& twins, std::size_t sequence, int steps) {
-  for (int i = 0; i < steps; ++i) {
-    twins.step({sequence});
-  }
-}
-
-/// Rows of all KV heads freeze and come back together, early and often.
-WaterLevelScheduler<> busy() {
-  WaterLevelScheduler<> scheduler;
-  scheduler.missed_mass = 0.4F;
-  scheduler.stay = 2;
-  scheduler.dense_rows = 0;
-  return scheduler;
-}
-
 }  // namespace
 
 TEST_CASE("KV heads of a layer share a lane on both sides", "[cache]") {
-  auto twins = twins_of<ByLayer<Half>, MassScorer>(small, limits_of(256, 3), busy(), impatient());
+  auto twins =
+      twins_of<ByLayer<Half>, MassScorer>(small, limits_of(256, 3), busy(0.4F), impatient());
   REQUIRE(twins.device().lanes_per_layer() == 1);
   come_and_go(twins);
 }
 
 TEST_CASE("Lanes of layers are cut, pinned and reset on both sides", "[cache]") {
-  auto twins = twins_of<ByLayer<Half>, MassScorer>(small, limits_of(256, 2), busy(), impatient());
-  std::size_t const first = twins.open(31);
-  std::size_t const second = twins.open(32);
-  for (int round = 0; round < 3; ++round) {
-    for (int i = 0; i < 50; ++i) {
-      twins.step({first, second});
-    }
-    twins.truncate(first, 45 * (round + 1) - 7);
-    twins.pin(second, {{20 + round, 25 + round}, {60, 60 + 10 * (round + 1)}});
-    for (int i = 0; i < 3; ++i) {
-      twins.step({second, first});
-    }
-    twins.compare_rows(second);
-    if (round % 2 == 1) {
-      twins.thaw(first);
-    }
-  }
+  auto twins =
+      twins_of<ByLayer<Half>, MassScorer>(small, limits_of(256, 2), busy(0.4F), impatient());
+  std::size_t const second = cut_pin_and_reset(twins, 3, 45, 50);
   CHECK(twins.rows(second).frozen > 0);
   // append, scan, logits of the tail, 3 of masses, marks and lists, thaw,
   // attention
@@ -64,7 +35,7 @@ TEST_CASE("Digests of each KV head weigh its own channels", "[cache]") {
   auto twins = twins_of<ByLayer<float>, NestedScorer>(
       three, limits_of(256, 1), FixedBudgetScheduler{.fraction = 0.4F}, NeverTrigger{});
   std::size_t const sequence = twins.open(33);
-  run(twins, sequence, gpu::test::steps(180));
+  decode(twins, sequence, gpu::test::steps(180));
   CHECK(twins.rows(sequence).frozen > 0);
 }
 
@@ -74,10 +45,10 @@ TEST_CASE("Sums of |q.k| of all heads, and sleep", "[cache]") {
   auto twins = twins_of<ByLayer<Half>>(small, limits_of(256, 1), scheduler, impatient(),
                                        DotScorer{.window = 8});
   std::size_t const sequence = twins.open(34);
-  run(twins, sequence, gpu::test::steps(150));
+  decode(twins, sequence, gpu::test::steps(150));
   CHECK(twins.rows(sequence).asleep > 0);
   twins.truncate(sequence, 90);
-  run(twins, sequence, 30);
+  decode(twins, sequence, 30);
 }
 
 TEST_CASE("H2O with a lane for each layer", "[cache]") {
@@ -85,7 +56,7 @@ TEST_CASE("H2O with a lane for each layer", "[cache]") {
   auto twins = twins_of<ByLayer<BFloat16>, CumulativeMassScorer<>, DiscardTier>(
       small, limits_of(256, 1), scheduler, NeverTrigger{});
   std::size_t const sequence = twins.open(35);
-  run(twins, sequence, gpu::test::steps(150));
+  decode(twins, sequence, gpu::test::steps(150));
   CHECK(twins.rows(sequence).evicted > 0);
 }
 
@@ -94,10 +65,10 @@ TEST_CASE("Mean norms of the KV heads' keys", "[cache]") {
   auto twins = twins_of<ByLayer<Half>>(small, limits_of(128, 1), scheduler, NeverTrigger{},
                                        KeyNormScorer<>{});
   std::size_t const sequence = twins.open(36);
-  run(twins, sequence, 90);
+  decode(twins, sequence, 90);
   CHECK(twins.rows(sequence).frozen > 0);
   twins.truncate(sequence, 60);
-  run(twins, sequence, 15);
+  decode(twins, sequence, 15);
   twins.thaw(sequence);
-  run(twins, sequence, 10);
+  decode(twins, sequence, 10);
 }

@@ -7,24 +7,14 @@ namespace {
 using namespace kvfreeze;
 using namespace gpu::test;
 
-/// Steps of one sequence.
-template <class Twins>
-std::size_t run(Twins& twins, int steps, unsigned seed) {
-  std::size_t const sequence = twins.open(seed);
-  for (int i = 0; i < steps; ++i) {
-    twins.step({sequence});
-  }
-  return sequence;
-}
-
 }  // namespace
 
 TEST_CASE("Keys that point away from the others are kept on both sides", "[cache]") {
   OverCapacityScheduler const scheduler{.capacity = 60, .shrink = 0.8F};
   auto twins = twins_of<Half, KeyDifferenceScorer<>, DiscardTier>(small, limits_of(256, 2),
                                                                   scheduler, NeverTrigger{});
-  run(twins, 80, 29);
-  std::size_t const sequence = run(twins, gpu::test::steps(160), 30);
+  decode_new(twins, 80, 29);
+  std::size_t const sequence = decode_new(twins, gpu::test::steps(160), 30);
   CHECK(twins.rows(sequence).evicted > 0);
   twins.truncate(sequence, 70);  // the mean direction remembers what is gone
   for (int i = 0; i < 40; ++i) {
@@ -37,7 +27,7 @@ TEST_CASE("Values are rated against keys, and queries recall what was rated low"
       .shares = {2.0F}, .recalled = 0.5F, .fraction = 0.6F};
   auto twins = twins_of<BFloat16, ValueKeyRatioScorer<KeyCodes<2>>>(small, limits_of(256, 1),
                                                                     scheduler, impatient());
-  std::size_t const sequence = run(twins, gpu::test::steps(170), 31);
+  std::size_t const sequence = decode_new(twins, gpu::test::steps(170), 31);
   CHECK(twins.rows(sequence).frozen > 0);
 }
 
@@ -46,7 +36,7 @@ TEST_CASE("Attention is expected of the same rows on both sides", "[cache]") {
   OverCapacityScheduler const scheduler{.capacity = 50, .shrink = 0.9F};
   auto twins = twins_of<ByLayer<float>>(wide, limits_of(512, 1), scheduler, NeverTrigger{},
                                         ExpectedAttentionScorer<>{});
-  std::size_t const sequence = run(twins, 300, 32);  // the means' own window ends
+  std::size_t const sequence = decode_new(twins, 300, 32);  // the means' own window ends
   CHECK(twins.rows(sequence).frozen > 0);
   twins.truncate(sequence, 80);
   twins.thaw(sequence);

@@ -8,15 +8,6 @@ using namespace kvfreeze;
 using namespace gpu::test;
 using MassScorer = InstantMassScorer<KeyCodes<4>>;
 
-/// Rows freeze and come back early and often.
-WaterLevelScheduler<> busy() {
-  WaterLevelScheduler<> scheduler;
-  scheduler.missed_mass = 0.3F;
-  scheduler.stay = 2;
-  scheduler.dense_rows = 0;
-  return scheduler;
-}
-
 }  // namespace
 
 TEST_CASE("Rows are recalled on the device as on the host", "[cache]") {
@@ -91,21 +82,7 @@ TEST_CASE("A budget of the highest masses is met on both sides", "[cache]") {
 
 TEST_CASE("Rows are forgotten, pinned and brought back at once on both sides", "[cache]") {
   auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 2), busy(), impatient());
-  std::size_t const first = twins.open(31);
-  std::size_t const second = twins.open(32);
-  for (int round = 0; round < 4; ++round) {
-    for (int i = 0; i < 45; ++i) {
-      twins.step({first, second});
-    }
-    twins.truncate(first, 40 * (round + 1) - 7);
-    twins.pin(second, {{20 + round, 25 + round}, {60, 60 + 10 * (round + 1)}});
-    for (int i = 0; i < 3; ++i) {
-      twins.step({second, first});
-    }
-    if (round % 2 == 1) {
-      twins.thaw(first);
-    }
-  }
+  std::size_t const second = cut_pin_and_reset(twins, 4, 40, 45);
   CHECK(twins.rows(second).frozen > 0);
 }
 

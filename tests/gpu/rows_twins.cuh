@@ -24,6 +24,56 @@ auto twins_of(Shape const& shape, Limits const& limits, Scheduler const& schedul
       scheduler, trigger, scorer);
 }
 
+/// Decodes tokens of one sequence on both sides.
+template <class Twins>
+void decode(Twins& twins, std::size_t sequence, int steps) {
+  for (int i = 0; i < steps; ++i) {
+    twins.step({sequence});
+  }
+}
+
+/// The same, of a new sequence. @return its number
+template <class Twins>
+std::size_t decode_new(Twins& twins, int steps, unsigned seed) {
+  std::size_t const sequence = twins.open(seed);
+  decode(twins, sequence, steps);
+  return sequence;
+}
+
+/// Rows freeze and come back early and often.
+inline WaterLevelScheduler<> busy(float missed_mass = 0.3F) {
+  WaterLevelScheduler<> scheduler;
+  scheduler.missed_mass = missed_mass;
+  scheduler.stay = 2;
+  scheduler.dense_rows = 0;
+  return scheduler;
+}
+
+/// @brief One of two sequences is cut again and again, the other pinned, the first reset at times.
+/// @param part tokens by which the first one grows in a round, about
+/// @param decoded steps of a round
+/// @return the second
+template <class Twins>
+std::size_t cut_pin_and_reset(Twins& twins, int rounds, int part, int decoded) {
+  std::size_t const first = twins.open(31);
+  std::size_t const second = twins.open(32);
+  for (int round = 0; round < rounds; ++round) {
+    for (int i = 0; i < decoded; ++i) {
+      twins.step({first, second});
+    }
+    twins.truncate(first, part * (round + 1) - 7);
+    twins.pin(second, {{20 + round, 25 + round}, {60, 60 + 10 * (round + 1)}});
+    for (int i = 0; i < 3; ++i) {
+      twins.step({second, first});
+    }
+    twins.compare_rows(second);
+    if (round % 2 == 1) {
+      twins.thaw(first);
+    }
+  }
+  return second;
+}
+
 /// A trigger that does not mind.
 inline MissedMassTrigger calm() {
   MissedMassTrigger trigger;

@@ -7,16 +7,6 @@ namespace {
 using namespace kvfreeze;
 using namespace gpu::test;
 
-/// Steps of one sequence.
-template <class Twins>
-std::size_t run(Twins& twins, int steps, unsigned seed) {
-  std::size_t const sequence = twins.open(seed);
-  for (int i = 0; i < steps; ++i) {
-    twins.step({sequence});
-  }
-  return sequence;
-}
-
 }  // namespace
 
 TEST_CASE("Nested digests weigh channels on the device too", "[cache]") {
@@ -26,7 +16,7 @@ TEST_CASE("Nested digests weigh channels on the device too", "[cache]") {
   scheduler.dense_rows = 0;
   auto twins = twins_of<Half, InstantMassScorer<NestedKeyCodes<1, 5>>>(small, limits_of(256, 1),
                                                                        scheduler, impatient());
-  std::size_t const sequence = run(twins, 200, 22);
+  std::size_t const sequence = decode_new(twins, 200, 22);
   CHECK(twins.rows(sequence).frozen > 0);
 }
 
@@ -34,8 +24,8 @@ TEST_CASE("Averages of masses are the same on both sides", "[cache]") {
   EmaMassScorer<KeyCodes<4>> const scorer{.decay = 0.8F};
   auto twins = twins_of<Half>(small, limits_of(256, 2), FixedBudgetScheduler{.fraction = 0.4F},
                               impatient(), scorer);
-  run(twins, 90, 23);
-  std::size_t const sequence = run(twins, 180, 24);
+  decode_new(twins, 90, 23);
+  std::size_t const sequence = decode_new(twins, 180, 24);
   CHECK(twins.rows(sequence).frozen > 0);
 }
 
@@ -43,7 +33,7 @@ TEST_CASE("Sums of the masses that attention saw are the same on both sides", "[
   OverCapacityScheduler const scheduler{.capacity = 50, .shrink = 0.8F};
   auto twins = twins_of<BFloat16>(small, limits_of(256, 1), scheduler, NeverTrigger{},
                                   CumulativeMassScorer<>{});
-  std::size_t const sequence = run(twins, 180, 25);
+  std::size_t const sequence = decode_new(twins, 180, 25);
   CHECK(twins.rows(sequence).frozen > 0);
 }
 
@@ -56,7 +46,7 @@ TEST_CASE("Windows of masses go on while rows sleep", "[cache]") {
   scheduler.dense_rows = 0;
   WindowMassScorer<KeyCodes<2>> const scorer{.steps = 10};
   auto twins = twins_of<float>(four, limits_of(256, 1), scheduler, impatient(), scorer);
-  std::size_t const sequence = run(twins, 200, 26);
+  std::size_t const sequence = decode_new(twins, 200, 26);
   CHECK(twins.rows(sequence).asleep > 0);
 }
 
@@ -64,7 +54,7 @@ TEST_CASE("Keys of small norms are kept on both sides", "[cache]") {
   OverCapacityScheduler const scheduler{.capacity = 40, .shrink = 0.75F};
   auto twins =
       twins_of<Half>(small, limits_of(128, 1), scheduler, NeverTrigger{}, KeyNormScorer<>{});
-  std::size_t const sequence = run(twins, 100, 27);
+  std::size_t const sequence = decode_new(twins, 100, 27);
   CHECK(twins.rows(sequence).frozen > 0);
   twins.truncate(sequence, 60);  // the norms of what comes back are known again
   for (int i = 0; i < 20; ++i) {

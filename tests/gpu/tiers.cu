@@ -9,13 +9,6 @@ using namespace kvfreeze;
 using namespace gpu::test;
 using MassScorer = InstantMassScorer<KeyCodes<4>>;
 
-template <class Twins>
-void run(Twins& twins, std::size_t sequence, int steps) {
-  for (int i = 0; i < steps; ++i) {
-    twins.step({sequence});
-  }
-}
-
 }  // namespace
 
 TEST_CASE("StreamingLLM: sinks and the newest rows stay, the rest is gone", "[cache]") {
@@ -24,7 +17,7 @@ TEST_CASE("StreamingLLM: sinks and the newest rows stay, the rest is gone", "[ca
                                                           NeverTrigger{});
   std::size_t const first = twins.open(10);
   std::size_t const second = twins.open(11);
-  run(twins, first, gpu::test::steps(150));
+  decode(twins, first, gpu::test::steps(150));
   for (int i = 0; i < 40; ++i) {
     twins.step({second, first});
   }
@@ -42,16 +35,16 @@ TEST_CASE("What is gone stays so, wherever the sequence is cut", "[cache]") {
   auto twins = twins_of<Half, RecencyScorer, DiscardTier>(small, limits_of(256, 1), scheduler,
                                                           NeverTrigger{});
   std::size_t const sequence = twins.open(12);
-  run(twins, sequence, 100);
+  decode(twins, sequence, 100);
   for (int const length : {95, 70, 50, 20, 2, 0}) {  // into what is gone, and before it
     twins.truncate(sequence, length);
     twins.pin(sequence, {{3, 9}, {length + 10, length + 15}});
-    run(twins, sequence, 6);
+    decode(twins, sequence, 6);
     twins.thaw(sequence);
-    run(twins, sequence, 4);
+    decode(twins, sequence, 4);
   }
   CHECK(twins.rows(sequence).frozen == 0);
-  run(twins, sequence, 100);
+  decode(twins, sequence, 100);
   CHECK(twins.rows(sequence).evicted > 0);
 }
 
@@ -60,9 +53,9 @@ TEST_CASE("H2O: rows of the least mass so far are gone", "[cache]") {
   auto twins = twins_of<BFloat16, CumulativeMassScorer<>, DiscardTier>(small, limits_of(256, 1),
                                                                        scheduler, NeverTrigger{});
   std::size_t const sequence = twins.open(13);
-  run(twins, sequence, gpu::test::steps(160));
+  decode(twins, sequence, gpu::test::steps(160));
   twins.truncate(sequence, 90);
-  run(twins, sequence, 30);
+  decode(twins, sequence, 30);
   CHECK(twins.rows(sequence).evicted > 0);
   // append, thaw, attention, three of masses, notes
   check_launches(twins, sequence, 7);
@@ -73,7 +66,7 @@ TEST_CASE("Keys of large norms are gone", "[cache]") {
   auto twins = twins_of<float, KeyNormScorer<>, DiscardTier>(
       four, limits_of(256, 1), FixedBudgetScheduler{.fraction = 0.5F}, NeverTrigger{});
   std::size_t const sequence = twins.open(14);
-  run(twins, sequence, gpu::test::steps(160));
+  decode(twins, sequence, gpu::test::steps(160));
   CHECK(twins.rows(sequence).evicted > 0);
 }
 
@@ -81,10 +74,10 @@ TEST_CASE("Digests of groups whose rows are gone are those of the host", "[cache
   auto twins = twins_of<Half, MassScorer, DiscardTier>(
       small, limits_of(256, 2), FixedBudgetScheduler{.fraction = 0.4F}, impatient());
   std::size_t const sequence = twins.open(15);
-  run(twins, sequence, 150);
+  decode(twins, sequence, 150);
   for (int const length : {132, 128, 100, 67, 40}) {  // groups are encoded again, with gaps
     twins.truncate(sequence, length);
-    run(twins, sequence, 70);
+    decode(twins, sequence, 70);
   }
   std::size_t const other = twins.open(16);
   for (int i = 0; i < 70; ++i) {

@@ -9,9 +9,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 
 namespace kvfreeze::host {
+
+inline constexpr int most_lag = 4096;  ///< granules of a chunk
 
 /// Least and greatest of each channel over some rows.
 struct ChannelRanges {
@@ -54,21 +58,23 @@ struct ChannelRanges {
 /// @brief Ranks the exact rows of each chunk: `ranks[granule]` is 0 for the lowest of its chunk and
 /// below 1 for the highest; 1 where there is no complete chunk after it.
 ///
-/// Chunks begin behind the sinks. The softmaxes over a chunk are compared by their logarithms' sum
-/// of exponentials; rows that are gone take no part. Larger granules count by their first row.
+/// Chunks begin behind the sinks. A row's score is the sum of its softmax weights over the chunk,
+/// one for keys and one for values of each KV head; rows that are gone take no part. Larger
+/// granules count by their first row.
+/// @complexity O(exact rows * head_dim) and a sort of each chunk; some 60 KiB of stack
 template <class C>
 void rank_by_lag(LaneJob<C> const& job, float* ranks) noexcept {
   LaneRef<C> const& ref = job.ref;
   Geometry const& g = job.geometry();
   int const dim = g.shape.head_dim;
-  int const lag = std::max(job.context->scorer.lag() / C::page, 1);
+  int const lag = std::clamp(job.context->scorer.lag() / C::page, 1, most_lag);
   int const first = ceil_div(g.limits.sinks, C::page);
   int const granules = ref.granules();
   std::uint32_t* const slots = job.scratch->list();
   ref.map_slots(0, static_cast<std::uint32_t>(granules), slots);
   std::fill_n(ranks, granules, 1.0F);
-  std::array<float, 4096> score;
-  std::array<std::uint32_t, 4096> order;
+  std::array<float, most_lag> score;
+  std::array<std::uint32_t, most_lag> order;
   std::array<float, most_dim> x;
   for (int begin = first; begin + 2 * lag <= granules; begin += lag) {
     int const next = begin + lag;
@@ -97,7 +103,7 @@ void rank_by_lag(LaneJob<C> const& job, float* ranks) noexcept {
           }
         }
         float total = 0.0F;
-        std::array<float, 4096> weight;
+        std::array<float, most_lag> weight;
         for (int i = 0; i < count; ++i) {
           auto const at = static_cast<std::size_t>(i);
           load(order[at]);
@@ -111,7 +117,7 @@ void rank_by_lag(LaneJob<C> const& job, float* ranks) noexcept {
         }
       }
     }
-    std::array<std::uint16_t, 4096> by_score;
+    std::array<std::uint16_t, most_lag> by_score;
     for (int i = 0; i < count; ++i) {
       by_score[static_cast<std::size_t>(i)] = static_cast<std::uint16_t>(i);
     }

@@ -8,6 +8,7 @@
 #include <kvfreeze/host/context.hpp>
 #include <kvfreeze/host/kernels/convert.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/detail/mass_entropy.hpp>
+#include <kvfreeze/detail/row_rating.hpp>
 #include <kvfreeze/host/context.hpp>
 #include <kvfreeze/host/kernels/attention.hpp>
 #include <kvfreeze/host/kernels/dot.hpp>
@@ -15,7 +16,7 @@ namespace kvfreeze::host {
 /// |q.k| of one logit (octaves) in nats, in units of 2^-12: integers, so that what a query added to
 /// a sum can be taken away again exactly.
 inline std::uint32_t fixed_dot(float logit, float limit) noexcept {
-  float const nats = std::fabs(logit) * 0.693147180559945309417F;
+  float const nats = std::fabs(logit) * kvfreeze::detail::nats_per_octave;
   return static_cast<std::uint32_t>(std::min(nats, limit) * 4096.0F);
 }
 

@@ -200,9 +200,8 @@ std::vector<std::uint8_t> choose_slots(LaneJob<C> const& job, SavedSlots<C> cons
                           (selection.kind == Selection::Kind::recent && recent);
       flags[record.granule] =
           static_cast<std::uint8_t>(Pick::candidate | (wanted ? Pick::wanted : 0));
-      float const score = width > 1 ? kvfreeze::detail::pooled(
-                                          alone, open.high, static_cast<int>(record.granule), width)
-                                    : alone[record.granule];
+      float const score = kvfreeze::detail::pooled(
+          alone, open.high, static_cast<int>(record.granule), width);  // of one: its own
       scores[record.granule] = score;
       histogram.add(score);
     }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/detail/row_rating.hpp>
 #include <kvfreeze/gpu/detail/logit_tiles.cuh>
 
 #include <cstdint>
@@ -8,7 +9,7 @@ namespace kvfreeze::gpu::detail {
 
 /// |q.k| of one logit, as host::fixed_dot.
 __device__ inline std::uint32_t fixed_dot(float logit, float limit) {
-  float const nats = __fmul_rn(fabsf(logit), 0.693147180559945309417F);
+  float const nats = __fmul_rn(fabsf(logit), kvfreeze::detail::nats_per_octave);
   return static_cast<std::uint32_t>(__fmul_rn(fminf(nats, limit), 4096.0F));
 }
 
