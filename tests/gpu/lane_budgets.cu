@@ -1,14 +1,41 @@
+#include <kvfreeze/gpu/published_presets.cuh>
+
 #include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <cstdint>
 #include <gpu/rows_twins.cuh>
+#include <type_traits>
 #include <vector>
 
 namespace {
 
 using namespace kvfreeze;
 using namespace gpu::test;
+
+// What is tested here and beside it, by its name; the others compose.
+static_assert(
+    std::is_same_v<gpu::presets::AdaKv<>,
+                   Rows<Half, WindowMassScorer<>, LaneBudgetScheduler<HeadSplitShares>,
+                        NeverTrigger, DiscardTier>> &&
+    std::is_same_v<gpu::presets::PyramidKv<>,
+                   Rows<Half, WindowMassScorer<>, LaneBudgetScheduler<PyramidShares>, NeverTrigger,
+                        DiscardTier>> &&
+    std::is_same_v<gpu::presets::EntropyOnline<>,
+                   Rows<Half, WindowMassScorer<>, LaneBudgetScheduler<EntropyShares>, NeverTrigger,
+                        DiscardTier>> &&
+    std::is_same_v<gpu::presets::KeyDiff<>, Rows<Half, KeyDifferenceScorer<>, OverCapacityScheduler,
+                                                 NeverTrigger, DiscardTier>> &&
+    std::is_same_v<
+        gpu::presets::Recalled<WindowMassScorer<KeyCodes<2>>>,
+        Rows<Half, WindowMassScorer<KeyCodes<2>>, RecallBudgetScheduler<>, NeverTrigger>>);
+
+template <class... Caches>
+constexpr bool compose = ((sizeof(Caches) > 0) && ...);
+static_assert(compose<gpu::presets::H2o<>, gpu::presets::Tova<>, gpu::presets::SnapKv<>,
+                      gpu::presets::ArkvAsShipped<>, gpu::presets::KeyNorm<>,
+                      gpu::presets::ExpectedAttention<>, gpu::presets::EntropyCalibrated<>,
+                      gpu::presets::EntropyOracle<>, gpu::presets::PartialRecall<>>);
 
 /// Steps of one sequence, some of which are forgotten, and some rows pinned.
 template <class Twins>
