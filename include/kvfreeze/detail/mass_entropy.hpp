@@ -14,7 +14,7 @@ KVFREEZE_HD constexpr std::uint32_t fixed_log2(std::uint32_t n) noexcept {
   for (int step = 16; step > 0; step /= 2) {
     exponent += (n >> (exponent + step)) != 0 ? step : 0;
   }
-  std::uint32_t const x =
+  auto const x =
       static_cast<std::uint32_t>(((static_cast<std::uint64_t>(n) << 16U) >> exponent) & 0xFFFFU);
   // log2(1 + x) = x + c x (1 - x) for x in [0, 1), c chosen for the least error.
   std::uint32_t const bow = (x * (0x10000U - x)) >> 16U;

@@ -76,7 +76,7 @@ struct PartialKeys {
   static void scan(DigestQuery const& query, std::byte const* group, float* logits,
                    std::ptrdiff_t stride) noexcept {
     int const kept = channels(query.dim);
-    auto const [list, scales, codes] = parts(const_cast<std::byte*>(group), kept);
+    auto const [list, scales, codes] = parts(group, kept);
     for (int h = 0; h < query.heads; ++h) {
       std::array<float, group_rows> sums{};
       for (int i = 0; i < kept; ++i) {
@@ -99,14 +99,16 @@ struct PartialKeys {
   static constexpr std::ptrdiff_t channel_bytes = sizeof(std::uint16_t);
   static constexpr std::ptrdiff_t scale_bytes = sizeof(float);
 
+  template <class Byte>
   struct Parts {
-    std::byte* channels;
-    std::byte* scales;
-    std::byte* codes;
+    Byte* channels;
+    Byte* scales;
+    Byte* codes;
   };
 
-  static Parts parts(std::byte* group, int kept) noexcept {
-    std::byte* const scales = group + kept * channel_bytes;
+  template <class Byte>
+  static Parts<Byte> parts(Byte* group, int kept) noexcept {
+    Byte* const scales = group + kept * channel_bytes;
     return {group, scales, scales + kept * scale_bytes};
   }
 };

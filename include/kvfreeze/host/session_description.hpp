@@ -30,7 +30,7 @@ using SessionDescription = std::vector<std::pair<std::string, std::string>>;
 /// The same digits in every locale; they give the float back.
 inline std::string exact_digits(float value) {
   std::array<char, 32> text;
-  auto const end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+  char* const end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
   return {text.data(), end};
 }
 

@@ -41,6 +41,7 @@ struct EntropyCalibration {
   /// divided by them is not conserved unless it is a byte cap.
   [[nodiscard]] std::vector<float> shares(float low = 0.3F, float high = 2.5F) const {
     std::vector<float> result;
+    result.reserve(bits.size());
     double const m = mean();
     for (float const h : bits) {
       result.push_back(m > 0.0 ? std::clamp(static_cast<float>(h / m), low, high) : 1.0F);

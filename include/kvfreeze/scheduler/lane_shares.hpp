@@ -9,6 +9,7 @@
 #include <kvfreeze/error.hpp>
 #include <kvfreeze/scheduler/lane_facts.hpp>
 
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -121,7 +122,7 @@ struct TableShares {
     TableShares table;
     for (float const share : shares) {
       detail::require_range("TableShares::from(): a share", share, 0, 15);
-      table.entries[table.lanes++] = static_cast<std::uint16_t>(share * unit + 0.5F);
+      table.entries[table.lanes++] = static_cast<std::uint16_t>(std::lround(share * unit));
     }
     return table;
   }

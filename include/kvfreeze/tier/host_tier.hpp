@@ -122,9 +122,9 @@ class HostTier {
 
  private:
   [[nodiscard]] TierError full(std::size_t more) const {
-    return TierError("kvfreeze: host tier full: " + std::to_string(more) + " bytes more than the " +
+    return TierError{"kvfreeze: host tier full: " + std::to_string(more) + " bytes more than the " +
                      std::to_string(slots_.bytes()) + " held exceed its capacity of " +
-                     std::to_string(capacity_));
+                     std::to_string(capacity_)};
   }
 
   void check(TierKey key, std::size_t k_bytes, std::size_t v_bytes) const {
