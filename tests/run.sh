@@ -17,8 +17,8 @@ fi
 preset=${KVFREEZE_TEST_PRESET:-ci}
 compiler=g++
 case $preset in
-  ci | asan | tsan) ;;
-  clang19) compiler=clang++-19 ;;
+  ci | tsan) ;;
+  asan | clang19) compiler=clang++-19 ;;
   *)
     echo "tests/run.sh: KVFREEZE_TEST_PRESET is '$preset', not asan, tsan or clang19" >&2
     exit 2
@@ -30,6 +30,7 @@ missing=()
 need_tool() { command -v "$1" >/dev/null || missing+=("$2"); }
 need_file() { [[ -e $1 || -e /usr/local/${1#/usr/} ]] || missing+=("$2"); }
 need_tool "$compiler" "${compiler/clang++/clang}"
+[[ $preset != asan ]] || need_file /usr/lib/llvm-19/lib/clang/19/lib/linux libclang-rt-19-dev
 need_tool cmake cmake
 need_tool ninja ninja-build
 need_tool git git

@@ -18,7 +18,7 @@ using gpu::test::small;
 constexpr int lanes = 4;
 constexpr std::size_t row_bytes = 2 * 64 * 2;
 
-Limits limits_of(int tokens, int sequences) {
+Limits budget_limits(int tokens, int sequences) {
   return {.max_tokens = tokens, .max_sequences = sequences, .sinks = 4, .window = 16};
 }
 
@@ -181,7 +181,7 @@ class Driver {
 }  // namespace
 
 TEST_CASE("A byte cap holds from the first token to the last", "[budgets]") {
-  Limits limits = limits_of(384, 1);
+  Limits limits = budget_limits(384, 1);
   std::size_t const least = least_cap(limits);
   REQUIRE(least > 0);
   std::size_t const full = 384 * lanes * row_bytes;
@@ -209,7 +209,7 @@ TEST_CASE("A byte cap holds from the first token to the last", "[budgets]") {
 }
 
 TEST_CASE("A cap with room for everything decides as none", "[budgets]") {
-  Limits const limits = limits_of(384, 1);
+  Limits const limits = budget_limits(384, 1);
   Limits wide = limits;
   wide.resident_bytes = std::size_t{1} << 28;
   auto twins = gpu::test::ladder_twins(small, wide, ladder(), NeverTrigger{}, limits);
@@ -223,7 +223,7 @@ TEST_CASE("A cap with room for everything decides as none", "[budgets]") {
 }
 
 TEST_CASE("What a capped sequence keeps does not depend on the others", "[budgets]") {
-  Limits limits = limits_of(256, 2);
+  Limits limits = budget_limits(256, 2);
   limits.resident_bytes = least_cap(limits) + 256 * lanes * row_bytes / 3;
   Cache alone(small, limits, ladder());
   Cache shared(small, limits, ladder());
@@ -247,7 +247,7 @@ TEST_CASE("What a capped sequence keeps does not depend on the others", "[budget
 }
 
 TEST_CASE("Truncation, pins, chunks and a reset under a cap", "[budgets]") {
-  Limits limits = limits_of(512, 1);
+  Limits limits = budget_limits(512, 1);
   limits.resident_bytes = least_cap(limits) + 512 * lanes * row_bytes / 4;
   Cache cache(small, limits, ladder());
   Driver driver(cache, 6);
@@ -280,7 +280,7 @@ TEST_CASE("Truncation, pins, chunks and a reset under a cap", "[budgets]") {
 
 TEST_CASE("A transfer budget bounds what a step moves", "[budgets]") {
   for (bool const capped : {false, true}) {
-    Limits limits = limits_of(512, 1);
+    Limits limits = budget_limits(512, 1);
     if (capped) {
       limits.resident_bytes = least_cap(limits) + 512 * lanes * row_bytes / 4;
     }
@@ -307,7 +307,7 @@ TEST_CASE("A transfer budget bounds what a step moves", "[budgets]") {
 }
 
 TEST_CASE("Budgets that cannot work are refused with the least", "[budgets]") {
-  Limits limits = limits_of(256, 2);
+  Limits limits = budget_limits(256, 2);
   std::size_t const least = least_cap(limits);
   limits.resident_bytes = least - 1;
   CHECK_THROWS_AS(Cache(small, limits, ladder()), CapacityError);
@@ -318,7 +318,7 @@ TEST_CASE("Budgets that cannot work are refused with the least", "[budgets]") {
   Sequence const sequence = cache.open(stream);
   CHECK_NOTHROW(cache.begin_prefill_async(sequence, 256, stream));
   cache.close(sequence, stream);
-  Limits wide = limits_of(1024, 1);
+  Limits wide = budget_limits(1024, 1);
   wide.resident_bytes = least_cap(wide);
   Cache large(small, wide, ladder());
   Sequence const other = large.open(stream);

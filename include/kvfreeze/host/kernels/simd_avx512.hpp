@@ -309,16 +309,15 @@ inline I32x16 sums(I32x16 a, I32x16 b, I32x16 c, I32x16 d) noexcept {
   return add(two, shuffle_quads<0xB1>(two, two));
 }
 
+template <int Lower, int Upper>
+F32x16 larger_halves(F32x16 a, F32x16 b) noexcept {
+  return max(F32x16{_mm512_maskz_shuffle_f32x4(0xFFFF, a.v, b.v, Lower)},
+             F32x16{_mm512_maskz_shuffle_f32x4(0xFFFF, a.v, b.v, Upper)});
+}
+
 inline F32x16 largest(F32x16 a, F32x16 b, F32x16 c, F32x16 d) noexcept {
-  auto const halves = [](F32x16 x, F32x16 y, auto lower, auto upper) {
-    return max(F32x16{_mm512_maskz_shuffle_f32x4(0xFFFF, x.v, y.v, lower())},
-               F32x16{_mm512_maskz_shuffle_f32x4(0xFFFF, x.v, y.v, upper())});
-  };
-  constexpr std::integral_constant<int, 0x44> low_pair;
-  constexpr std::integral_constant<int, 0xEE> high_pair;
   F32x16 const four =
-      halves(halves(a, b, low_pair, high_pair), halves(c, d, low_pair, high_pair),
-             std::integral_constant<int, 0x88>{}, std::integral_constant<int, 0xDD>{});
+      larger_halves<0x88, 0xDD>(larger_halves<0x44, 0xEE>(a, b), larger_halves<0x44, 0xEE>(c, d));
   F32x16 const two = max(four, F32x16{_mm512_shuffle_ps(four.v, four.v, 0x4E)});
   return max(two, F32x16{_mm512_shuffle_ps(two.v, two.v, 0xB1)});
 }
