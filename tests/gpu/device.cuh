@@ -10,18 +10,17 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdlib>
 #include <gpu/emulator_counters.hpp>
 #include <optional>
+#include <support/short_tests.hpp>
 #include <vector>
 
 namespace kvfreeze::gpu::test {
 
-/// Steps of a history: fewer where KVFREEZE_SHORT_TESTS is set, for launchers that look at every
-/// access, but enough for rows to leave a window and a digest group.
+/// Steps of a history: fewer in short tests, but enough for rows to leave a window and a digest
+/// group.
 inline int steps(int all) {
-  static bool const is_short = std::getenv("KVFREEZE_SHORT_TESTS") != nullptr;
-  return is_short ? std::max(all / 2, std::min(all, 100)) : all;
+  return kvfreeze_test::short_tests() ? std::max(all / 2, std::min(all, 100)) : all;
 }
 
 /// A stream of a test's own: never the default one, which would hide missing order.

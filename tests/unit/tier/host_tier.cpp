@@ -89,19 +89,6 @@ TEST_CASE("granules across page borders touch what they cover", "[tier]") {
   REQUIRE(tier.bytes() == (2 + 1) * page);
 }
 
-// AddressSanitizer keeps a byte of its own for eight.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr double shadow = .125;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-constexpr double shadow = .125;
-#else
-constexpr double shadow = 0.0;
-#endif
-#else
-constexpr double shadow = 0.0;
-#endif
-
 TEST_CASE("bytes agree with what the system says", "[tier]") {
   if (resident() == 0) {
     return;  // not this kind of system
@@ -117,13 +104,12 @@ TEST_CASE("bytes agree with what the system says", "[tier]") {
   std::size_t const held = tier.bytes();
   REQUIRE(held > 16'000'000);
   REQUIRE(static_cast<double>(resident() - before) ==
-          Approx(static_cast<double>(held)).epsilon(.05 + shadow));
+          Approx(static_cast<double>(held)).epsilon(.05));
   for (std::uint32_t lane = 0; lane < 8; ++lane) {
     tier.erase({2, lane, 0}, 1 << 16);
   }
   REQUIRE(tier.bytes() == 0);
-  REQUIRE(static_cast<double>(resident()) <
-          static_cast<double>(before) + static_cast<double>(held) * (.05 + shadow));
+  REQUIRE(resident() < before + held / 20);
 }
 
 TEST_CASE("a full tier refuses the whole batch and names the numbers", "[tier]") {
