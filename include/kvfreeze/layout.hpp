@@ -13,15 +13,23 @@ namespace kvfreeze {
 /// @tparam PageTokens rows of a granule: 1, 4 or 16; a granule freezes and thaws as one
 /// @tparam Lanes one active set per KV head or per layer
 /// @tparam Compact forms of rows between exact and frozen, @see CompactRows
+/// @tparam MaxHeadDim the largest head_dim that a shape may have, a multiple of 8 in [8, 512]; 0:
+/// as
+///   the backend has it. Where the model is known when you compile, name its head_dim: the device's
+///   kernels are then made once, and not for 64, 128 and 256, in half the time. The host has one
+///   set of kernels anyway
 template <Element T = Half, int PageTokens = 1, Grouping Lanes = Grouping::kv_head,
-          class Compact = CompactRows<>>
+          class Compact = CompactRows<>, int MaxHeadDim = 0>
 struct Layout {
   static_assert(PageTokens == 1 || PageTokens == 4 || PageTokens == 16,
                 "kvfreeze: PageTokens must be 1, 4 or 16");
+  static_assert(MaxHeadDim >= 0 && MaxHeadDim <= 512 && MaxHeadDim % 8 == 0,
+                "kvfreeze: MaxHeadDim must be a multiple of 8 in [8, 512], or 0");
   using element_type = T;
   using compact_rows = Compact;
   static constexpr int page_tokens = PageTokens;
   static constexpr Grouping grouping = Lanes;
+  static constexpr int max_head_dim = MaxHeadDim;
 };
 
 template <class L>
@@ -29,6 +37,7 @@ concept LayoutPolicy = requires {
   requires Element<typename L::element_type>;
   { L::page_tokens } -> std::convertible_to<int>;
   { L::grouping } -> std::convertible_to<Grouping>;
+  { L::max_head_dim } -> std::convertible_to<int>;
 };
 
 }  // namespace kvfreeze

@@ -35,12 +35,12 @@ AttentionGrid decode_grid(DecodeShape const& shape, std::size_t lanes) {
 }  // namespace detail
 
 /// @brief Bytes of temporary memory for decode_attention_async, on the current device.
-/// @tparam Lanes as in decode_attention_async
+/// @tparam Lanes, MaxDim as in decode_attention_async
 /// @throws InvalidArgument for a shape out of range, CudaError if there is no device
-template <class Lanes>
+template <class Lanes, int MaxDim = 0>
 std::size_t decode_attention_workspace_bytes(DecodeShape const& shape, std::size_t lanes) {
-  detail::check_shape("decode_attention_workspace_bytes()", shape);
-  return detail::with_slot_dim(shape.head_dim, [&](auto dim) {
+  detail::check_shape<MaxDim>("decode_attention_workspace_bytes()", shape);
+  return detail::with_slot_dim<MaxDim>(shape.head_dim, [&](auto dim) {
     detail::DecodeArguments arguments;
     return detail::lay_out_partials(detail::decode_grid<Lanes, dim()>(shape, lanes), shape.head_dim,
                                     nullptr, arguments);
@@ -66,6 +66,9 @@ inline constexpr std::size_t decode_attention_tickets(DecodeShape const& shape, 
 /// Each row is read once for all query heads of the KV head (of up to 32; 16 or 8 where a row has
 /// more than 256 or 512 bytes). The arithmetic is scalar: the order of host::dot rules tensor cores
 /// out for K, and up to 8 heads scalar arithmetic is done before memory is.
+/// @tparam MaxDim the largest head_dim, in [8, 256], where it is known: one kernel is compiled
+/// instead
+///   of three; 0: it is not
 /// @tparam Lanes AttentionLanes, or a type with its members
 /// @param lanes one for each KV head of each sequence
 /// @param q [lanes][group][head_dim]: [sequences][query_heads][head_dim] if lanes come sequence by
@@ -80,12 +83,12 @@ inline constexpr std::size_t decode_attention_tickets(DecodeShape const& shape, 
 /// @stream_semantics enqueues one kernel; never waits, never allocates, may be captured. All that
 ///   is handed in, descriptors included, must live until it has run
 /// @complexity O(rows * group * head_dim)
-template <class Lanes>
+template <int MaxDim = 0, class Lanes>
 void decode_attention_async(Lanes const& lanes, DecodeShape const& shape, Span<float const> q,
                             Span<float> out, Span<float> lse, Span<std::uint32_t> tickets,
                             Span<std::byte> workspace, ::cuda::stream_ref stream) {
   constexpr char const* name = "decode_attention_async()";
-  detail::check_shape(name, shape);
+  detail::check_shape<MaxDim>(name, shape);
   std::size_t const heads = lanes.size() * static_cast<std::size_t>(shape.group);
   std::size_t const elements = heads * static_cast<std::size_t>(shape.head_dim);
   detail::check_extent(name, "q", q.size(), elements, "[lanes][group][head_dim]");
@@ -101,7 +104,7 @@ void decode_attention_async(Lanes const& lanes, DecodeShape const& shape, Span<f
   if (lanes.size() == 0) {
     return;
   }
-  detail::with_slot_dim(shape.head_dim, [&](auto dim) {
+  detail::with_slot_dim<MaxDim>(shape.head_dim, [&](auto dim) {
     using Lane = typename Lanes::Lane;
     detail::AttentionGrid const grid = detail::decode_grid<Lanes, dim()>(shape, lanes.size());
     detail::DecodeArguments arguments;

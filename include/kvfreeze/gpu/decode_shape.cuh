@@ -32,7 +32,9 @@ struct DecodeShape {
 namespace detail {
 
 /// @throws InvalidArgument naming the field and its value
-inline void check_shape(char const* function, DecodeShape const& shape) {
+/// @tparam MaxDim bound of head_dim that a kernel was compiled for; 0: that of all
+template <int MaxDim = 0>
+void check_shape(char const* function, DecodeShape const& shape) {
   auto const reject = [&](char const* field, long value, char const* rule) {
     throw InvalidArgument(std::string(function) + ": DecodeShape::" + field + " is " +
                           std::to_string(value) + ", must be " + rule);
@@ -42,6 +44,9 @@ inline void check_shape(char const* function, DecodeShape const& shape) {
   }
   if (shape.head_dim < 8 || shape.head_dim > 256 || shape.head_dim % 8 != 0) {
     reject("head_dim", shape.head_dim, "a multiple of 8 in [8, 256]");
+  }
+  if (MaxDim > 0 && shape.head_dim > MaxDim) {
+    reject("head_dim", shape.head_dim, ("at most " + std::to_string(MaxDim)).c_str());
   }
   if (shape.blocks < 0) {
     reject("blocks", shape.blocks, "0 or more");

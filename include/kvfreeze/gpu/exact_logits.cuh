@@ -15,7 +15,7 @@ namespace kvfreeze::gpu {
 /// host::block_logits. K alone is read, once for all query heads of the KV head.
 ///
 /// Lanes without a place for logits are left out.
-/// @tparam Lanes AttentionLanes, or a type with its members
+/// @tparam MaxDim, Lanes as in decode_attention_async()
 /// @param shape its `blocks` and `longest` count; `compact_only` does not
 /// @param q [lanes][group][head_dim]
 /// @throws InvalidArgument if sizes do not fit, CudaError if the launch fails; nothing was done
@@ -23,11 +23,11 @@ namespace kvfreeze::gpu {
 /// @stream_semantics enqueues one kernel; never waits, never allocates, may be captured. All that
 ///   is handed in, descriptors included, must live until it has run
 /// @complexity O(rows * group * head_dim)
-template <class Lanes>
+template <int MaxDim = 0, class Lanes>
 void exact_logits_async(Lanes const& lanes, DecodeShape const& shape, Span<float const> q,
                         ::cuda::stream_ref stream) {
   constexpr char const* name = "exact_logits_async()";
-  detail::check_shape(name, shape);
+  detail::check_shape<MaxDim>(name, shape);
   detail::check_extent(name, "q", q.size(),
                        lanes.size() * static_cast<std::size_t>(shape.group) *
                            static_cast<std::size_t>(shape.head_dim),
@@ -35,7 +35,7 @@ void exact_logits_async(Lanes const& lanes, DecodeShape const& shape, Span<float
   if (lanes.size() == 0) {
     return;
   }
-  detail::with_slot_dim(shape.head_dim, [&](auto dim) {
+  detail::with_slot_dim<MaxDim>(shape.head_dim, [&](auto dim) {
     using Tiles = detail::LogitTiles<typename Lanes::Lane, dim()>;
     using Sizes = typename Tiles::Sizes;
     detail::AttentionGrid const grid =

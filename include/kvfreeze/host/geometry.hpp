@@ -167,6 +167,16 @@ inline void check_shape(Shape const& shape) {
   }
 }
 
+/// The same, and the bound that a layout was compiled with; 0: none.
+template <int MaxHeadDim>
+void check_shape(Shape const& shape) {
+  check_shape(shape);
+  if (MaxHeadDim > 0 && shape.head_dim > MaxHeadDim) {
+    throw InvalidArgument("Shape::head_dim is " + std::to_string(shape.head_dim) +
+                          ", must be at most Layout::max_head_dim = " + std::to_string(MaxHeadDim));
+  }
+}
+
 /// @throws InvalidArgument naming the field and its value
 inline void check_limits(Limits const& limits) {
   auto const reject = [](char const* name, long value, char const* rule) {
@@ -246,7 +256,7 @@ void make_arena(Geometry& g) noexcept {
 template <class C>
 Geometry make_geometry(Shape const& shape, Limits const& limits, typename C::Scorer const& scorer,
                        std::size_t slot_bytes, std::size_t tile_bytes) {
-  check_shape(shape);
+  check_shape<C::max_head_dim>(shape);
   check_limits(limits);
   bool const by_layer = C::Layout::grouping == Grouping::layer;
   Geometry g;

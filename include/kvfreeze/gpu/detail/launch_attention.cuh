@@ -56,16 +56,26 @@ AttentionGrid attention_grid(DecodeShape const& shape, std::size_t lanes, int ru
   return grid;
 }
 
-/// Calls f(std::integral_constant<int, Dim>) for the smallest of 64, 128 and 256 that holds `dim`.
-template <class F>
+/// Elements of a head that kernels are made for.
+constexpr int slot_dim(int dim) noexcept { return dim <= 64 ? 64 : dim <= 128 ? 128 : 256; }
+
+/// @brief Calls f(std::integral_constant<int, Dim>) for the smallest of 64, 128 and 256 that holds
+/// `dim`; or, with a bound, that holds the bound, so that there is one instantiation.
+/// @tparam MaxDim `dim` is not above it; 0: no bound
+template <int MaxDim = 0, class F>
 decltype(auto) with_slot_dim(int dim, F const& f) {
-  if (dim <= 64) {
-    return f(std::integral_constant<int, 64>{});
+  if constexpr (MaxDim > 0) {
+    return f(std::integral_constant<int, slot_dim(MaxDim)>{});
+  } else {
+    switch (slot_dim(dim)) {
+      case 64:
+        return f(std::integral_constant<int, 64>{});
+      case 128:
+        return f(std::integral_constant<int, 128>{});
+      default:
+        return f(std::integral_constant<int, 256>{});
+    }
   }
-  if (dim <= 128) {
-    return f(std::integral_constant<int, 128>{});
-  }
-  return f(std::integral_constant<int, 256>{});
 }
 
 /// @throws InvalidArgument if an array has another size than the lanes and the shape say

@@ -26,7 +26,7 @@ template <class C>
 RankGrid rank_grid(Geometry const& g) {
   check_heads("KvFreezeCache", g.lane_queries);
   check_dim("KvFreezeCache", g.head_dim);
-  return with_slot_dim(g.head_dim, [&](auto dim) {
+  return with_slot_dim<C::max_head_dim>(g.head_dim, [&](auto dim) {
     RankGrid grid;
     grid.shared_bytes = RankLane<C, dim()>::shared_bytes(g.lane_queries, g.head_dim);
     grid.resident =
@@ -50,7 +50,7 @@ void launch_rank(RankLadder<C> const& ladder, MassPlan const& masses, std::uint3
   // Where lanes have a block each, blocks wait for nobody and need not all be resident.
   auto const lanes = static_cast<unsigned>(ladder.step.lanes);
   unsigned const blocks = std::max(std::min(grid.resident, lanes * most_rank_blocks), lanes);
-  with_slot_dim(g.head_dim, [&](auto dim) {
+  with_slot_dim<C::max_head_dim>(g.head_dim, [&](auto dim) {
     using Sizes = typename LogitTiles<typename LayerStep<C>::Lane, dim()>::Sizes;
     AttentionGrid const heads = share_heads<Sizes>(g.lane_queries);
     arguments.exact.heads = heads.heads;

@@ -42,7 +42,8 @@ void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& schedul
   Span<DigestLane const> const scans(s.scans, step.attended_lanes(lanes));
   digest_scan_async<typename C::Digest>(scans, g.group, g.head_dim,
                                         static_cast<std::size_t>(g.max_groups), stream);
-  exact_logits_async(recall.ranked(s, lanes), step.decode_shape(), step.queries(lanes), stream);
+  exact_logits_async<C::max_head_dim>(recall.ranked(s, lanes), step.decode_shape(),
+                                      step.queries(lanes), stream);
   RecallBatch const batch = recall.batch(lanes);
   RecallResults const results{recall.results(lanes)};
   MassBatch const masses = recall.masses(lanes);
@@ -85,8 +86,9 @@ void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& sch
   thaw_kernel<C, thaw_threads><<<static_cast<unsigned>(lanes), thaw_threads, 0, stream.get()>>>(
       g, view, s, scheduler, memory.scorer(), results);
   check_launch("thaw_kernel");
-  decode_attention_async(step.attended(lanes), step.decode_shape(), step.queries(lanes), out,
-                         Span<float>{}, step.tickets(), step.workspace(), stream);
+  decode_attention_async<C::max_head_dim>(step.attended(lanes), step.decode_shape(),
+                                          step.queries(lanes), out, Span<float>{}, step.tickets(),
+                                          step.workspace(), stream);
   dim3 const grid(16, static_cast<unsigned>(lanes));
   if constexpr (C::needs_queries) {
     slide_window_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, s);

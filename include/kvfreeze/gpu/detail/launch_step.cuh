@@ -82,8 +82,8 @@ void launch_attention(CacheStorage<C>& memory, int sequences, bool compact_only,
                      static_cast<std::size_t>(memory.geometry().lanes_per_layer);
   DecodeShape shape = step.decode_shape();
   shape.compact_only = compact_only;
-  decode_attention_async(step.attended(lanes), shape, step.queries(lanes), out, lse, step.tickets(),
-                         step.workspace(), stream);
+  decode_attention_async<C::max_head_dim>(step.attended(lanes), shape, step.queries(lanes), out,
+                                          lse, step.tickets(), step.workspace(), stream);
 }
 
 /// @brief One layer's step: append, ranking with recall or coding, attention.

@@ -146,8 +146,8 @@ class StepMemory {
     std::size_t most = 0;
     for (std::size_t lanes = static_cast<std::size_t>(geometry_.lanes_per_layer); lanes <= lanes_;
          lanes += static_cast<std::size_t>(geometry_.lanes_per_layer)) {
-      most = std::max(
-          most, decode_attention_workspace_bytes<Lanes>(decode_shape(), attended_lanes(lanes)));
+      most = std::max(most, decode_attention_workspace_bytes<Lanes, C::max_head_dim>(
+                                decode_shape(), attended_lanes(lanes)));
     }
     return most;
   }
