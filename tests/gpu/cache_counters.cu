@@ -1,6 +1,6 @@
 // What a step of the cache asks of the device, counted: launches, memory, the link to the host.
 //
-//   LAUNCHER kvfreeze_gpu_cache_counters "[table]"      the table of docs/gpu.md
+//   LAUNCHER kvfreeze_gpu_ladder "[table]"             the table of docs/gpu.md
 
 #include <kvfreeze/gpu/kv_freeze_cache.cuh>
 
@@ -45,7 +45,7 @@ constexpr Efficiency efficiencies[] = {{"decode_attention_kernel", 1.2}};
 /// A lane of an 8B model: four query heads for a KV head of 128; two of its lanes.
 constexpr Shape llama{.layers = 1, .query_heads = 8, .kv_heads = 2, .head_dim = 128};
 
-Limits limits_of(int tokens) { return {.max_tokens = tokens, .max_sequences = 1, .window = 32}; }
+Limits room_for(int tokens) { return {.max_tokens = tokens, .max_sequences = 1, .window = 32}; }
 
 /// Steps of the device alone.
 void fill(CachePair& pair, CachePair::Text& text, int tokens) {
@@ -71,7 +71,7 @@ std::vector<KernelCount> count_steps(CachePair& pair, CachePair::Text& text, int
 }  // namespace
 
 TEST_CASE("A step is launches and nothing else", "[counters]") {
-  CachePair pair(llama, limits_of(256));
+  CachePair pair(llama, room_for(256));
   CachePair::Text text = pair.open(1);
   fill(pair, text, 100);
   pair.next_row(text);
@@ -94,7 +94,7 @@ TEST_CASE("Kernels that read the context read whole sectors", "[counters]") {
     WARN("nobody counts here");
     return;
   }
-  CachePair pair(llama, limits_of(400));
+  CachePair pair(llama, room_for(400));
   CachePair::Text text = pair.open(2);
   auto const kernels = count_steps(pair, text, 360, 1);
   int launches = 0;
@@ -112,7 +112,7 @@ TEST_CASE("Kernels that read the context read whole sectors", "[counters]") {
 }
 
 TEST_CASE("What is written to the host is the new rows", "[counters]") {
-  CachePair pair(llama, limits_of(200));
+  CachePair pair(llama, room_for(200));
   CachePair::Text text = pair.open(3);
   std::byte const mark{0xA5};
   for (int row = 0; row < 200; ++row) {
@@ -143,7 +143,7 @@ TEST_CASE("What is written to the host is the new rows", "[counters]") {
 // Rows that a step has no business with are NaN for the time of it: reading one would show in
 // attention's output, in the masses or in the levels of later steps.
 TEST_CASE("What is read from the host is rows that were not exact", "[counters]") {
-  CachePair pair(llama, limits_of(240));
+  CachePair pair(llama, room_for(240));
   CachePair::Text text = pair.open(4);
   int reading = 0;
   int quiet = 0;
@@ -176,7 +176,7 @@ TEST_CASE("The table of a step's kernels", "[.][table]") {
   constexpr int steps = 16;
   LadderScheduler<> scheduler;
   scheduler.dense = false;
-  CachePair pair(llama, limits_of(rows + steps), scheduler);
+  CachePair pair(llama, room_for(rows + steps), scheduler);
   CachePair::Text text = pair.open(5);
   auto const kernels = count_steps(pair, text, rows, steps);
   auto const report = pair.device.report(text.device);

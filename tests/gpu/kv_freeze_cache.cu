@@ -10,7 +10,7 @@ using namespace kvfreeze;
 using namespace gpu::test;
 
 using Flat =
-    gpu::KvFreezeCache<Layout<BFloat16, 1, Grouping::kv_head, CompactRows<CompactLevel<4, 4>>>,
+    gpu::KvFreezeCache<Layout<BFloat16, 1, Grouping::kv_head, CompactRows<CompactLevel<4, 4>>, 64>,
                        InstantMassScorer<KeyCodes<4>>, LadderScheduler<>, NeverTrigger>;
 
 }  // namespace
@@ -81,6 +81,19 @@ TEST_CASE("One compact level, flat codes, other elements", "[cache]") {
   CHECK(twins.rows(sequence).compact > 0);
 }
 
+TEST_CASE("Heads of other sizes", "[cache]") {
+  for (int const dim : {24, 96, 128, 256}) {
+    CAPTURE(dim);
+    Shape const shape{.layers = 1, .query_heads = 3, .kv_heads = 1, .head_dim = dim};
+    auto twins = ladder_twins(shape, limits_of(256, 1), ladder());
+    std::size_t const sequence = twins.open(10);
+    for (int i = 0; i < gpu::test::steps(130); ++i) {
+      twins.step({sequence});
+    }
+    CHECK(twins.rows(sequence).compact > 0);
+  }
+}
+
 TEST_CASE("More lanes than blocks that a small device holds", "[cache]") {
   Shape const shape{.layers = 1, .query_heads = 24, .kv_heads = 24, .head_dim = 64};
   auto twins = ladder_twins(shape, limits_of(192, 1), ladder(), NeverTrigger{});
@@ -115,6 +128,10 @@ TEST_CASE("Bad input is refused, and loses nothing", "[cache]") {
                   InvalidArgument);
   CHECK_THROWS_AS(Cache(Shape{.layers = 1, .query_heads = 2, .kv_heads = 1, .head_dim = 60}),
                   InvalidArgument);
+  CHECK_THROWS_AS(Cache(Shape{.layers = 1, .query_heads = 1, .kv_heads = 1, .head_dim = 264}),
+                  InvalidArgument);
+  CHECK_THROWS_AS(Flat(Shape{.layers = 1, .query_heads = 1, .kv_heads = 1, .head_dim = 72}),
+                  InvalidArgument);  // it has kernels for 64
   CHECK_THROWS_AS(Cache(small, limits_of(64, 1), LadderScheduler<>{.first = 0.4F}),
                   InvalidArgument);
   Limits limits = limits_of(2, 1);

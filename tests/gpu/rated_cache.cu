@@ -32,9 +32,9 @@ TEST_CASE("Values are rated against keys, and queries recall what was rated low"
 }
 
 TEST_CASE("Attention is expected of the same rows on both sides", "[cache]") {
-  Shape const wide{.layers = 1, .query_heads = 6, .kv_heads = 2, .head_dim = 80};
+  Shape const odd{.layers = 1, .query_heads = 6, .kv_heads = 2, .head_dim = 48};
   OverCapacityScheduler const scheduler{.capacity = 50, .shrink = 0.9F};
-  auto twins = twins_of<ByLayer<float>>(wide, limits_of(512, 1), scheduler, NeverTrigger{},
+  auto twins = twins_of<ByLayer<float>>(odd, limits_of(512, 1), scheduler, NeverTrigger{},
                                         ExpectedAttentionScorer<>{});
   std::size_t const sequence = decode_new(twins, 300, 32);  // the means' own window ends
   CHECK(twins.rows(sequence).frozen > 0);

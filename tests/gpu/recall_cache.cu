@@ -38,7 +38,8 @@ TEST_CASE("Lanes of exact and frozen rows share steps, come and go", "[cache]") 
 
 TEST_CASE("Groups of one and of four query heads, other elements", "[cache]") {
   Shape const single{.layers = 1, .query_heads = 2, .kv_heads = 2, .head_dim = 128};
-  auto wide = twins_of<BFloat16, MassScorer>(single, limits_of(256, 1), busy(), impatient());
+  auto wide =
+      twins_of<BFloat16, MassScorer, HostTier, 0>(single, limits_of(256, 1), busy(), impatient());
   Shape const four{.layers = 2, .query_heads = 4, .kv_heads = 1, .head_dim = 64};
   auto full = twins_of<float, MassScorer>(four, limits_of(256, 1), busy(), calm());
   std::size_t const a = wide.open(3);

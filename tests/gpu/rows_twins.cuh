@@ -15,11 +15,18 @@ template <class T, class Scorer, class Scheduler, class Trigger, class Tier = Ho
 using Rows = KvFreezeCache<layout_of_t<T>, Scorer, Scheduler, Trigger,
                            std::conditional_t<std::is_same_v<Tier, HostTier>, PinnedTier, Tier>>;
 
+/// A layout whose kernels are made for heads of so many elements at most.
+template <class L, int MaxHeadDim>
+using Narrow = Layout<typename L::element_type, L::page_tokens, L::grouping,
+                      typename L::compact_rows, MaxHeadDim>;
+
 /// @tparam Tier the host's; pinned memory of the device's stands for HostTier
-template <class T, class Scorer, class Tier = HostTier, class Scheduler, class Trigger>
+/// @tparam MaxHeadDim of the device's layout: kernels for other sizes need not be compiled
+template <class T, class Scorer, class Tier = HostTier, int MaxHeadDim = 64, class Scheduler,
+          class Trigger>
 auto twins_of(Shape const& shape, Limits const& limits, Scheduler const& scheduler,
               Trigger const& trigger, Scorer const& scorer = {}) {
-  return Twins<Rows<T, Scorer, Scheduler, Trigger, Tier>>(
+  return Twins<Rows<Narrow<layout_of_t<T>, MaxHeadDim>, Scorer, Scheduler, Trigger, Tier>>(
       make_rows_twin<T, Scorer, Tier>(shape, limits, scheduler, trigger, scorer), shape, limits,
       scheduler, trigger, scorer);
 }

@@ -38,7 +38,7 @@ TEST_CASE("Sums of the masses that attention saw are the same on both sides", "[
 }
 
 TEST_CASE("Windows of masses go on while rows sleep", "[cache]") {
-  Shape const four{.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 80};
+  Shape const four{.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 40};
   MassLadderScheduler<true> scheduler;
   scheduler.missed_mass = 0.4F;
   scheduler.stay = 2;

@@ -32,7 +32,7 @@ TEST_CASE("Rows sleep, wake and are asked on the device as on the host", "[cache
 }
 
 TEST_CASE("Detections are counted at the steps of a period", "[cache]") {
-  Shape const four{.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 72};
+  Shape const four{.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 56};
   SublinearScheduler<Thaw::lazy> scheduler;
   scheduler.softness = 0.75F;
   scheduler.quantile = 0.5F;

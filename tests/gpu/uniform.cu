@@ -10,9 +10,9 @@ namespace {
 using namespace kvfreeze;
 using namespace gpu::test;
 
-template <int Bits, class T>
+template <int Bits, class T, int MaxHeadDim = 64>
 auto uniform_twins(Shape const& shape, Limits const& limits) {
-  return Twins<gpu::presets::UniformQuantised<Bits, T>>(
+  return Twins<gpu::presets::UniformQuantised<Bits, T, MaxHeadDim>>(
       make_uniform_twin<Bits, T>(shape, limits), shape, limits, UniformScheduler{}, NeverTrigger{});
 }
 
@@ -32,9 +32,9 @@ TEST_CASE("Every row that is not protected is coded in 4 bits on both sides", "[
 
 TEST_CASE("Codes of 2, 3 and 8 bits, other elements and groups", "[cache]") {
   Shape const single{.layers = 1, .query_heads = 2, .kv_heads = 2, .head_dim = 128};
-  Shape const four{.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 80};
+  Shape const four{.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 40};
   auto two = uniform_twins<2, Half>(small, limits_of(256, 1));
-  auto three = uniform_twins<3, BFloat16>(single, limits_of(256, 1));
+  auto three = uniform_twins<3, BFloat16, 128>(single, limits_of(256, 1));
   auto eight = uniform_twins<8, float>(four, limits_of(256, 1));
   std::size_t const a = two.open(1);
   std::size_t const b = three.open(2);
@@ -97,5 +97,5 @@ TEST_CASE("A captured step of coded rows serves later ones", "[cache]") {
 TEST_CASE("Nothing is ranked, so there is no budget to meet", "[cache]") {
   Limits limits = limits_of(256, 1);
   limits.transfer_bytes = std::size_t{1} << 20;
-  CHECK_THROWS_AS((gpu::presets::UniformQuantised<4>(small, limits)), InvalidArgument);
+  CHECK_THROWS_AS((gpu::presets::UniformQuantised<4, Half, 64>(small, limits)), InvalidArgument);
 }

@@ -7,6 +7,7 @@
 #include <kvfreeze/gpu/detail/launch_prefill.cuh>
 #include <kvfreeze/gpu/detail/launch_recall_step.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
+#include <kvfreeze/gpu/detail/step_protocol.cuh>
 #include <kvfreeze/gpu/entropy.cuh>
 #include <kvfreeze/gpu/paged_view.cuh>
 #include <kvfreeze/host/arguments.hpp>
@@ -24,7 +25,6 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <vector>
 
 namespace kvfreeze::gpu {
 
@@ -104,9 +104,7 @@ class KvFreezeCache {
         memory_(detail::make_cache_storage<C>(
             bounded(make_geometry<C>(shape, limits, validated(scorer))), scorer,
             limits.resident_bytes)),
-        open_(static_cast<std::size_t>(limits.max_sequences)),
-        taken_(open_.size()),
-        done_(static_cast<std::size_t>(shape.layers)) {
+        steps_(shape, limits) {
     if constexpr (C::has_levels) {
       Rungs const rungs = scheduler.rungs(LaneFacts{});
       if (rungs.attended >= 0) {
@@ -120,31 +118,17 @@ class KvFreezeCache {
   /// @param stream the one that its steps will run on
   /// @throws CapacityError if `max_sequences` are open, OutOfMemory, CudaError
   [[nodiscard]] Sequence open(::cuda::stream_ref stream) {
-    auto const found =
-        std::find_if(open_.begin(), open_.end(), [](Record const& r) { return !r.open; });
-    if (found == open_.end()) {
-      throw CapacityError(
-          "open(): Limits::max_sequences = " + std::to_string(open_.size()) + " are open",
-          open_.size() + 1, open_.size());
-    }
-    auto const index = static_cast<std::uint32_t>(found - open_.begin());
-    memory_.open(index, trigger_, stream);
-    found->open = true;
-    found->failed = false;
-    found->generation += 1;
-    found->length = 0;
-    found->steps = found->told = 0;
-    return {index, found->generation};
+    std::uint32_t const place = steps_.free_place();
+    memory_.open(place, trigger_, stream);
+    return steps_.open(place);
   }
 
   /// @brief Forgets a sequence and gives its memory back. Waits for the stream.
   /// @throws UnknownSequence
   /// @throws CudaError: the sequence is as it was if nothing could be enqueued, else it is closed
   void close(Sequence handle, ::cuda::stream_ref stream) {
-    Record& sequence = record(handle);
-    if (std::find(batch_.begin(), batch_.end(), handle) != batch_.end()) {
-      batch_.clear();
-    }
+    Record& sequence = steps_.record(handle);
+    steps_.leave(handle);
     try {
       memory_.close(handle.index, stream);
     } catch (...) {
@@ -162,47 +146,16 @@ class KvFreezeCache {
   ///   sequence's last step or truncation failed: it can only be closed; its rows are in the tier
   /// @throws CudaError; no batch is begun
   void begin_async(std::span<Sequence const> batch, ::cuda::stream_ref stream) {
-    if (batch.empty() || batch.size() > open_.size()) {
-      throw InvalidArgument("begin_async(): a batch of " + std::to_string(batch.size()) +
-                            " sequences, expected [1, " + std::to_string(open_.size()) + "]");
-    }
-    std::fill(taken_.begin(), taken_.end(), false);
-    for (Sequence const handle : batch) {
-      Record const& sequence = live("begin_async", handle);
-      if (taken_[handle.index]) {
-        throw InvalidArgument("begin_async(): sequence {" + std::to_string(handle.index) + ", " +
-                              std::to_string(handle.generation) + "} is in the batch twice");
-      }
-      taken_[handle.index] = true;
-      check_room("begin_async", sequence, 1);
-    }
-    check_status();
-    batch_.clear();
-    memory_.set_batch(batch, stream);
-    batch_.assign(batch.begin(), batch.end());
-    begin_step(1, false);
+    steps_.check_batch(batch);
+    begin(batch, 1, false, stream);
   }
 
   /// @brief Says that the next step is a chunk of one sequence's prompt.
   /// @param tokens of the chunk, at least 1; under a byte cap at most 512
   /// @throws InvalidArgument for `tokens`; else as begin_async(). Nothing was enqueued then
   void begin_prefill_async(Sequence handle, int tokens, ::cuda::stream_ref stream) {
-    Record const& sequence = live("begin_prefill_async", handle);
-    if (tokens < 1) {
-      throw InvalidArgument("begin_prefill_async(): a chunk of " + std::to_string(tokens) +
-                            " tokens, expected at least 1");
-    }
-    check_room("begin_prefill_async", sequence, tokens);
-    if (memory_.geometry().room != 0 && tokens > host::planned_chunk) {
-      throw InvalidArgument("begin_prefill_async(): a chunk of " + std::to_string(tokens) +
-                            " tokens, under a byte cap at most " +
-                            std::to_string(host::planned_chunk));
-    }
-    check_status();
-    batch_.clear();
-    memory_.set_batch({&handle, 1}, stream);
-    batch_.assign(1, handle);
-    begin_step(tokens, true);
+    steps_.check_chunk(handle, tokens, memory_.geometry().room != 0 ? host::planned_chunk : 0);
+    begin({&handle, 1}, tokens, true, stream);
   }
 
   /// @brief A chunk's K and V of one layer come in; its last four queries say which rows stay
@@ -222,13 +175,13 @@ class KvFreezeCache {
                      ::cuda::stream_ref stream)
     requires C::has_levels
   {
-    check_step("prefill_async", layer, true, q.size(), k.size(), v.size());
+    steps_.check_rows("prefill_async", layer, true, q.size(), k.size(), v.size());
     or_lose_batch([&] {
-      detail::launch_prefill<C>(memory_, scheduler_, layer,
-                                detail::ChunkRows<Input>{{q.data(), k.data(), v.data()}, tokens_},
-                                stream);
+      detail::launch_prefill<C>(
+          memory_, scheduler_, layer,
+          detail::ChunkRows<Input>{{q.data(), k.data(), v.data()}, steps_.tokens()}, stream);
     });
-    done_[static_cast<std::size_t>(layer)] = true;
+    steps_.layer_done(layer);
   }
 
   /// @brief A dense copy of a layer's rows in position order, frozen ones from the tier. Not where
@@ -241,8 +194,8 @@ class KvFreezeCache {
                     ::cuda::stream_ref stream) const
     requires(!C::discards)
   {
-    Record const& sequence = record(handle);
-    check_layer("gather_async", layer);
+    Record const& sequence = steps_.record(handle);
+    steps_.check_layer("gather_async", layer);
     std::size_t const row =
         static_cast<std::size_t>(shape_.kv_heads) * static_cast<std::size_t>(shape_.head_dim);
     std::size_t const least = static_cast<std::size_t>(sequence.length) * row;
@@ -266,18 +219,17 @@ class KvFreezeCache {
   template <Element Input>
   void attend_async(int layer, Span<Input const> q, Span<Input const> k, Span<Input const> v,
                     Span<float> out, ::cuda::stream_ref stream) {
-    check_step("attend_async", layer, false, q.size(), k.size(), v.size());
-    recalled_ = -1;
+    steps_.check_rows("attend_async", layer, false, q.size(), k.size(), v.size());
     if (out.size() != q.size()) {
       throw InvalidArgument("attend_async(): out has " + std::to_string(out.size()) +
                             " elements, q has " + std::to_string(q.size()));
     }
     or_lose_batch([&] {
-      detail::launch_layer_step<C>(memory_, scheduler_, layer, static_cast<int>(batch_.size()),
+      detail::launch_layer_step<C>(memory_, scheduler_, layer, steps_.sequences(),
                                    detail::NewRows<Input>{q.data(), k.data(), v.data()}, out,
                                    stream);
     });
-    done_[static_cast<std::size_t>(layer)] = true;
+    steps_.layer_done(layer);
   }
 
   /// @brief The first half of attend_async(), for attention of your own: rows come in, what their
@@ -292,14 +244,12 @@ class KvFreezeCache {
                     ::cuda::stream_ref stream)
     requires C::has_levels
   {
-    check_step("recall_async", layer, false, q.size(), k.size(), v.size());
-    recalled_ = -1;
+    steps_.check_rows("recall_async", layer, false, q.size(), k.size(), v.size());
     or_lose_batch([&] {
-      detail::launch_recall_ahead<C>(memory_, scheduler_, layer, static_cast<int>(batch_.size()),
+      detail::launch_recall_ahead<C>(memory_, scheduler_, layer, steps_.sequences(),
                                      detail::NewRows<Input>{q.data(), k.data(), v.data()}, stream);
     });
-    done_[static_cast<std::size_t>(layer)] = true;
-    recalled_ = layer;
+    steps_.layer_done(layer, true);
   }
 
   /// Where exact rows lie. @see PagedView
@@ -313,9 +263,9 @@ class KvFreezeCache {
   void view_async(PageLists const& lists, ::cuda::stream_ref stream)
     requires C::has_levels
   {
-    check_recalled("view_async");
+    int const layer = steps_.recalled("view_async");
     Geometry const& g = memory_.geometry();
-    std::size_t const lanes = batch_.size() * static_cast<std::size_t>(g.lanes_per_layer);
+    auto const lanes = static_cast<std::size_t>(steps_.sequences() * g.lanes_per_layer);
     std::size_t const pages = lanes * g.segment[rows_segment].most_pages;
     if (lists.first.size() < lanes + 1 || lists.last_page_rows.size() < lanes ||
         lists.pages.size() < pages) {
@@ -326,8 +276,7 @@ class KvFreezeCache {
                             " elements, expected at least " + std::to_string(lanes + 1) + ", " +
                             std::to_string(pages) + " and " + std::to_string(lanes));
     }
-    detail::launch_page_lists<C>(memory_, recalled_, static_cast<int>(batch_.size()), lists,
-                                 stream);
+    detail::launch_page_lists<C>(memory_, layer, steps_.sequences(), lists, stream);
   }
 
   /// @brief Attention of the last recall_async()'s queries over the compact rows alone.
@@ -338,8 +287,8 @@ class KvFreezeCache {
   void partial_async(Span<float> out, Span<float> lse, ::cuda::stream_ref stream)
     requires C::has_levels
   {
-    check_recalled("partial_async");
-    detail::launch_attention<C>(memory_, static_cast<int>(batch_.size()), true, out, lse, stream);
+    static_cast<void>(steps_.recalled("partial_async"));
+    detail::launch_attention<C>(memory_, steps_.sequences(), true, out, lse, stream);
   }
 
   /// @brief Ends the batch's step: what was not needed sinks, the trigger is asked.
@@ -352,41 +301,23 @@ class KvFreezeCache {
   ///   their sums: it may not be captured
   template <Element Input = float>
   void advance_async(Span<Input const> logits, ::cuda::stream_ref stream) {
-    if (batch_.empty() || !begun_) {
-      throw InvalidArgument("advance_async(): no step has begun: begin_async() comes first");
-    }
-    if (logits.size() % batch_.size() != 0) {
-      throw InvalidArgument("advance_async(): " + std::to_string(logits.size()) +
-                            " logits for a batch of " + std::to_string(batch_.size()) +
-                            " sequences");
-    }
-    auto const missing = std::find(done_.begin(), done_.end(), false);
-    if (missing != done_.end()) {
-      throw InvalidArgument("advance_async(): layer " + std::to_string(missing - done_.begin()) +
-                            " has no rows of the step: every layer must have them");
-    }
+    steps_.check_end(logits.size());
     if (!logits.empty()) {  // before anything is enqueued, so that a refusal costs no step
-      memory_.step().reserve_entropy(batch_.size(), logits.size() / batch_.size());
+      auto const sequences = static_cast<std::size_t>(steps_.sequences());
+      memory_.step().reserve_entropy(sequences, logits.size() / sequences);
     }
     or_lose_batch([&] {
-      detail::launch_advance<C>(memory_, scheduler_, static_cast<int>(batch_.size()), tokens_,
-                                logits, stream);
+      detail::launch_advance<C>(memory_, scheduler_, steps_.sequences(), steps_.tokens(), logits,
+                                stream);
     });
-    begun_ = false;
-    recalled_ = -1;
-    count_replay();
+    steps_.end();
   }
 
   /// @brief The same without logits.
   void advance_async(::cuda::stream_ref stream) { advance_async(Span<float const>{}, stream); }
 
   /// @brief Counts a replayed graph that held a step of the batch: the host's own lengths.
-  void count_replay() noexcept {
-    for (Sequence const handle : batch_) {
-      open_[handle.index].length += tokens_;
-      open_[handle.index].steps += 1;
-    }
-  }
+  void count_replay() noexcept { steps_.count(); }
 
   /// @brief Forgets the tokens from `length` on: of a draft that was not accepted, or after a
   /// rewind, which has then been taken note of. Rows that are protected now come back, unless they
@@ -396,7 +327,8 @@ class KvFreezeCache {
   /// @throws CudaError: the sequence can only be closed
   /// @stream_semantics never waits, never allocates
   void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream) {
-    Record& sequence = live("truncate_async", handle);
+    static_cast<void>(steps_.live("truncate_async", handle));
+    Record& sequence = steps_.record(handle);
     if (length < 0 || length > sequence.length) {
       throw InvalidArgument("truncate_async(): length " + std::to_string(length) +
                             " is outside [0, " + std::to_string(sequence.length) + "]");
@@ -417,7 +349,7 @@ class KvFreezeCache {
   ///   out of range; CudaError
   /// @stream_semantics never waits, never allocates
   void pin_async(Sequence handle, std::span<TokenRange const> ranges, ::cuda::stream_ref stream) {
-    static_cast<void>(live("pin_async", handle));
+    static_cast<void>(steps_.live("pin_async", handle));
     host::check_pins(limits_, ranges);
     memory_.pin(ranges, handle.index, stream);
     memory_.pin_rows(handle.index, stream);
@@ -429,7 +361,7 @@ class KvFreezeCache {
   /// @stream_semantics never waits, never allocates
   /// @complexity O(rows): all of them come from the tier
   void thaw_async(Sequence handle, ::cuda::stream_ref stream) {
-    std::size_t const needed = memory_.pages_when_whole(live("thaw_async", handle).length);
+    std::size_t const needed = memory_.pages_when_whole(steps_.live("thaw_async", handle).length);
     if (memory_.geometry().room != 0 && needed > memory_.geometry().room) {
       throw CapacityError("thaw_async(): all rows need " + std::to_string(needed) +
                               " pages, Limits::resident_bytes leaves a sequence " +
@@ -442,7 +374,7 @@ class KvFreezeCache {
   /// Tokens of the sequence, enqueued steps included; after a rewind those of steps that count for
   /// nothing too, until truncate_async().
   /// @throws UnknownSequence
-  [[nodiscard]] int length(Sequence handle) const { return record(handle).length; }
+  [[nodiscard]] int length(Sequence handle) const { return steps_.record(handle).length; }
 
   /// @brief What the sequence's last finished step did. `step` is 0 before the first one.
   ///
@@ -450,7 +382,7 @@ class KvFreezeCache {
   /// sequence's own, but for metadata and scratch, which are the whole cache's.
   /// @throws UnknownSequence
   [[nodiscard]] StepReport report(Sequence handle) const {
-    Record const& sequence = record(handle);
+    Record const& sequence = steps_.record(handle);
     StepReport report = memory_.report(handle.index);
     if (report.step <= sequence.told) {
       report.rewind_to.reset();
@@ -464,7 +396,7 @@ class KvFreezeCache {
   /// @throws UnknownSequence, InvalidArgument, CudaError
   void fidelities(Sequence handle, int layer, int lane, std::span<Fidelity> out,
                   ::cuda::stream_ref stream) const {
-    Record const& sequence = record(handle);
+    Record const& sequence = steps_.record(handle);
     if (layer < 0 || layer >= shape_.layers || lane < 0 ||
         lane >= memory_.geometry().lanes_per_layer ||
         out.size() != static_cast<std::size_t>(sequence.length)) {
@@ -494,14 +426,7 @@ class KvFreezeCache {
   }
 
  private:
-  struct Record {
-    bool open = false;
-    bool failed = false;  ///< a step was enqueued in part
-    std::uint32_t generation = 0;
-    int length = 0;
-    std::uint32_t steps = 0;  ///< enqueued
-    std::uint32_t told = 0;   ///< of which the caller knows whether they rewind
-  };
+  using Record = detail::StepProtocol::Record;
 
   /// Calls `enqueue`; if a launch fails, the batch is half way through a step that has no end.
   template <class F>
@@ -509,10 +434,7 @@ class KvFreezeCache {
     try {
       enqueue();
     } catch (CudaError const&) {
-      for (Sequence const handle : batch_) {
-        open_[handle.index].failed = true;
-      }
-      batch_.clear();
+      steps_.fail();
       throw;
     }
   }
@@ -554,87 +476,11 @@ class KvFreezeCache {
     return g;
   }
 
-  [[nodiscard]] Record const& record(Sequence handle) const {
-    if (handle.index >= open_.size() || !open_[handle.index].open ||
-        open_[handle.index].generation != handle.generation) {
-      throw UnknownSequence("sequence {" + std::to_string(handle.index) + ", " +
-                            std::to_string(handle.generation) + "} is not open");
-    }
-    return open_[handle.index];
-  }
-
-  [[nodiscard]] Record& record(Sequence handle) {
-    return const_cast<Record&>(std::as_const(*this).record(handle));
-  }
-
-  /// An open sequence whose last step did not fail half way.
-  [[nodiscard]] Record& live(char const* call, Sequence handle) {
-    Record& sequence = record(handle);
-    if (sequence.failed) {
-      throw InvalidArgument(
-          std::string(call) + "(): a launch for sequence {" + std::to_string(handle.index) + ", " +
-          std::to_string(handle.generation) + "} failed: all that can be done is close() it");
-    }
-    return sequence;
-  }
-
-  /// Does a sequence hold so many tokens more?
-  void check_room(char const* call, Record const& sequence, int tokens) const {
-    if (tokens > limits_.max_tokens - sequence.length) {
-      throw CapacityError(
-          std::string(call) + "(): " + std::to_string(sequence.length) + " + " +
-              std::to_string(tokens) +
-              " tokens exceed Limits::max_tokens = " + std::to_string(limits_.max_tokens),
-          static_cast<std::size_t>(sequence.length) + static_cast<std::size_t>(tokens),
-          static_cast<std::size_t>(limits_.max_tokens));
-    }
-  }
-
-  void check_layer(char const* call, int layer) const {
-    if (layer < 0 || layer >= shape_.layers) {
-      throw InvalidArgument(std::string(call) + "(): layer is " + std::to_string(layer) +
-                            ", must be in [0, " + std::to_string(shape_.layers) + ")");
-    }
-  }
-
-  void begin_step(int tokens, bool chunk) {
-    begun_ = true;
-    tokens_ = tokens;
-    chunk_ = chunk;
-    recalled_ = -1;
-    std::fill(done_.begin(), done_.end(), false);
-  }
-
-  void check_recalled(char const* call) const {
-    if (batch_.empty() || recalled_ < 0) {
-      throw InvalidArgument(std::string(call) + "(): recall_async() comes first");
-    }
-  }
-
-  /// Do a layer's rows fit the step that has begun?
-  void check_step(char const* call, int layer, bool chunk, std::size_t q, std::size_t k,
-                  std::size_t v) const {
-    if (batch_.empty() || !begun_ || chunk != chunk_) {
-      throw InvalidArgument(std::string(call) + "(): " +
-                            (chunk ? "begin_prefill_async()" : "begin_async()") + " comes first");
-    }
-    check_layer(call, layer);
-    if (done_[static_cast<std::size_t>(layer)]) {
-      throw InvalidArgument(std::string(call) + "(): layer " + std::to_string(layer) +
-                            " has the step's rows already");
-    }
-    std::size_t const rows = batch_.size() * static_cast<std::size_t>(tokens_);
-    auto const check = [&](char const* name, std::size_t size, int heads) {
-      if (size !=
-          rows * static_cast<std::size_t>(heads) * static_cast<std::size_t>(shape_.head_dim)) {
-        throw InvalidArgument(std::string(call) + "(): " + name + " has " + std::to_string(size) +
-                              " elements, expected " + std::to_string(rows) + " * " +
-                              std::to_string(heads) + " * " + std::to_string(shape_.head_dim));
-      }
-    };
-    check("q", q, shape_.query_heads);
-    check("k", k, shape_.kv_heads);
-    check("v", v, shape_.kv_heads);
+  void begin(std::span<Sequence const> batch, int tokens, bool chunk, ::cuda::stream_ref stream) {
+    check_status();
+    steps_.forget_batch();
+    memory_.set_batch(batch, stream);
+    steps_.begin(batch, tokens, chunk);
   }
 
   void check_status() {
@@ -660,14 +506,7 @@ class KvFreezeCache {
   Scheduler scheduler_;
   Trigger trigger_;
   detail::CacheStorage<C> memory_;
-  std::vector<Record> open_;
-  std::vector<bool> taken_;  ///< by the batch that is checked
-  std::vector<bool> done_;   ///< layers that have the step's rows
-  std::vector<Sequence> batch_;
-  bool begun_ = false;  ///< a step, which advance_async() ends
-  int tokens_ = 1;      ///< of the step that has begun, for each sequence
-  bool chunk_ = false;  ///< it is a chunk of a prompt
-  int recalled_ = -1;   ///< layer of the step's last recall_async(); -1: another call came since
+  detail::StepProtocol steps_;
 };
 
 }  // namespace kvfreeze::gpu

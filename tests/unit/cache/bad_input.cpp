@@ -79,6 +79,18 @@ TEST_CASE("shapes that no model has", "[cache][bad input]") {
   rejects_construction("Shape::scale is nan", with([](Shape& s) { s.scale = std::nanf(""); }));
 }
 
+TEST_CASE("a shape that the layout was not compiled for", "[cache][bad input]") {
+  using Narrow = KvFreezeCache<Layout<Half, 1, Grouping::kv_head, CompactRows<>, 64>>;
+  Shape wide = shape;
+  wide.head_dim = 72;
+  rejects<InvalidArgument>("Shape::head_dim is 72, must be at most Layout::max_head_dim = 64",
+                           [&] { Narrow cache(wide); });
+  wide.head_dim = 64;
+  CHECK_NOTHROW(Narrow(wide));
+  wide.head_dim = 56;
+  CHECK_NOTHROW(Narrow(wide));
+}
+
 TEST_CASE("limits out of range", "[cache][bad input]") {
   auto const rejected = [](std::string const& message, auto change) {
     Limits limits;

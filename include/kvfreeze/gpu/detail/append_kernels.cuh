@@ -103,8 +103,10 @@ __device__ void note_cosine(LaneRef<C> const& ref, float const* octaves) {
 
 /// @brief Begins the step of each lane of a layer: the new row, its digest group when it is full,
 /// the queries in octaves, and how the step will go. One block a lane.
+///
+/// With a bound of four blocks no register is spilled; without one the compiler aims at 64.
 template <class C, class Input, int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void append_kernel(
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) void append_kernel(
     Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scheduler scheduler,
     NewRows<Input> rows, std::uint32_t* status) {
   using Value = typename C::Value;

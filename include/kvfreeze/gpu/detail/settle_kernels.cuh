@@ -225,7 +225,7 @@ struct SettleLane {
 
 /// @param steps [max_sequences] finished steps; this one is the next
 template <class C, int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void settle_kernel(
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) void settle_kernel(
     Geometry g, CacheMemory memory, std::uint32_t const* batch, std::uint32_t const* steps) {
   __shared__ SettleStorage<C, Threads> shared;
   std::uint32_t const sequence = batch[blockIdx.y];
