@@ -9,7 +9,7 @@
 // contexts for which even 2 layers do not fit are left out, by name.
 
 #include <kvfreeze/gpu/decode_attention.cuh>
-#include <kvfreeze/gpu/kv_freeze_cache.cuh>
+#include <kvfreeze/gpu/presets.cuh>
 
 #include "harness.cuh"
 #include "random_words.cuh"
@@ -31,6 +31,7 @@ using namespace kvfreeze::gpu;
 using namespace kvfreeze::gpu::bench;
 
 constexpr int page_tokens = 16;
+constexpr int head_dim = 128;
 
 struct Settings : Options {
   [[nodiscard]] int rounds() const { return small ? 3 : 31; }
@@ -47,7 +48,7 @@ struct Settings : Options {
 };
 
 Shape shape_of(int layers) {
-  return {.layers = layers, .query_heads = 32, .kv_heads = 8, .head_dim = 128};
+  return {.layers = layers, .query_heads = 32, .kv_heads = 8, .head_dim = head_dim};
 }
 
 /// The cache with a batch of sequences, and its step as two graphs: all layers, and the slow clock.
@@ -154,7 +155,7 @@ class Ladder {
   Shape shape_;
   Stream stream_;
   SyntheticRows rows_;
-  KvFreezeCache<> cache_;
+  presets::KvFreeze<Half, head_dim> cache_;
   DeviceArray<float> out_;
   std::vector<Sequence> batch_;
   std::unique_ptr<Graph> layers_;
@@ -197,13 +198,13 @@ class Dense {
     q_ = upload(std::vector<float>(queries, 0.25F));
     out_ = DeviceArray<float>(queries);
     tickets_ = upload(std::vector<std::uint32_t>(decode_attention_tickets(shape_, lanes_)));
-    workspace_ = Workspace(decode_attention_workspace_bytes<Lanes>(shape_, lanes_));
+    workspace_ = Workspace(decode_attention_workspace_bytes<Lanes, head_dim>(shape_, lanes_));
     graph_ = std::make_unique<Graph>(stream, [&] {
       for (int layer = 0; layer < shape.layers; ++layer) {
         Lanes const lanes{descriptors_[static_cast<std::size_t>(layer) % copies].span(),
                           counts_.span()};
-        decode_attention_async(lanes, shape_, q_, out_, Span<float>{}, tickets_, workspace_,
-                               ::cuda::stream_ref(stream.get()));
+        decode_attention_async<head_dim>(lanes, shape_, q_, out_, Span<float>{}, tickets_,
+                                         workspace_, ::cuda::stream_ref(stream.get()));
       }
     });
   }

@@ -33,7 +33,7 @@ static_assert(
 template <class... Caches>
 constexpr bool compose = ((sizeof(Caches) > 0) && ...);
 static_assert(compose<gpu::presets::H2o<>, gpu::presets::Tova<>, gpu::presets::SnapKv<>,
-                      gpu::presets::ArkvAsShipped<>, gpu::presets::KeyNorm<>,
+                      gpu::presets::ArkvAsShipped<>, gpu::presets::KeyNorm<>, gpu::presets::LagKv<>,
                       gpu::presets::ExpectedAttention<>, gpu::presets::EntropyCalibrated<>,
                       gpu::presets::EntropyOracle<>, gpu::presets::PartialRecall<>>);
 

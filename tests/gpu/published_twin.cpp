@@ -19,4 +19,8 @@ KVFREEZE_ROWS_TWIN(Half, InstantMassScorer<KeyCodes<2>>, RecallBudgetScheduler<E
 KVFREEZE_TIER_TWIN(Half, WindowMassScorer<>, DiscardTier, LaneBudgetScheduler<HeadSplitShares>,
                    NeverTrigger);
 
+KVFREEZE_TIER_TWIN(Half, LagScorer<>, DiscardTier, OverCapacityScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(ByLayer<BFloat16>, LagScorer<KeyCodes<2>>, RecallBudgetScheduler<>,
+                   MissedMassTrigger);
+
 }  // namespace kvfreeze::gpu::test

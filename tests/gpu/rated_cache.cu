@@ -44,3 +44,24 @@ TEST_CASE("Attention is expected of the same rows on both sides", "[cache]") {
     twins.step({sequence});
   }
 }
+
+TEST_CASE("Chunks are ranked by the ranges of the next one on both sides", "[cache]") {
+  OverCapacityScheduler const scheduler{.capacity = 70, .shrink = 0.8F};
+  auto twins = twins_of<Half, LagScorer<>, DiscardTier>(small, limits_of(256, 2), scheduler,
+                                                        NeverTrigger{}, LagScorer<>{.rows = 14});
+  decode_new(twins, 90, 33);
+  std::size_t const sequence = decode_new(twins, gpu::test::steps(160), 34);
+  CHECK(twins.rows(sequence).evicted > 0);
+  twins.truncate(sequence, 85);  // chunks lack rows that are gone
+  for (int i = 0; i < 40; ++i) {
+    twins.step({sequence});
+  }
+}
+
+TEST_CASE("Queries recall what was ranked low in its chunk", "[cache]") {
+  RecallBudgetScheduler<> const scheduler{.recalled = 0.5F, .fraction = 0.5F};
+  auto twins = twins_of<ByLayer<BFloat16>>(small, limits_of(256, 1), scheduler, impatient(),
+                                           LagScorer<KeyCodes<2>>{.rows = 30});
+  std::size_t const sequence = decode_new(twins, gpu::test::steps(170), 35);
+  CHECK(twins.rows(sequence).frozen > 0);
+}

@@ -20,6 +20,7 @@
 #include <kvfreeze/scorer/instant_mass_scorer.hpp>
 #include <kvfreeze/scorer/key_difference_scorer.hpp>
 #include <kvfreeze/scorer/key_norm_scorer.hpp>
+#include <kvfreeze/scorer/lag_scorer.hpp>
 #include <kvfreeze/scorer/mean_abs_dot_scorer.hpp>
 #include <kvfreeze/scorer/mean_variance_scorer.hpp>
 #include <kvfreeze/scorer/recency_scorer.hpp>

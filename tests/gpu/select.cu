@@ -261,7 +261,7 @@ TEST_CASE("A captured graph recalls from other scores", "[select]") {
   HostRecall<Scores::masses, false, 1> host(scheduler, levels);
   DeviceLanes device(lanes, true, 0);
   auto const replace = [&](void* to, void const* from, std::size_t bytes) {
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream.get()), "replace");
+    gpu::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream.get()), "replace");
     stream.wait();
   };
   auto const describe = [&](std::vector<HostLane> const& now) {

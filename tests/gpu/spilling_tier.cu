@@ -15,7 +15,9 @@
 #include <utility>
 #include <vector>
 
-namespace kvfreeze::gpu::test {
+namespace spilling_tier_test {
+
+using namespace kvfreeze::gpu;
 
 /// Counts what is carried over, on the device. Kernels' arguments have to have external linkage.
 struct CountCarried {
@@ -28,7 +30,7 @@ struct CountCarried {
   }
 };
 
-}  // namespace kvfreeze::gpu::test
+}  // namespace spilling_tier_test
 
 namespace {
 
@@ -134,7 +136,7 @@ struct Bench {
     s.news = test::upload(news);
     s.new_count = test::filled<std::uint32_t>(1, static_cast<std::uint32_t>(news.size()));
     tier.resolve_async(s.wants, s.want_count, {s.kept, s.totals},
-                       test::CountCarried{s.carried, 3, 90}, stream);
+                       spilling_tier_test::CountCarried{s.carried, 3, 90}, stream);
     tier.thaw_async(s.kept, Span<std::uint32_t const>(s.totals.data(), 1), pool(s), moved, stream);
     tier.freeze_async(s.news, s.new_count, pool(s), {}, stream);
     check(cudaEventRecord(s.done, stream.get()), "cudaEventRecord");
@@ -424,7 +426,8 @@ TEST_CASE("The device's part of a step is replayed as a graph", "[spilling]") {
   captured.want_count = DeviceArray<std::uint32_t>(1);
   test::Graph const graph(bench.stream, [&] {
     bench.tier.resolve_async(captured.wants, captured.want_count, {captured.kept, captured.totals},
-                             test::CountCarried{captured.carried, 3, 90}, bench.stream);
+                             spilling_tier_test::CountCarried{captured.carried, 3, 90},
+                             bench.stream);
     bench.tier.thaw_async(captured.kept, Span<std::uint32_t const>(captured.totals.data(), 1),
                           bench.pool(captured), {}, bench.stream);
   });

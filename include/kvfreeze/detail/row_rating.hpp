@@ -11,6 +11,8 @@
 
 namespace kvfreeze::detail {
 
+inline constexpr int most_lag = 4096;  ///< rows of a chunk that is ranked for itself
+
 inline constexpr float nats_per_octave = 0.693147180559945309417F;
 
 /// @brief sum of a[i] b[i], one fused multiply-add after the other.

@@ -54,7 +54,7 @@ struct Composition : host::Composition<L, S, D, detail::host_tier_t<T>, R> {
 
   /// Is there a list of the scores of rows alone: because neighbours ask for them, or because they
   /// are dear?
-  static constexpr bool lists_scores = pools || Base::rates;
+  static constexpr bool lists_scores = pools || Base::rates || Base::lags;
 
   /// Are the counters of sleeping rows rolled back with a rewind?
   static constexpr bool saves_counts = Base::sleeps && Base::rewalks;

@@ -72,10 +72,9 @@ class KvFreezeCache {
   static_assert(!C::has_state || C::needs_mass,
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
   static_assert(C::page == 1, "kvfreeze::gpu: so far granules of one row");
-  static_assert(C::page == 1 || (!C::rates && !C::needs_entropy),
-                "kvfreeze: the CUDA cache has no scorers that rate rows, and no shares by entropy, "
-                "for granules of several rows yet");
-  static_assert(!C::lags, "kvfreeze: the CUDA cache has no ranks of rows within chunks yet");
+  static_assert(C::page == 1 || (!C::rates && !C::lags && !C::needs_entropy),
+                "kvfreeze: the CUDA cache has no scorers that look at rows, and no shares by "
+                "entropy, for granules of several rows yet");
   static_assert(!C::has_levels || C::rises,
                 "kvfreeze: the CUDA cache has no ladder on which rows only sink yet");
   static_assert(detail::HasEncoder<typename C::Digest>,

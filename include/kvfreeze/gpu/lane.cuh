@@ -110,6 +110,7 @@ struct CacheMemory {
   std::uint32_t* lists = nullptr;
   float* moments = nullptr;       ///< [sequence][lane][KV head], each as in LaneMoments
   float* lone_scores = nullptr;   ///< [sequence][lane][max_granules], of exact rows by position
+  float* lag_scores = nullptr;    ///< [sequence][lane][2][max_granules], where chunks are ranked
   float* mean_entropy = nullptr;  ///< [sequence], of the lanes' entropies, bits
   std::byte* const* tier =
       nullptr;  ///< [sequence]: [lane][granule][K, V] in pinned memory, or null
@@ -144,6 +145,7 @@ struct LaneRef {
   std::uint32_t* list = nullptr;                ///< null unless rows stay in place
   float* moments = nullptr;                     ///< null unless the scorer rates rows
   float* lone_scores = nullptr;                 ///< null unless scores are listed
+  float* lag_scores = nullptr;                  ///< null unless chunks are ranked
   float const* mean_entropy = nullptr;          ///< of the sequence; null unless it is asked for
   std::byte* tier = nullptr;  ///< the lane's granules; null unless rows are stored
 
@@ -188,6 +190,9 @@ struct LaneRef {
     }
     if constexpr (C::lists_scores) {
       lone_scores = memory.lone_scores + number * static_cast<std::size_t>(g.max_granules);
+    }
+    if constexpr (C::lags) {
+      lag_scores = memory.lag_scores + 2 * number * static_cast<std::size_t>(g.max_granules);
     }
     if constexpr (C::needs_entropy) {
       mean_entropy = memory.mean_entropy + sequence;

@@ -18,6 +18,7 @@
 #include <kvfreeze/scorer/instant_mass_scorer.hpp>
 #include <kvfreeze/scorer/key_difference_scorer.hpp>
 #include <kvfreeze/scorer/key_norm_scorer.hpp>
+#include <kvfreeze/scorer/lag_scorer.hpp>
 #include <kvfreeze/scorer/mean_variance_scorer.hpp>
 #include <kvfreeze/scorer/window_mass_scorer.hpp>
 #include <kvfreeze/tier/discard_tier.hpp>
@@ -67,6 +68,10 @@ using KeyNorm = Evicting<KeyNormScorer<>, OverCapacityScheduler, Layout<T>>;
 /// KeyDiff.
 template <Element T = Half>
 using KeyDiff = Evicting<KeyDifferenceScorer<>, OverCapacityScheduler, Layout<T>>;
+
+/// LagKV.
+template <Element T = Half>
+using LagKv = Evicting<LagScorer<>, OverCapacityScheduler, Layout<T>>;
 
 /// ExpectedAttention.
 template <Element T = Half>

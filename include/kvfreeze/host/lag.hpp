@@ -15,7 +15,7 @@
 
 namespace kvfreeze::host {
 
-inline constexpr int most_lag = 4096;  ///< granules of a chunk
+using kvfreeze::detail::most_lag;
 
 /// Least and greatest of each channel over some rows.
 struct ChannelRanges {

@@ -72,6 +72,7 @@ class CacheStorage {
         lists_(C::in_place ? states_.size() : 0),
         moments_(C::rates ? array_bytes(lane_count(), moment_floats(g)) : 0),
         lone_scores_(C::lists_scores ? states_.size() : 0),
+        lag_scores_(C::lags ? 2 * states_.size() : 0),
         mean_entropy_(C::needs_entropy ? static_cast<std::size_t>(g.max_sequences) : 0),
         batch_(static_cast<std::size_t>(g.max_sequences)),
         steps_(batch_.size()),
@@ -129,6 +130,7 @@ class CacheStorage {
     memory.lists = lists_.data();
     memory.moments = moments_.data();
     memory.lone_scores = lone_scores_.data();
+    memory.lag_scores = lag_scores_.data();
     memory.mean_entropy = mean_entropy_.data();
     if constexpr (C::stores) {
       memory.tier = tier_.slots().slabs.data();
@@ -426,8 +428,9 @@ class CacheStorage {
            means_.size_bytes() + pins_.size_bytes() + changed_.size_bytes() + timers_.size_bytes() +
            saved_.size_bytes() + scores_.size_bytes() + ring_.size_bytes() +
            previous_.size_bytes() + lists_.size_bytes() + moments_.size_bytes() +
-           lone_scores_.size_bytes() + mean_entropy_.size_bytes() + batch_.size_bytes() +
-           steps_.size_bytes() + sequences_.size_bytes() + tier_.device_bytes();
+           lone_scores_.size_bytes() + lag_scores_.size_bytes() + mean_entropy_.size_bytes() +
+           batch_.size_bytes() + steps_.size_bytes() + sequences_.size_bytes() +
+           tier_.device_bytes();
   }
 
   /// The later one of two reports that are whole.
@@ -465,6 +468,7 @@ class CacheStorage {
   DeviceArray<std::uint32_t> lists_;
   DeviceArray<float> moments_;
   DeviceArray<float> lone_scores_;
+  DeviceArray<float> lag_scores_;
   DeviceArray<float> mean_entropy_;
   DeviceArray<std::uint32_t> batch_;
   DeviceArray<std::uint32_t> steps_;

@@ -2,10 +2,11 @@
 
 /// @file
 /// @brief What the scorer says of each exact row alone, where that is listed before rows are
-/// ranked: neighbours take part in a score, or the rows themselves are read for it.
+/// ranked: neighbours or whole chunks take part in a score, or the rows themselves are read for it.
 
 #include <kvfreeze/detail/arithmetic.hpp>
 #include <kvfreeze/detail/selection_rules.hpp>
+#include <kvfreeze/gpu/detail/lag_scores.cuh>
 #include <kvfreeze/gpu/detail/lane_moments.cuh>
 #include <kvfreeze/gpu/detail/row_evidence.cuh>
 #include <kvfreeze/policy_traits.hpp>
@@ -69,6 +70,8 @@ __device__ void list_lone_scores(LaneRef<C> const& ref, typename C::Scorer const
     __syncthreads();
     if constexpr (C::rates) {
       list_rated_scores<C, Threads>(ref, scorer, step, high);
+    } else if constexpr (C::lags) {
+      list_lag_scores<C, Threads>(ref, scorer, step, high);
     } else {
       for (int i = thread; i < ref.lane->slots; i += Threads) {
         host::SlotRecord const record = ref.record(static_cast<std::uint32_t>(i));
