@@ -157,6 +157,7 @@ concept ScorerPolicy =
 /// lane's; default: equal parts), `static constexpr bool needs_entropy`, `needs_layer_parts`
 /// (LaneFacts' fields of these names; off),
 /// `static constexpr bool rises` (on the ladder rows rise again when a query needs them; on),
+/// `static constexpr bool by_rank` (rungs() gives ranks; off: the device asks before it compiles),
 /// `float hysteresis() const` (share of a mass selection's value at which exact granules still
 /// count as wanted, in (0, 1], default 1).
 template <class S>

@@ -155,6 +155,16 @@ KVFREEZE_HD constexpr bool rises() noexcept {
   }
 }
 
+/// Does a ladder go by ranks, Rungs::attended?
+template <SchedulerPolicy S>
+KVFREEZE_HD constexpr bool by_rank() noexcept {
+  if constexpr (requires { S::by_rank; }) {
+    return S::by_rank;
+  } else {
+    return false;
+  }
+}
+
 template <SchedulerPolicy S>
 KVFREEZE_HD constexpr bool needs_layer_parts() noexcept {
   if constexpr (requires { S::needs_layer_parts; }) {

@@ -101,7 +101,7 @@ TEST_CASE("top_k marks what the host marks", "[top_k]") {
   }
 }
 
-TEST_CASE("A long segment has one chunk more where its first one is short", "[top_k]") {
+TEST_CASE("A long segment of scores has one chunk more where its first one is short", "[top_k]") {
   test::Stream const stream;
   std::vector<std::uint32_t> const offsets{0, 40959, 41000, 81959};
   auto const scores = scores_of(Kind::few_values, offsets.back(), 3);

@@ -37,6 +37,9 @@ struct Composition : host::Composition<L, S, D, detail::host_tier_t<T>, R> {
   /// Are all rows of a lane ranked, so that the ladder knows what to do with each?
   static constexpr bool ranks = Base::has_levels && !Base::uniform;
 
+  /// Are the cuts of the ladder ranks of rows, and not masses?
+  static constexpr bool by_rank = ranks && kvfreeze::detail::by_rank<D>();
+
   /// Are rows written through to memory of the host?
   static constexpr bool stores = !Base::in_place && !Base::discards;
 

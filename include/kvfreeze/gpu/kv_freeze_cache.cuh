@@ -75,8 +75,6 @@ class KvFreezeCache {
   static_assert(C::page == 1 || (!C::rates && !C::lags && !C::needs_entropy),
                 "kvfreeze: the CUDA cache has no scorers that look at rows, and no shares by "
                 "entropy, for granules of several rows yet");
-  static_assert(!C::has_levels || C::rises,
-                "kvfreeze: the CUDA cache has no ladder on which rows only sink yet");
   static_assert(detail::HasEncoder<typename C::Digest>,
                 "kvfreeze: the CUDA cache has no digests of this kind yet");
   static_assert(!C::has_levels || !C::by_layer,
@@ -106,8 +104,10 @@ class KvFreezeCache {
         steps_(shape, limits) {
     if constexpr (C::has_levels) {
       Rungs const rungs = scheduler.rungs(LaneFacts{});
-      if (rungs.attended >= 0) {
-        throw InvalidArgument("KvFreezeCache: the CUDA cache has no ladder that goes by ranks yet");
+      if ((rungs.attended >= 0) != C::by_rank) {
+        throw InvalidArgument("KvFreezeCache: the scheduler's rungs() gives Rungs::attended = " +
+                              std::to_string(rungs.attended) + ", its by_rank is " +
+                              (C::by_rank ? "true" : "false"));
       }
       host::check_rungs(rungs, C::levels);
     }

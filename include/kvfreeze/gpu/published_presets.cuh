@@ -6,12 +6,16 @@
 ///
 /// Without a byte cap their schedulers need a capacity, a count or a fraction.
 
+#include <kvfreeze/compact_rows.hpp>
 #include <kvfreeze/digest/exact_keys.hpp>
+#include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/digest/partial_keys.hpp>
 #include <kvfreeze/gpu/kv_freeze_cache.cuh>
 #include <kvfreeze/scheduler/fixed_budget_scheduler.hpp>
+#include <kvfreeze/scheduler/head_bits_scheduler.hpp>
 #include <kvfreeze/scheduler/lane_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
+#include <kvfreeze/scheduler/rank_ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/recall_budget_scheduler.hpp>
 #include <kvfreeze/scorer/cumulative_mass_scorer.hpp>
 #include <kvfreeze/scorer/expected_attention_scorer.hpp>
@@ -56,6 +60,26 @@ using PyramidKv = Evicting<WindowMassScorer<>, LaneBudgetScheduler<PyramidShares
 /// AdaKV.
 template <Element T = Half>
 using AdaKv = Evicting<WindowMassScorer<>, LaneBudgetScheduler<HeadSplitShares>, Layout<T>>;
+
+/// ARKV: three states by rank, from which rows only sink.
+/// @tparam MaxHeadDim the model's head_dim, where it is known when you compile, @see Layout
+template <Element T = Half, LaneShares Shares = EqualShares, int MaxHeadDim = 0, bool Rises = false>
+using Arkv =
+    KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<5, 8>>, MaxHeadDim>,
+                  InstantMassScorer<NestedKeyCodes<1, 5>>, RankLadderScheduler<Rises, Shares>,
+                  NeverTrigger>;
+
+/// The same, and rows come back from the tier, and rise, when a query needs them.
+template <Element T = Half, LaneShares Shares = EqualShares, int MaxHeadDim = 0>
+using ArkvRecalled = Arkv<T, Shares, MaxHeadDim, true>;
+
+/// Bits by head.
+/// @tparam MaxHeadDim as in Arkv
+template <Element T = Half, int MaxHeadDim = 0>
+using HeadBits = KvFreezeCache<
+    Layout<T, 1, Grouping::kv_head,
+           CompactRows<CompactLevel<2, 2>, CompactLevel<4, 4>, CompactLevel<6, 8>>, MaxHeadDim>,
+    InstantMassScorer<NestedKeyCodes<2, 6>>, HeadBitsScheduler<>, NeverTrigger>;
 
 /// ARKV as its code does it.
 template <Element T = Half, LaneShares Shares = EqualShares>

@@ -21,6 +21,8 @@ namespace kvfreeze {
 /// @complexity O(1); rows without any mass in 2^-30 stay out until they have some
 template <int Most = 640>
 struct HeadBitsScheduler {
+  static constexpr bool by_rank = true;
+
   TableShares<Most> entropies{};  ///< H / mean H by lane; without a table all lanes have `bits`
   float mean_entropy = 0.0F;      ///< mean H in bits, in [0, 64]
   float bits = 4.0F;              ///< the mean lane's, in [2, 6]

@@ -25,6 +25,7 @@ namespace kvfreeze {
 template <bool Rises = false, LaneShares Shares = EqualShares>
 struct RankLadderScheduler {
   static constexpr bool rises = Rises;
+  static constexpr bool by_rank = true;
 
   Shares shares{};
   float kept = 1.0F;   ///< rows that are attended where no cap says otherwise, in (0, 1]

@@ -4,6 +4,7 @@
 #include <kvfreeze/gpu/detail/ladder_lane.cuh>
 #include <kvfreeze/gpu/detail/lane_facts.cuh>
 #include <kvfreeze/gpu/detail/page_plan.cuh>
+#include <kvfreeze/gpu/detail/rank_cuts.cuh>
 #include <kvfreeze/policy_traits.hpp>
 
 #include <cstdint>
@@ -16,7 +17,12 @@ __device__ void decide(LadderLane<C> const& l, CumulativeHistogram const& masses
   LaneState& lane = l.state();
   LadderStorage& shared = l.shared;
   LaneFacts facts = lane_facts(l.ref, l.step.layer, l.where.head, l.where.step);
-  RungCuts cuts = find_cuts<C::levels>(masses, l.scheduler.rungs(facts));
+  RungCuts cuts;
+  if constexpr (C::by_rank) {
+    cuts = shared.cuts;  // made before, by all threads
+  } else {
+    cuts = find_cuts<C::levels>(masses, l.scheduler.rungs(facts));
+  }
   if (lane.mode == LaneMode::looks) {
     RungCuts counted = cuts;
     counted.least[0] = max(counted.least[0], 1U);  // rows that do not take part have no mass
@@ -42,10 +48,13 @@ __device__ void decide(LadderLane<C> const& l, CumulativeHistogram const& masses
   shared.facts = facts;
   shared.missed = 0;
   shared.exact = 0;
+  shared.outranked = false;
 }
 
 /// @brief Under a byte cap: what each level of the water asks for, and cuts that ask for no more
 /// pages than the lane's aim. By one warp. @see host::note_ladder_demand, host::meet_aim
+///
+/// Where cuts are ranks only the water level is found: `facts` has it then, and `outranked` is set.
 template <class C>
 __device__ void meet_aim(LadderLane<C> const& l, CumulativeHistogram const& masses) {
   static_assert(host::water_levels == 32, "a thread each");
@@ -54,25 +63,45 @@ __device__ void meet_aim(LadderLane<C> const& l, CumulativeHistogram const& mass
   LadderStorage& shared = l.shared;
   auto const thread = static_cast<int>(threadIdx.x);
   LaneFacts facts = shared.facts;
-  auto const pages_at = [&](RungCuts cuts) {
-    cuts.least[0] = max(cuts.least[0], 1U);  // rows that do not take part have no mass
-    return wished_pages<C>(g, count_rungs<C::levels>(masses, cuts), facts.protected_granules);
-  };
-  facts.water_level = g.levels[thread];
-  RungCuts const raised = find_cuts<C::levels>(masses, l.scheduler.rungs(facts));
-  std::uint32_t const demand = pages_at(raised);
+  std::uint32_t now = 0;
+  std::uint32_t demand = 0;
+  RungCuts raised;
+  if constexpr (C::by_rank) {
+    auto const pages_of = [&] {
+      int const open = max(facts.granules - facts.protected_granules, 0);
+      return wished_pages<C>(g, count_ranks<C::levels>(l.scheduler.rungs(facts), open),
+                             facts.protected_granules);
+    };
+    now = pages_of();
+    facts.water_level = g.levels[thread];
+    demand = pages_of();
+  } else {
+    auto const pages_at = [&](RungCuts cuts) {
+      cuts.least[0] = max(cuts.least[0], 1U);  // rows that do not take part have no mass
+      return wished_pages<C>(g, count_rungs<C::levels>(masses, cuts), facts.protected_granules);
+    };
+    now = pages_at(shared.cuts);
+    facts.water_level = g.levels[thread];
+    raised = find_cuts<C::levels>(masses, l.scheduler.rungs(facts));
+    demand = pages_at(raised);
+  }
   lane.demand[thread] = demand;
   // Room for the rows to come stays free.
   std::uint32_t const beside = digest_pages<C>(g, lane.rows) + 1U;
   std::uint32_t const usable = lane.aim - min(lane.aim, beside);
-  if (pages_at(shared.cuts) <= usable) {
+  if (now <= usable) {
     return;
   }
   unsigned const fits = __ballot_sync(0xFFFFFFFFU, demand <= usable);
   __syncwarp();  // all have read the cuts
   int const level = fits != 0 ? __ffs(static_cast<int>(fits)) - 1 : host::water_levels - 1;
   if (thread == level) {
-    shared.cuts = raised;
+    if constexpr (C::by_rank) {
+      shared.facts = facts;
+      shared.outranked = true;
+    } else {
+      shared.cuts = raised;
+    }
     lane.over_cap = true;
   }
 }

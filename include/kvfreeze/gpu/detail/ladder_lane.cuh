@@ -40,6 +40,7 @@ struct LadderStorage {
   int counts[most_counts];                 ///< risers by level
   bool everything;                         ///< all rows are wanted exact
   bool placed;                             ///< there are pages for those that rise
+  bool outranked;                          ///< more ranks were asked for than the aim has room for
 };
 
 /// @brief One lane and what its block is told, by address.

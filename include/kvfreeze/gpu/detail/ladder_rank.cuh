@@ -34,6 +34,12 @@ struct RankLadder {
     LadderLane<C> const lane{ref, step, scheduler, memory.pool, where, work, shared};
     if (threadIdx.x == 0) {
       shared.runs = lane_runs(ref, step, work);
+    }
+    if constexpr (C::by_rank) {
+      __syncthreads();
+      cut_by_rank(lane, lane_facts(ref, step.layer, where.head, where.step));
+    }
+    if (threadIdx.x == 0) {
       decide(lane, masses);
     }
     __syncthreads();
@@ -45,6 +51,11 @@ struct RankLadder {
       meet_aim(lane, masses);
     }
     __syncthreads();
+    if constexpr (C::by_rank) {
+      if (shared.outranked) {
+        cut_by_rank(lane, shared.facts);
+      }
+    }
     if (step.pass == Pass::look) {
       forget_stamps(lane);
       return;
@@ -63,7 +74,9 @@ struct RankLadder {
     __syncthreads();
     // Over its aim a lane keeps nothing that it does not need.
     bool const above = capped && needed_pages<C>(geometry, *ref.lane, shared.exact) > ref.lane->aim;
-    if (!shared.everything && (above || ref.lane->sinks)) {
+    // Where nothing rises again, nothing sinks before it has to.
+    bool const visits = ref.lane->sinks && (C::rises || !capped);
+    if (!shared.everything && (above || visits)) {
       plan_sinking(lane, above ? 1 : scheduler.retain(shared.facts).count);
       limit_sinking(lane, risers);
     }

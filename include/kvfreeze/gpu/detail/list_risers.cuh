@@ -14,6 +14,9 @@ __device__ int riser_level(RungCuts const& cuts, std::uint8_t state, Mass mass, 
   if ((state & must) != 0) {
     return C::levels + 1;
   }
+  if constexpr (!C::rises) {
+    return 0;
+  }
   int const level = cuts.level(mass);
   return level > here ? level : 0;
 }
