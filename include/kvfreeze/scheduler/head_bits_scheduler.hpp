@@ -7,6 +7,7 @@
 #include <kvfreeze/scheduler/lane_shares.hpp>
 #include <kvfreeze/scheduler/rungs.hpp>
 
+#include <cmath>
 #include <cstdint>
 
 namespace kvfreeze {
@@ -16,7 +17,7 @@ namespace kvfreeze {
 ///
 /// Source: SCJedi/entropy-adaptive-kv-cache: b = mean bits + α (mean H - H), here rounded to the
 /// layout's compact levels, which are taken to have 2, 4 and 6 bits: CompactLevel<2, 2>, <4, 4> and
-/// <6, 8> under NestedKeyCodes<2, 6>.
+/// <6, 8> under NestedKeyCodes<2, 6>. Rounding moves the mean: conserved() moves it back.
 ///
 /// @complexity O(1); rows without any mass in 2^-30 stay out until they have some
 template <int Most = 640>
@@ -32,6 +33,40 @@ struct HeadBitsScheduler {
   KVFREEZE_HD int level(LaneFacts const& lane) const noexcept {
     float const own = detail::fused(alpha * mean_entropy, 1.0F - entropies.of(lane), bits);
     return own < 3.0F ? 0 : own < 5.0F ? 1 : 2;
+  }
+
+  /// @brief The same scheduler with `bits` moved within [2, 6] so that the mean of the lanes'
+  /// rounded bits comes as near to `bits` as one number for all lanes can bring it: the source's
+  /// correction to a budget.
+  /// @complexity O(lanes), 257 times
+  [[nodiscard]] HeadBitsScheduler conserved() const noexcept {
+    HeadBitsScheduler best = *this;
+    float nearest = std::fabs(mean_bits() - bits);
+    HeadBitsScheduler moved = *this;
+    for (int i = 0; i <= 256; ++i) {
+      moved.bits = 2.0F + static_cast<float>(i) / 64.0F;
+      float const off = std::fabs(moved.mean_bits() - bits);
+      // Of equals the least moved.
+      if (off < nearest ||
+          (off == nearest && std::fabs(moved.bits - bits) < std::fabs(best.bits - bits))) {
+        nearest = off;
+        best = moved;
+      }
+    }
+    return best;
+  }
+
+  /// Mean bits of the table's lanes after rounding; `bits` without a table.
+  [[nodiscard]] float mean_bits() const noexcept {
+    int sum = 0;
+    for (int i = 0; i < entropies.lanes; ++i) {
+      LaneFacts lane;
+      lane.layer = i;  // of one head each
+      lane.heads = 1;
+      sum += 2 + 2 * level(lane);
+    }
+    return entropies.lanes > 0 ? static_cast<float>(sum) / static_cast<float>(entropies.lanes)
+                               : bits;
   }
 
   KVFREEZE_HD constexpr Selection recall(LaneFacts const&) const noexcept {

@@ -201,3 +201,27 @@ TEST_CASE("a byte cap is dealt by shares, all of it and no more", "[scheduler][c
     }
   }
 }
+
+TEST_CASE("bits by head keep the mean that was asked for", "[scheduler]") {
+  std::mt19937 random(5);
+  for (int round = 0; round < 20; ++round) {
+    std::uniform_real_distribution<float> relative(0.2F, 2.5F);
+    std::vector<float> shares(60);
+    std::generate(shares.begin(), shares.end(), [&] { return relative(random); });
+    HeadBitsScheduler<> scheduler;
+    scheduler.entropies = TableShares<640>::from(shares);
+    scheduler.mean_entropy = 5.0F;
+    scheduler.alpha = 0.4F;
+    for (float const bits : {3.0F, 3.5F, 4.0F, 4.5F}) {
+      scheduler.bits = bits;
+      HeadBitsScheduler<> const moved = scheduler.conserved();
+      CAPTURE(round, bits, moved.bits, scheduler.mean_bits());
+      // A step of 1/64 takes few of the lanes over a rounding's edge.
+      CHECK(std::abs(moved.mean_bits() - bits) <= 0.15F);
+      CHECK(std::abs(moved.mean_bits() - bits) <= std::abs(scheduler.mean_bits() - bits));
+      CHECK_NOTHROW(moved.validate());
+    }
+  }
+  // Without a table all lanes have the same bits.
+  CHECK(HeadBitsScheduler<>{}.conserved().bits == 4.0F);
+}

@@ -12,7 +12,7 @@ std::unique_ptr<AttentionCache> make_head_bits(CacheSettings const& settings) {
   MeasuredEntropies const measured = relative_entropies(settings);
   scheduler.entropies = measured.relative;
   scheduler.mean_entropy = measured.mean;
-  return make_cache<Cache>(settings, {}, scheduler);
+  return make_cache<Cache>(settings, {}, scheduler.conserved());
 }
 
 }  // namespace llama
