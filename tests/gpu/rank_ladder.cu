@@ -95,7 +95,7 @@ TEST_CASE("Lanes have the bits of their heads on both sides", "[cache]") {
 TEMPLATE_TEST_CASE("Ranks under a byte cap are fewer, and the cap holds", "[budgets]", Arkv,
                    Sinking) {
   gpu::test::Stream const stream;
-  Limits limits = limits_of(512, 1);
+  Limits limits = limits_of(256, 1);
   typename TestType::scheduler_type const scheduler{
       .kept = 1.0F, .exact = 0.5F, .stay = 1, .every = 1};
   std::size_t least = 0;
@@ -106,7 +106,7 @@ TEMPLATE_TEST_CASE("Ranks under a byte cap are fewer, and the cap holds", "[budg
     least = error.needed();
   }
   REQUIRE(least > 1000);
-  limits.resident_bytes = least + 60000;
+  limits.resident_bytes = least + 20000;
   TestType cache(small, limits, scheduler);
   CHECK(cache.device_bytes() <= limits.resident_bytes);
   Sequence const sequence = cache.open(stream);
@@ -117,7 +117,7 @@ TEMPLATE_TEST_CASE("Ranks under a byte cap are fewer, and the cap holds", "[budg
   gpu::DeviceArray<float> const out(6 * 64);
   Sequence const batch[] = {sequence};
   std::size_t frozen = 0;
-  for (int i = 0; i < gpu::test::steps(300); ++i) {
+  for (int i = 0; i < gpu::test::steps(200); ++i) {
     cache.begin_async(batch, stream);
     for (int layer = 0; layer < small.layers; ++layer) {
       model.step(q, k, v);

@@ -450,13 +450,14 @@ void come_and_go(Twins<Device>& twins) {
   }
   std::size_t const second = twins.open(20);
   std::size_t const third = twins.open(30);
-  for (int i = 0; i < 80; ++i) {
+  bool const brief = kvfreeze_test::short_tests();
+  for (int i = 0; i < (brief ? 30 : 80); ++i) {
     twins.step({second, first});
     twins.step({third});
   }
   twins.close(first);
   std::size_t const fourth = twins.open(40);
-  for (int i = 0; i < 70; ++i) {
+  for (int i = 0; i < (brief ? 30 : 70); ++i) {
     twins.step({fourth, second, third});
   }
 }
@@ -470,7 +471,7 @@ void replay_by_turns(Twins<Device>& twins) {
   for (int i = 0; i < 20; ++i) {
     twins.step({first});
   }
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < (kvfreeze_test::short_tests() ? 40 : 100); ++i) {
     twins.replay({first, second});
     if (i % 2 == 0) {
       twins.replay({third, first});
