@@ -13,11 +13,10 @@ namespace kvfreeze {
 /// @tparam PageTokens rows of a granule: 1, 4 or 16; a granule freezes and thaws as one
 /// @tparam Lanes one active set per KV head or per layer
 /// @tparam Compact forms of rows between exact and frozen, @see CompactRows
-/// @tparam MaxHeadDim the largest head_dim that a shape may have, a multiple of 8 in [8, 512]; 0:
-/// as
-///   the backend has it. Where the model is known when you compile, name its head_dim: the device's
-///   kernels are then made once, and not for 64, 128 and 256, in half the time. The host has one
-///   set of kernels anyway
+/// @tparam MaxHeadDim the largest head_dim of a shape, a multiple of 8 in [8, 512], or 0: the
+/// backend's own bound. Name the model's head_dim where it is known when you compile: the device's
+/// kernels are then made once, and not for 64, 128 and 256, in half the time. The host has one set
+/// of kernels anyway
 template <Element T = Half, int PageTokens = 1, Grouping Lanes = Grouping::kv_head,
           class Compact = CompactRows<>, int MaxHeadDim = 0>
 struct Layout {
