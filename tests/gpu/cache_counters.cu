@@ -90,7 +90,7 @@ TEST_CASE("A step is launches and nothing else", "[counters]") {
 }
 
 TEST_CASE("Kernels that read the context read whole sectors", "[counters]") {
-  if (!KernelCounter::counts()) {
+  if (!KernelCounter::counts() || kvfreeze_test::short_tests()) {  // checkers change no count
     WARN("nobody counts here");
     return;
   }
