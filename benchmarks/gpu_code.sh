@@ -25,7 +25,6 @@ program() { # HEAD_DIM: a step with logits
   cat <<PROGRAM
 #include <kvfreeze/gpu/presets.cuh>
 using Cache = kvfreeze::gpu::presets::KvFreeze<kvfreeze::Half, $1>;
-template class kvfreeze::gpu::DeviceArray<float>;
 void step(Cache& cache, kvfreeze::Sequence sequence, kvfreeze::gpu::Span<float const> q,
           kvfreeze::gpu::Span<float const> kv, kvfreeze::gpu::Span<float> out, cuda::stream_ref stream) {
   kvfreeze::Sequence const batch[] = {sequence};

@@ -26,22 +26,13 @@ Twins<Cache> rank_twins(Limits const& limits, typename Cache::scheduler_type con
                       NeverTrigger{});
 }
 
-template <class Twins>
-std::size_t decode(Twins& twins, int steps, unsigned seed) {
-  std::size_t const sequence = twins.open(seed);
-  for (int i = 0; i < steps; ++i) {
-    twins.step({sequence});
-  }
-  return sequence;
-}
-
 }  // namespace
 
 TEST_CASE("So many rows are exact, so many coded, the others frozen, on both sides", "[cache]") {
   RankLadderScheduler<true> const scheduler{.kept = 0.5F, .exact = 0.4F, .stay = 2, .every = 2};
   auto twins = rank_twins<Arkv>(limits_of(256, 2), scheduler);
-  decode(twins, 60, 40);
-  std::size_t const sequence = decode(twins, gpu::test::steps(180), 41);
+  decode_new(twins, 60, 40);
+  std::size_t const sequence = decode_new(twins, gpu::test::steps(180), 41);
   RowCounts const rows = twins.rows(sequence);
   CHECK(rows.compact > 0);
   CHECK(rows.frozen > 0);
@@ -50,7 +41,7 @@ TEST_CASE("So many rows are exact, so many coded, the others frozen, on both sid
 TEST_CASE("Rows that only sink are the same on both sides, pinned ones come back", "[cache]") {
   RankLadderScheduler<false> const scheduler{.kept = 0.6F, .exact = 0.3F, .stay = 2, .every = 2};
   auto twins = rank_twins<Sinking>(limits_of(256, 1), scheduler);
-  std::size_t const sequence = decode(twins, 130, 47);
+  std::size_t const sequence = decode_new(twins, 130, 47);
   std::uint64_t const frozen = twins.rows(sequence).frozen;
   CHECK(frozen > 0);
   twins.pin(sequence, {{20, 60}});
@@ -67,7 +58,7 @@ TEST_CASE("Rows that only sink are the same on both sides, pinned ones come back
 
 TEST_CASE("Nothing is frozen where all ranks are attended", "[cache]") {
   auto twins = rank_twins<Arkv>(limits_of(192, 1), {.kept = 1.0F, .exact = 0.0F, .every = 1});
-  std::size_t const sequence = decode(twins, gpu::test::steps(140), 42);
+  std::size_t const sequence = decode_new(twins, gpu::test::steps(140), 42);
   CHECK(twins.rows(sequence).compact > twins.rows(sequence).exact);
 }
 
@@ -88,7 +79,7 @@ TEST_CASE("Lanes have the bits of their heads on both sides", "[cache]") {
   scheduler.mean_entropy = 6.0F;
   scheduler.alpha = 1.0F;
   auto twins = rank_twins<Bits>(limits_of(256, 1), scheduler);
-  std::size_t const sequence = decode(twins, gpu::test::steps(160), 44);
+  std::size_t const sequence = decode_new(twins, gpu::test::steps(160), 44);
   CHECK(twins.rows(sequence).compact > 0);
 }
 

@@ -31,22 +31,6 @@ auto twins_of(Shape const& shape, Limits const& limits, Scheduler const& schedul
       scheduler, trigger, scorer);
 }
 
-/// Decodes tokens of one sequence on both sides.
-template <class Twins>
-void decode(Twins& twins, std::size_t sequence, int steps) {
-  for (int i = 0; i < steps; ++i) {
-    twins.step({sequence});
-  }
-}
-
-/// The same, of a new sequence. @return its number
-template <class Twins>
-std::size_t decode_new(Twins& twins, int steps, unsigned seed) {
-  std::size_t const sequence = twins.open(seed);
-  decode(twins, sequence, steps);
-  return sequence;
-}
-
 /// Rows freeze and come back early and often.
 inline WaterLevelScheduler<> busy(float missed_mass = 0.3F) {
   WaterLevelScheduler<> scheduler;

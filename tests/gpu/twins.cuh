@@ -18,6 +18,7 @@
 #include <optional>
 #include <random>
 #include <span>
+#include <support/short_tests.hpp>
 #include <utility>
 #include <vector>
 
@@ -440,6 +441,22 @@ class Twins {
   std::vector<Pair> sequences_;
   Captured graph_;
 };
+
+/// Decodes tokens of one sequence on both sides.
+template <class Twins>
+void decode(Twins& twins, std::size_t sequence, int steps) {
+  for (int i = 0; i < steps; ++i) {
+    twins.step({sequence});
+  }
+}
+
+/// The same, of a new sequence. @return its number
+template <class Twins>
+std::size_t decode_new(Twins& twins, int steps, unsigned seed) {
+  std::size_t const sequence = twins.open(seed);
+  decode(twins, sequence, steps);
+  return sequence;
+}
 
 /// Three sequences that come and go, in batches of different lengths.
 template <class Device>

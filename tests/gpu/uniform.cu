@@ -16,13 +16,6 @@ auto uniform_twins(Shape const& shape, Limits const& limits) {
       make_uniform_twin<Bits, T>(shape, limits), shape, limits, UniformScheduler{}, NeverTrigger{});
 }
 
-template <class Twins>
-void run(Twins& twins, std::size_t sequence, int steps) {
-  for (int i = 0; i < steps; ++i) {
-    twins.step({sequence});
-  }
-}
-
 }  // namespace
 
 TEST_CASE("Every row that is not protected is coded in 4 bits on both sides", "[cache]") {
@@ -79,9 +72,9 @@ TEST_CASE("A prompt in chunks is coded on both sides", "[cache]") {
   for (int const chunk : {30, 34, 150, 2, 61}) {
     twins.prefill(sequence, chunk);
   }
-  run(twins, sequence, 20);
+  decode(twins, sequence, 20);
   twins.prefill(sequence, 70);
-  run(twins, sequence, 5);
+  decode(twins, sequence, 5);
   RowCounts const rows = twins.rows(sequence);
   CHECK(rows.compact > rows.exact);
   // append, codes, scan, logits of codes, attention; of the slow clock the report and what goes

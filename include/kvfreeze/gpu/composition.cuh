@@ -55,8 +55,8 @@ struct Composition : host::Composition<L, S, D, detail::host_tier_t<T>, R> {
   /// Are scores averaged over neighbours before rows are ranked?
   static constexpr bool pools = requires(S const& scorer) { scorer.pooled_rows(); };
 
-  /// Is there a list of the scores of rows alone: because neighbours ask for them, or because they
-  /// are dear?
+  /// Is there a list of the scores of rows alone: because neighbours ask for them, because they are
+  /// dear, or because rows of a chunk are ranked together?
   static constexpr bool lists_scores = pools || Base::rates || Base::lags;
 
   /// Are the counters of sleeping rows rolled back with a rewind?

@@ -66,9 +66,8 @@ inline constexpr std::size_t decode_attention_tickets(DecodeShape const& shape, 
 /// Each row is read once for all query heads of the KV head (of up to 32; 16 or 8 where a row has
 /// more than 256 or 512 bytes). The arithmetic is scalar: the order of host::dot rules tensor cores
 /// out for K, and up to 8 heads scalar arithmetic is done before memory is.
-/// @tparam MaxDim the largest head_dim, in [8, 256], where it is known: one kernel is compiled
-/// instead
-///   of three; 0: it is not
+/// @tparam MaxDim the largest head_dim, in [8, 256], where it is known when you compile: one kernel
+/// is made and not three; 0: it is not known
 /// @tparam Lanes AttentionLanes, or a type with its members
 /// @param lanes one for each KV head of each sequence
 /// @param q [lanes][group][head_dim]: [sequences][query_heads][head_dim] if lanes come sequence by

@@ -53,9 +53,10 @@ namespace kvfreeze::gpu {
 /// (`Limits::transfer_bytes`, of a token of a sequence) covers what is written through and what
 /// comes back. Decisions under either are the device's own: its pages are not the host's blocks.
 ///
-/// Layouts with compact rows take UniformScheduler, or a LadderScheduler that does not sleep: for
-/// it alone there are budgets. Those without take any other scheduler, and any scorer, of which
-/// only those of masses may remember. So far single rows, a lane for each KV head where rows may be
+/// Layouts with compact rows take UniformScheduler, or a ladder that does not sleep
+/// (LadderScheduler, RankLadderScheduler, HeadBitsScheduler): for ladders alone there are budgets.
+/// Those without take any other scheduler, and any scorer, of which only those of masses may
+/// remember. So far single rows, a lane for each KV head where rows may be
 /// compact, budgets and chunks only there. Device memory is reserved up front.
 ///
 /// Threads: one call at a time.
@@ -72,9 +73,6 @@ class KvFreezeCache {
   static_assert(!C::has_state || C::needs_mass,
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
   static_assert(C::page == 1, "kvfreeze::gpu: so far granules of one row");
-  static_assert(C::page == 1 || (!C::rates && !C::lags && !C::needs_entropy),
-                "kvfreeze: the CUDA cache has no scorers that look at rows, and no shares by "
-                "entropy, for granules of several rows yet");
   static_assert(detail::HasEncoder<typename C::Digest>,
                 "kvfreeze: the CUDA cache has no digests of this kind yet");
   static_assert(!C::has_levels || !C::by_layer,
@@ -326,8 +324,7 @@ class KvFreezeCache {
   /// @throws CudaError: the sequence can only be closed
   /// @stream_semantics never waits, never allocates
   void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream) {
-    static_cast<void>(steps_.live("truncate_async", handle));
-    Record& sequence = steps_.record(handle);
+    Record& sequence = steps_.live("truncate_async", handle);
     if (length < 0 || length > sequence.length) {
       throw InvalidArgument("truncate_async(): length " + std::to_string(length) +
                             " is outside [0, " + std::to_string(sequence.length) + "]");

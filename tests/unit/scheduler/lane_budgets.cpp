@@ -1,6 +1,7 @@
 #include <kvfreeze/error.hpp>
 #include <kvfreeze/published_presets.hpp>
 #include <kvfreeze/scheduler/entropy_calibration.hpp>
+#include <kvfreeze/scheduler/head_bits_scheduler.hpp>
 #include <kvfreeze/scheduler/lane_budget_scheduler.hpp>
 #include <kvfreeze/scheduler/lane_shares.hpp>
 #include <kvfreeze/scheduler/oq_score.hpp>
@@ -9,6 +10,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <random>

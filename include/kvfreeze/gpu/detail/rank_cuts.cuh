@@ -91,7 +91,7 @@ class RankCuts {
     return count;
   }
 
-  /// The n-th largest mass, digit by digit.
+  /// The n-th largest mass, digit by digit: kth_key() would read all rows for each bit.
   /// @param n at least 1; more rows have mass
   [[nodiscard]] __device__ std::uint32_t nth_largest(std::uint32_t n) const {
     if (threadIdx.x == 0) {

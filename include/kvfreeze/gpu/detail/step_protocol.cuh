@@ -78,6 +78,10 @@ class StepProtocol {
     return sequence;
   }
 
+  [[nodiscard]] Record& live(char const* call, Sequence handle) {
+    return const_cast<Record&>(std::as_const(*this).live(call, handle));
+  }
+
   /// @throws InvalidArgument, UnknownSequence, CapacityError unless all may take a token
   void check_batch(std::span<Sequence const> batch) {
     if (batch.empty() || batch.size() > records_.size()) {
