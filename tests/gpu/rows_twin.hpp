@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/digest/box.hpp>
+#include <kvfreeze/digest/cuboid.hpp>
 #include <kvfreeze/digest/exact_keys.hpp>
 #include <kvfreeze/digest/key_codes.hpp>
 #include <kvfreeze/digest/nested_key_codes.hpp>

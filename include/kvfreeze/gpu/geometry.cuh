@@ -50,8 +50,9 @@ struct PoolPage {
 
 /// @brief Sizes of a cache on the device, all that kernels need to know. Trivially copyable.
 ///
-/// All lanes share one pool of pages of `page_bytes`. A page holds 16 exact rows, [K: 16 rows]
-/// [V: 16 rows][slot records], or as many digest groups or compact rows as fit.
+/// All lanes share one pool of pages of `page_bytes`. A page holds 16 exact rows, of whole
+/// granules: [K: 16 rows][V: 16 rows][slot records], or as many digest groups or compact rows as
+/// fit.
 struct Geometry {
   int layers = 0;
   int lanes_per_layer = 0;
@@ -73,6 +74,7 @@ struct Geometry {
   int window_queries = 0;                ///< last queries that a scorer looks at
   float dot_limit = 0.0F;                ///< clamp of |q.k|, nats; as host::Geometry::dot_limit
   float octaves = 0.0F;                  ///< scale * log2(e): q.k times this is a logit in octaves
+  std::uint32_t row_bytes = 0;           ///< K of a row
   std::uint32_t part_bytes = 0;          ///< K of a granule; V is as large
   std::uint32_t digest_bytes = 0;        ///< of a group and KV head
   std::uint32_t digest_group_bytes = 0;  ///< of a group, all KV heads of the lane
@@ -140,7 +142,7 @@ Geometry make_geometry(Shape const& shape, Limits const& limits,
   g.lane_queries = g.heads_per_lane * g.group;
   g.row_elements = g.heads_per_lane * shape.head_dim;
   g.max_tokens = limits.max_tokens;
-  g.max_granules = limits.max_tokens;
+  g.max_granules = host::ceil_div(limits.max_tokens, C::page);
   g.max_sequences = limits.max_sequences;
   g.pin_words = 1 + host::ceil_div(limits.max_tokens, 32);
   g.sinks = limits.sinks;
@@ -148,16 +150,17 @@ Geometry make_geometry(Shape const& shape, Limits const& limits,
   g.window_queries = kvfreeze::detail::query_window(scorer);
   g.dot_limit = host::dot_limit(g.window_queries, g.lane_queries);
   g.octaves = host::octaves_of(shape);
-  g.part_bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(g.row_elements) *
-                                            sizeof(typename C::Value));
+  g.row_bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(g.row_elements) *
+                                           sizeof(typename C::Value));
+  g.part_bytes = g.row_bytes * static_cast<std::uint32_t>(C::page);
   std::uint32_t const rows = detail::page_rows;
-  g.values_offset = rows * g.part_bytes;
+  g.values_offset = rows * g.row_bytes;
   g.records_offset = 2 * g.values_offset;
   g.sums_offset = g.records_offset + rows * static_cast<std::uint32_t>(sizeof(host::SlotRecord));
   std::uint32_t const used = g.sums_offset + (C::needs_queries ? rows : 0) *
                                                  static_cast<std::uint32_t>(sizeof(std::uint32_t));
   g.page_bytes = static_cast<std::uint32_t>(host::round_up(used, detail::page_alignment));
-  g.segment[rows_segment].per_page = rows;
+  g.segment[rows_segment].per_page = rows / static_cast<std::uint32_t>(C::page);
   if constexpr (C::has_digest) {
     g.max_groups = limits.max_tokens / C::Digest::group_rows;
     g.digest_bytes = static_cast<std::uint32_t>(C::Digest::bytes(shape.head_dim));

@@ -56,8 +56,8 @@ namespace kvfreeze::gpu {
 /// Layouts with compact rows take UniformScheduler, or a ladder that does not sleep
 /// (LadderScheduler, RankLadderScheduler, HeadBitsScheduler): for ladders alone there are budgets.
 /// Those without take any other scheduler, and any scorer, of which only those of masses may
-/// remember. So far single rows, a lane for each KV head where rows may be
-/// compact, budgets and chunks only there. Device memory is reserved up front.
+/// remember. So far single rows and a lane for each KV head where rows may be compact, budgets and
+/// chunks only there. Device memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
@@ -72,7 +72,10 @@ class KvFreezeCache {
                 "kvfreeze::gpu: so far no scheduler that sleeps where rows may be compact");
   static_assert(!C::has_state || C::needs_mass,
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
-  static_assert(C::page == 1, "kvfreeze::gpu: so far granules of one row");
+  static_assert(
+      C::page == 1 || (!C::has_levels && !C::lags && !C::needs_entropy),
+      "kvfreeze::gpu: so far granules of one row where rows may be compact, for LagScorer "
+      "and for shares by entropy");
   static_assert(detail::HasEncoder<typename C::Digest>,
                 "kvfreeze: the CUDA cache has no digests of this kind yet");
   static_assert(!C::has_levels || !C::by_layer,
@@ -320,15 +323,14 @@ class KvFreezeCache {
   /// rewind, which has then been taken note of. Rows that are protected now come back, unless they
   /// are gone. What scorers noted of the other rows since stays, counts of detections go back where
   /// `length` is a checkpoint, all as on the host.
-  /// @throws UnknownSequence, InvalidArgument for a length outside of [0, length()]
+  /// @throws UnknownSequence, InvalidArgument for a length outside of [0, length()]; with
+  ///   DiscardTier also for one that cuts a granule of several rows which may be gone: neither a
+  ///   sink's nor the one that is being filled
   /// @throws CudaError: the sequence can only be closed
   /// @stream_semantics never waits, never allocates
   void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream) {
     Record& sequence = steps_.live("truncate_async", handle);
-    if (length < 0 || length > sequence.length) {
-      throw InvalidArgument("truncate_async(): length " + std::to_string(length) +
-                            " is outside [0, " + std::to_string(sequence.length) + "]");
-    }
+    steps_.check_cut(sequence, length, C::discards ? C::page : 1);
     try {
       memory_.truncate(handle.index, length, stream);
     } catch (CudaError const&) {  // lanes may be cut, and lack rows that they owe

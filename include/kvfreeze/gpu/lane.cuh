@@ -26,8 +26,10 @@ inline constexpr std::uint32_t no_limit = 0xFFFFFFFFU;  ///< of pages, of granul
 
 /// @brief One lane's own numbers. Written by the one block that works on the lane.
 struct LaneState {
-  std::int32_t rows = 0;                 ///< appended, this step's included
-  std::int32_t slots = 0;                ///< exact granules, dense; in place: entries of the list
+  std::int32_t rows = 0;  ///< appended, this step's included
+  /// Exact granules, dense; in place: entries of the list. The newest granule is the last one while
+  /// it has room for rows.
+  std::int32_t slots = 0;
   std::int32_t evicted = 0;              ///< granules that are gone
   std::int32_t guests = 0;               ///< behind them: loaded for this step's attention only
   std::int32_t groups = 0;               ///< digest groups encoded
@@ -122,6 +124,12 @@ KVFREEZE_HD inline std::size_t moment_floats(Geometry const& g) noexcept {
          2 * static_cast<std::size_t>(g.lane_queries * g.head_dim);
 }
 
+/// Granules of so many rows.
+template <class C>
+KVFREEZE_HD constexpr int granules_of(int rows) noexcept {
+  return (rows + C::page - 1) / C::page;
+}
+
 /// @brief A lane by address. Cheap to make; owns nothing.
 template <class C>
 struct LaneRef {
@@ -211,7 +219,7 @@ struct LaneRef {
            static_cast<std::size_t>(table[s.first_page + i / s.per_page]) * geometry->page_bytes;
   }
 
-  /// Where the rows of a slot lie among the lane's: in place, where their granule does.
+  /// Where the granule of a slot lies among the lane's: in place, where its number says.
   [[nodiscard]] __device__ std::uint32_t place(std::uint32_t slot) const {
     if constexpr (C::in_place) {
       return list[slot];
@@ -222,12 +230,23 @@ struct LaneRef {
 
   [[nodiscard]] __device__ Value* k_at(std::uint32_t place) const {
     return reinterpret_cast<Value*>(page(rows_segment, place) +
-                                    place % detail::page_rows * geometry->part_bytes);
+                                    place % page_granules * geometry->part_bytes);
   }
 
   [[nodiscard]] __device__ Value* v_at(std::uint32_t place) const {
     return reinterpret_cast<Value*>(reinterpret_cast<std::byte*>(k_at(place)) +
                                     geometry->values_offset);
+  }
+
+  /// K of the row in row-slot `place`, of which a granule has C::page.
+  [[nodiscard]] __device__ Value* row_k_at(std::uint32_t place) const {
+    return k_at(place / rows_each) +
+           static_cast<std::ptrdiff_t>(place % rows_each) * geometry->row_elements;
+  }
+
+  [[nodiscard]] __device__ Value* row_v_at(std::uint32_t place) const {
+    return v_at(place / rows_each) +
+           static_cast<std::ptrdiff_t>(place % rows_each) * geometry->row_elements;
   }
 
   [[nodiscard]] __device__ Value* k(std::uint32_t slot) const { return k_at(place(slot)); }
@@ -236,18 +255,19 @@ struct LaneRef {
 
   [[nodiscard]] __device__ host::SlotRecord& record_at(std::uint32_t place) const {
     return reinterpret_cast<host::SlotRecord*>(page(rows_segment, place) +
-                                               geometry->records_offset)[place % detail::page_rows];
+                                               geometry->records_offset)[place % page_granules];
   }
 
   [[nodiscard]] __device__ host::SlotRecord& record(std::uint32_t slot) const {
     return record_at(place(slot));
   }
 
-  /// Sum of |q.k| over the window's queries, in units of 2^-12 nats.
-  [[nodiscard]] __device__ std::uint32_t& sum(std::uint32_t slot) const {
+  /// Sum of |q.k| over the window's queries, of one of a slot's rows, in units of 2^-12 nats.
+  [[nodiscard]] __device__ std::uint32_t& sum(std::uint32_t slot, int row) const {
     std::uint32_t const at = place(slot);
-    return reinterpret_cast<std::uint32_t*>(page(rows_segment, at) +
-                                            geometry->sums_offset)[at % detail::page_rows];
+    return reinterpret_cast<std::uint32_t*>(
+        page(rows_segment, at) +
+        geometry->sums_offset)[at % page_granules * rows_each + static_cast<std::uint32_t>(row)];
   }
 
   /// Queries of the step that appended the row at a position.
@@ -298,37 +318,54 @@ struct LaneRef {
     int high;
   };
 
-  [[nodiscard]] __device__ int tail_begin() const {
-    return C::has_digest ? lane->groups * C::Digest::group_rows : max(lane->rows - 1, 0);
+  [[nodiscard]] __device__ int granules() const { return granules_of<C>(lane->rows); }
+
+  /// Rows that a granule has by now.
+  [[nodiscard]] __device__ int rows_of(std::uint32_t granule) const {
+    return min(C::page, lane->rows - static_cast<int>(granule) * C::page);
   }
+
+  /// Has the newest granule room for rows? It is exact then, and in the last slot.
+  [[nodiscard]] __device__ bool is_filling() const { return lane->rows % C::page != 0; }
+
+  /// First granule whose keys are not in a digest.
+  [[nodiscard]] __device__ int tail_begin() const {
+    return C::has_digest ? lane->groups * C::tail_granules : max(granules() - 1, 0);
+  }
+
+  /// First row whose key is not in a digest.
+  [[nodiscard]] __device__ int tail_row() const { return tail_begin() * C::page; }
 
   [[nodiscard]] __device__ Open open_range() const {
-    int const newest = max(lane->rows - geometry->window, 0);
+    int const newest = max(lane->rows - geometry->window, 0) / C::page;
     int const high = min(newest, tail_begin());
-    return {min(geometry->sinks, high), high};
+    return {min((geometry->sinks + C::page - 1) / C::page, high), high};
   }
 
-  /// Has the caller pinned the row at a position, now or for the time when it comes?
-  [[nodiscard]] __device__ bool is_pinned(std::uint32_t position) const {
-    return (pins[1 + position / 32] >> (position % 32) & 1U) != 0;
+  /// Has the caller pinned one of so many rows from a position on, within a granule?
+  [[nodiscard]] __device__ bool is_pinned(std::uint32_t position, int rows = 1) const {
+    return (pins[1 + position / 32] >> (position % 32) & ((1U << rows) - 1U)) != 0;
   }
 
-  /// Pinned rows at positions [low, high). By one thread; O(1) where nothing is pinned.
+  /// Granules [low, high) of which a row is pinned, all of whose rows are there. By one thread;
+  /// O(1) where nothing is pinned.
   [[nodiscard]] __device__ int pinned_between(int low, int high) const {
+    constexpr int each = 32 / C::page;  // granules of a word
     int count = 0;
-    for (int word = low / 32; pins[0] != 0 && word * 32 < high; ++word) {
-      std::uint32_t bits = pins[1 + word];
-      bits &= word * 32 < low ? ~0U << (low % 32) : ~0U;
-      bits &= word * 32 + 32 > high ? (1U << (high % 32)) - 1U : ~0U;
+    for (int word = low / each; pins[0] != 0 && word * each < high; ++word) {
+      std::uint32_t bits = first_bits(pins[1 + word]);
+      bits &= word * each < low ? ~0U << (low % each * C::page) : ~0U;
+      bits &= word * each + each > high ? (1U << (high % each * C::page)) - 1U : ~0U;
       count += __popc(bits);
     }
     return count;
   }
 
-  /// State of a row that is appended.
+  /// State of a granule when the row at a position is appended.
   [[nodiscard]] __device__ std::uint8_t newborn(std::uint32_t position) const {
-    constexpr auto state = static_cast<std::uint8_t>(static_cast<std::uint8_t>(Fidelity::exact) |
+    constexpr auto fresh = static_cast<std::uint8_t>(static_cast<std::uint8_t>(Fidelity::exact) |
                                                      host::GranuleState::clean);
+    std::uint8_t const state = position % rows_each == 0 ? fresh : states[position / rows_each];
     return is_pinned(position) ? static_cast<std::uint8_t>(state | host::GranuleState::pinned)
                                : state;
   }
@@ -353,6 +390,23 @@ struct LaneRef {
   }
 
  private:
+  static constexpr auto rows_each = static_cast<std::uint32_t>(C::page);
+  static constexpr std::uint32_t page_granules = detail::page_rows / rows_each;
+
+  /// Of each granule's bits the lowest, set if any of them is.
+  static __device__ std::uint32_t first_bits(std::uint32_t bits) {
+    if constexpr (C::page > 1) {
+      bits |= bits >> 1;
+      bits |= bits >> 2;
+      if constexpr (C::page == 16) {
+        bits |= bits >> 4;
+        bits |= bits >> 8;
+      }
+      bits &= C::page == 4 ? 0x11111111U : 0x00010001U;
+    }
+    return bits;
+  }
+
   [[nodiscard]] __device__ std::uint32_t within(int level, std::uint32_t slot) const {
     return slot % geometry->segment[pool_segment(level)].per_page;
   }
@@ -362,8 +416,14 @@ namespace detail {
 
 /// Granules that have room in the pages of exact rows: those that are exact, in place all.
 template <class C>
-KVFREEZE_HD int placed_rows(LaneState const& lane) noexcept {
-  return C::in_place ? lane.rows : lane.slots;
+KVFREEZE_HD int placed_granules(LaneState const& lane) noexcept {
+  return C::in_place ? granules_of<C>(lane.rows) : lane.slots;
+}
+
+/// Rows of a lane's exact granules: the newest one, which is exact, may lack some.
+template <class C>
+KVFREEZE_HD int exact_rows(LaneState const& lane) noexcept {
+  return lane.slots * C::page - (granules_of<C>(lane.rows) * C::page - lane.rows);
 }
 
 /// Frozen and awake?

@@ -16,6 +16,15 @@ namespace kvfreeze::gpu {
 /// Softmax mass in units of 2^-30.
 using Mass = host::Mass;
 
+namespace detail {
+
+/// log2 of a granule's rows.
+KVFREEZE_HD constexpr int page_shift(int page_tokens) noexcept {
+  return page_tokens == 1 ? 0 : page_tokens == 4 ? 2 : 4;
+}
+
+}  // namespace detail
+
 /// @brief Rows whose logits lie side by side: a part of those that share one softmax.
 ///
 /// Where a granule has several rows, masses, states and positions are those of granules, and a

@@ -74,9 +74,6 @@ struct MassWorkspace {
   }
 };
 
-/// log2 of a granule's rows.
-inline int page_shift(int page_tokens) { return page_tokens == 1 ? 0 : page_tokens == 4 ? 2 : 4; }
-
 inline void check_mass_batch(MassBatch const& batch) {
   auto const fail = [](char const* name, int value, char const* expected) {
     throw InvalidArgument(std::string("softmax_masses: ") + name + " is " + std::to_string(value) +

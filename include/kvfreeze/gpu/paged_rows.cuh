@@ -17,21 +17,30 @@ namespace kvfreeze::gpu {
 /// Row i lies in slot `slots[i]`; slot s is token s % page_tokens of page `pages[s / page_tokens]`.
 /// Either list may be null: then row i lies in slot i, and page p is number p. So a lane is an
 /// index list (slots alone), a page table (pages alone), a list within a paged lane (both), or one
-/// piece of memory (none). All addresses are multiples of 16 bytes.
+/// piece of memory (none). A list may be of granules: with `slot_shift` s entry i stands for the
+/// 2^s rows of which the first lies in slot 2^s slots[i]. All addresses are multiples of 16 bytes.
 /// @tparam T element type of the stored rows
 template <Element T>
 struct PagedRows {
   T const* k = nullptr;                  ///< K of token 0 of page 0
   T const* v = nullptr;                  ///< V of the same
-  std::uint32_t const* slots = nullptr;  ///< [rows], or null
+  std::uint32_t const* slots = nullptr;  ///< [rows / 2^slot_shift, rounded up], or null
   std::uint32_t const* pages = nullptr;  ///< [slots / page_tokens, rounded up], or null
   std::size_t page_elements = 0;         ///< from page to page
   std::uint32_t row_elements = 0;        ///< from token to token within a page
   std::uint32_t page_shift = 0;          ///< log2 of the tokens of a page
+  std::uint32_t slot_shift = 0;          ///< log2 of the rows of an entry of `slots`
+
+  /// The lane's slot of a row.
+  [[nodiscard]] KVFREEZE_HD std::uint32_t slot(std::uint32_t row) const noexcept {
+    return slots == nullptr
+               ? row
+               : (slots[row >> slot_shift] << slot_shift) | (row & ((1U << slot_shift) - 1U));
+  }
 
   /// The pool's slot of a row, in [0, 2^32): page * page_tokens + token.
   [[nodiscard]] KVFREEZE_HD std::uint32_t place(std::uint32_t row) const noexcept {
-    std::uint32_t const slot = slots != nullptr ? slots[row] : row;
+    std::uint32_t const slot = this->slot(row);
     if (pages == nullptr) {
       return slot;
     }

@@ -7,6 +7,8 @@
 /// Without a byte cap their schedulers need a capacity, a count or a fraction.
 
 #include <kvfreeze/compact_rows.hpp>
+#include <kvfreeze/digest/box.hpp>
+#include <kvfreeze/digest/cuboid.hpp>
 #include <kvfreeze/digest/exact_keys.hpp>
 #include <kvfreeze/digest/nested_key_codes.hpp>
 #include <kvfreeze/digest/partial_keys.hpp>
@@ -24,6 +26,7 @@
 #include <kvfreeze/scorer/key_norm_scorer.hpp>
 #include <kvfreeze/scorer/lag_scorer.hpp>
 #include <kvfreeze/scorer/mean_variance_scorer.hpp>
+#include <kvfreeze/scorer/value_key_ratio_scorer.hpp>
 #include <kvfreeze/scorer/window_mass_scorer.hpp>
 #include <kvfreeze/tier/discard_tier.hpp>
 #include <kvfreeze/tier/in_place_tier.hpp>
@@ -115,6 +118,20 @@ template <Element T = Half>
 using EntropyOracle =
     KvFreezeCache<Layout<T>, InstantMassScorer<ExactKeys>, RecallBudgetScheduler<TableShares<>>,
                   NeverTrigger, InPlaceTier>;
+
+/// PagedEviction.
+template <Element T = Half>
+using PagedEviction = Evicting<ValueKeyRatioScorer<>, OverCapacityScheduler, Layout<T, 16>>;
+
+/// Quest.
+template <Element T = Half, CacheTier Tier = InPlaceTier>
+using Quest = KvFreezeCache<Layout<T, 16>, InstantMassScorer<BoxDigest<16>>, FixedBudgetScheduler,
+                            NeverTrigger, Tier>;
+
+/// ArkVale.
+template <Element T = Half, CacheTier Tier = PinnedTier>
+using ArkVale = KvFreezeCache<Layout<T, 16>, InstantMassScorer<CuboidDigest<16>>,
+                              FixedBudgetScheduler, NeverTrigger, Tier>;
 
 /// After InfiniGen.
 template <Element T = Half, CacheTier Tier = PinnedTier>

@@ -39,11 +39,11 @@ struct TailKeys {
   int first = 0;  ///< element of a row that is the head's first
 
   __device__ float operator()(int row, int d) const {
-    return widened(ref.k_at(ref.lane->tail[row])[first + d]);
+    return widened(ref.row_k_at(ref.lane->tail[row])[first + d]);
   }
 
   [[nodiscard]] __device__ float4 quad(int row, int quad) const {
-    return load_quad(ref.k_at(ref.lane->tail[row]) + first + 4 * quad);
+    return load_quad(ref.row_k_at(ref.lane->tail[row]) + first + 4 * quad);
   }
 };
 
@@ -120,24 +120,26 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) v
   Input const* const v = rows.v + in_batch * g.row_elements;
   __shared__ bool ready;
   __shared__ typename Encoder<typename C::Digest>::Storage encoder;
+  auto const position = static_cast<std::uint32_t>(lane.rows);
+  std::uint32_t const granule = position / C::page;
+  std::uint32_t const row = position % C::page;
+  auto const slot = static_cast<std::uint32_t>(lane.slots) - (row == 0 ? 0U : 1U);
   if (thread == 0) {
     begin_lane_step(lane);
     ready = lane.rows < g.max_tokens;
     if (!ready) {
       atomicOr(status, Status::too_long);
-    } else if (!grow(ref, memory.pool, rows_segment, placed_rows<C>(lane) + 1)) {
+    } else if (row == 0 && !grow(ref, memory.pool, rows_segment, placed_granules<C>(lane) + 1)) {
       ready = false;
       atomicOr(status, Status::no_pages);
     } else if constexpr (C::in_place) {
-      ref.list[lane.slots] = static_cast<std::uint32_t>(lane.rows);
+      ref.list[slot] = granule;
     }
   }
   __syncthreads();
   if (!ready) {
     return;
   }
-  auto const slot = static_cast<std::uint32_t>(lane.slots);
-  auto const granule = static_cast<std::uint32_t>(lane.rows);
   if constexpr (C::weighs) {
     for (int d = thread; d < g.row_elements; d += Threads) {
       Input const* const channel = q + d + d / g.head_dim * (g.group - 1) * g.head_dim;
@@ -150,8 +152,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) v
   }
   float* const octaves = s.queries + in_batch * g.lane_queries * g.head_dim;
   bool finite = load_queries<Input, Threads>(g, q, octaves);
-  Value* const row_k = ref.k(slot);
-  Value* const row_v = ref.v(slot);
+  std::ptrdiff_t const within = static_cast<std::ptrdiff_t>(row) * g.row_elements;
+  Value* const row_k = ref.k(slot) + within;
+  Value* const row_v = ref.v(slot) + within;
   for (int i = thread; i < g.row_elements; i += Threads) {
     float const a = to_float(k[i]);
     float const b = to_float(v[i]);
@@ -159,9 +162,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) v
     row_k[i] = from_float<Value>(a);
     row_v[i] = from_float<Value>(b);
     if constexpr (C::stores) {
-      auto* const stored = reinterpret_cast<Value*>(ref.stored(granule));
+      auto* const stored = reinterpret_cast<Value*>(ref.stored(granule)) + within;
       stored[i] = from_float<Value>(a);
-      stored[g.row_elements + i] = from_float<Value>(b);
+      stored[C::page * g.row_elements + i] = from_float<Value>(b);
     }
   }
   if (!finite) {
@@ -169,16 +172,19 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) v
   }
   __syncthreads();  // all have asked where the row goes
   if (thread == 0) {
-    ref.record(slot) = {granule, static_cast<std::uint16_t>(work.step), 0};
-    ref.states[granule] = ref.newborn(granule);
-    ref.plans[granule] = 0;
+    ref.states[granule] = ref.newborn(position);
+    if (row == 0) {
+      ref.record(slot) = {granule, static_cast<std::uint16_t>(work.step), 0};
+      ref.plans[granule] = 0;
+      lane.slots += 1;
+    }
     if constexpr (C::has_digest) {
-      lane.tail[granule - static_cast<std::uint32_t>(ref.tail_begin())] = ref.place(slot);
+      lane.tail[position - static_cast<std::uint32_t>(ref.tail_row())] =
+          ref.place(slot) * C::page + row;
     }
     lane.rows += 1;
-    lane.slots += 1;
     lane.mean_queries = seen;
-    lane.moved_out = C::stores ? g.granule_bytes() : 0;
+    lane.moved_out = C::stores ? 2 * g.row_bytes : 0;
   }
   __syncthreads();
   if constexpr (C::needs_cosine) {
@@ -201,7 +207,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) v
       if constexpr (C::has_levels) {
         if (lane.groups == 0) {
           note_means<C::Digest::group_rows, Threads>(
-              [&](int row, int d) { return widened(ref.v_at(lane.tail[row])[d]); }, g.head_dim,
+              [&](int i, int d) { return widened(ref.row_v_at(lane.tail[i])[d]); }, g.head_dim,
               ref.means);
         }
       }

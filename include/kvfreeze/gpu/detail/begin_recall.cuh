@@ -16,30 +16,34 @@ template <class C, int Threads>
 __device__ void note_newborn(LaneRef<C> const& ref, float const* query) {
   LaneState const& lane = *ref.lane;
   bool const first = threadIdx.x == 0;
+  int const granule = (lane.rows - 1) / C::page;
+  int const row = (lane.rows - 1) % C::page;
+  auto const slot = static_cast<std::uint32_t>(lane.slots - 1);
   if constexpr (C::sleeps) {
-    if (first) {
-      ref.timers[lane.rows - 1] = {};
+    if (first && row == 0) {
+      ref.timers[granule] = {};
       if constexpr (C::saves_counts) {
-        ref.saved[lane.rows - 1] = {};
+        ref.saved[granule] = {};
       }
     }
   }
   if constexpr (C::has_state) {
-    if (first) {
-      ref.scores[lane.rows - 1] = {};
+    if (first && row == 0) {
+      ref.scores[granule] = {};
     }
   }
   if constexpr (C::needs_norms) {
     if (threadIdx.x < 32) {
-      note_key_norm(ref, static_cast<std::uint32_t>(lane.slots - 1));
+      note_key_norm(ref, slot);
     }
   }
   if constexpr (C::rates) {
-    note_direction<C, Threads>(ref, ref.k(static_cast<std::uint32_t>(lane.slots - 1)));
+    note_direction<C, Threads>(
+        ref, ref.k(slot) + static_cast<std::ptrdiff_t>(row) * ref.geometry->row_elements);
   }
   if constexpr (C::needs_queries) {
     if (first) {
-      ref.sum(static_cast<std::uint32_t>(lane.slots - 1)) = 0;
+      ref.sum(slot, row) = 0;
     }
     float* const kept = ref.query_of(lane.rows - 1);
     int const elements = ref.geometry->lane_queries * ref.geometry->head_dim;
@@ -63,7 +67,7 @@ __device__ void begin_recall(LaneRef<C> const& ref, LayerStep<C> const& s,
     return;
   }
   LaneState& lane = *ref.lane;
-  bool ranks = lane.slots < lane.rows - lane.evicted;
+  bool ranks = lane.slots < ref.granules() - lane.evicted;
   if constexpr (C::has_digest) {
     // With nothing frozen a scan serves a scorer's memory, and tells what may freeze.
     auto const open = ref.open_range();
@@ -82,14 +86,16 @@ __device__ void describe_tail(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   LaneState const& lane = *ref.lane;
   Geometry const& g = *ref.geometry;
   bool const ranks = lane.mode != LaneMode::dense;
-  float* const logits = lane_runs(ref, s, work).logits + ref.tail_begin();
+  int const first = ref.tail_row();
+  float* const logits = lane_runs(ref, s, work).logits + first;
   for (int head = 0; head < g.heads_per_lane; ++head) {
     int const at = work * g.heads_per_lane + head;
     typename LayerStep<C>::Lane tail = s.attention[at];
     tail.rows.slots = lane.tail;
+    tail.rows.slot_shift = 0;
     tail.logits = logits + static_cast<std::ptrdiff_t>(head) * g.group * s.stride;
     s.tails[at] = tail;
-    s.ranked_rows[at] = ranks ? static_cast<std::uint32_t>(lane.rows - ref.tail_begin()) : 0U;
+    s.ranked_rows[at] = ranks ? static_cast<std::uint32_t>(lane.rows - first) : 0U;
   }
 }
 

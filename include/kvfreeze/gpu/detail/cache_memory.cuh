@@ -299,7 +299,7 @@ class CacheStorage {
     report.length = found.length;
     report.rows = found.rows;
     report.full_bytes = static_cast<std::size_t>(found.length) *
-                        static_cast<std::size_t>(geometry_.lanes) * geometry_.granule_bytes();
+                        static_cast<std::size_t>(geometry_.lanes) * 2 * geometry_.row_bytes;
     report.ledger.rows = found.pages[rows_segment] * geometry_.page_bytes;
     report.ledger.digests = found.pages[digests_segment] * geometry_.page_bytes;
     for (int level = 0; level < C::levels; ++level) {
@@ -333,7 +333,8 @@ class CacheStorage {
                   ::cuda::stream_ref stream) const {
     std::size_t const number =
         sequence * static_cast<std::size_t>(geometry_.lanes) + static_cast<std::size_t>(lane);
-    std::vector<std::uint8_t> states(out.size());
+    std::vector<std::uint8_t> states(
+        static_cast<std::size_t>(granules_of<C>(static_cast<int>(out.size()))));
     check(
         cudaMemcpyAsync(states.data(),
                         states_.data() + number * static_cast<std::size_t>(geometry_.max_granules),
@@ -341,7 +342,7 @@ class CacheStorage {
         "cudaMemcpyAsync of states");
     stream.wait();
     for (std::size_t i = 0; i < out.size(); ++i) {
-      out[i] = host::GranuleState::fidelity(states[i]);
+      out[i] = host::GranuleState::fidelity(states[i / C::page]);
     }
   }
 

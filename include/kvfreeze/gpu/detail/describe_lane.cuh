@@ -53,7 +53,7 @@ template <class C>
 __device__ std::uint64_t step_bytes(LaneRef<C> const& ref, bool ranks, int attended) {
   Geometry const& g = *ref.geometry;
   LaneState const& lane = *ref.lane;
-  std::uint64_t bytes = static_cast<std::uint64_t>(attended) * g.granule_bytes();
+  std::uint64_t bytes = static_cast<std::uint64_t>(attended) * 2 * g.row_bytes;
   if (!ranks) {
     return bytes;
   }
@@ -119,6 +119,7 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   attention.rows.k = reinterpret_cast<typename C::Value const*>(ref.pages);
   attention.rows.v = reinterpret_cast<typename C::Value const*>(ref.pages + g.values_offset);
   attention.rows.slots = ref.list;
+  attention.rows.slot_shift = static_cast<std::uint32_t>(page_shift(C::page));
   attention.rows.pages = ref.table + g.segment[rows_segment].first_page;
   attention.rows.page_elements = g.page_bytes / sizeof(typename C::Value);
   attention.rows.row_elements = static_cast<std::uint32_t>(g.row_elements);
@@ -151,9 +152,10 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
     s.attended[s.lanes + work] = 0;
   }
   s.attention[work * g.heads_per_lane] = attention;
-  lane.touched = step_bytes(ref, ranks, lane.slots);
+  int const rows = exact_rows<C>(lane);
+  lane.touched = step_bytes(ref, ranks, rows);
   // Ranking overwrites these where rows rise.
-  note_attended(g, s, work, lane.slots);
+  note_attended(g, s, work, rows);
   s.ranked_rows[work * g.heads_per_lane] = ranks ? static_cast<std::uint32_t>(lane.slots) : 0U;
   if constexpr (C::by_layer) {
     describe_heads(ref, s, work);

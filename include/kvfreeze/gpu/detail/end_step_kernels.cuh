@@ -75,6 +75,9 @@ __device__ void rewind_or_save(SequenceState<C>& sequence, std::uint32_t step) {
       std::int32_t const checkpoint = sequence.checkpoints[i];
       length = checkpoint > 0 && checkpoint <= latest ? checkpoint : length;
     }
+    if (C::discards && length % C::page != 0) {  // a granule that is gone cannot be cut
+      length = min(max(length - length % C::page, C::page), sequence.length);
+    }
     begin_cut(sequence, length);
     bool const first = sequence.rewind_to == SequenceState<C>::no_rewind;
     sequence.rewind_to = first ? length : min(length, sequence.rewind_to);
@@ -150,12 +153,14 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
           atomicAdd(&sum, static_cast<unsigned long long>(x));
         }
       };
-      add(sums.exact, static_cast<std::uint64_t>(lane.slots));
+      int const exact = exact_rows<C>(lane);
+      std::uint64_t const asleep = static_cast<std::uint64_t>(lane.asleep) * C::page;
+      int const evicted = lane.evicted * C::page;
+      add(sums.exact, static_cast<std::uint64_t>(exact));
       add(sums.compact, static_cast<std::uint64_t>(compact));
-      add(sums.absent, static_cast<std::uint64_t>(lane.rows - lane.slots - compact - lane.evicted) -
-                           lane.asleep);
-      add(sums.evicted, static_cast<std::uint64_t>(lane.evicted));
-      add(sums.asleep, lane.asleep);
+      add(sums.absent, static_cast<std::uint64_t>(lane.rows - exact - compact - evicted) - asleep);
+      add(sums.evicted, static_cast<std::uint64_t>(evicted));
+      add(sums.asleep, asleep);
       for (int s = 0; s < pool_segment(C::levels); ++s) {
         add(sums.pages[s], kept_pages<C>(g, lane, s));
       }

@@ -42,7 +42,7 @@ struct RecoveredRows {
   __device__ void force(std::uint32_t& cell) const {
     std::uint32_t forced = 0;
     std::uint32_t woken = 0;
-    for (int i = static_cast<int>(threadIdx.x); i < ref.lane->rows; i += Threads) {
+    for (int i = static_cast<int>(threadIdx.x); i < ref.granules(); i += Threads) {
       std::uint8_t const state = ref.states[i];
       Fidelity const fidelity = host::GranuleState::fidelity(state);
       if ((fidelity == Fidelity::frozen || fidelity == Fidelity::asleep) && picks(i)) {
@@ -84,9 +84,9 @@ __device__ void recount(Geometry const& g, LaneState const* lanes, DeviceReport&
       lane.pages[s] = __ldcg(&lanes[i].pages[s]);
       pages[s] += kept_pages<C>(g, lane, s);
     }
-    rows.exact += static_cast<std::uint64_t>(lane.slots);
-    rows.asleep += __ldcg(&lanes[i].asleep);
-    rows.evicted += static_cast<std::uint64_t>(__ldcg(&lanes[i].evicted));
+    rows.exact += static_cast<std::uint64_t>(exact_rows<C>(lane));
+    rows.asleep += static_cast<std::uint64_t>(__ldcg(&lanes[i].asleep)) * C::page;
+    rows.evicted += static_cast<std::uint64_t>(__ldcg(&lanes[i].evicted)) * C::page;
     all += static_cast<std::uint64_t>(lane.rows);
   }
   rows.frozen = all - rows.exact - rows.compact - rows.asleep - rows.evicted;
@@ -133,7 +133,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
         cell);
   }
   if constexpr (C::saves_counts) {
-    for (int i = static_cast<int>(threadIdx.x); sequence.saves && i < ref.lane->rows;
+    for (int i = static_cast<int>(threadIdx.x); sequence.saves && i < ref.granules();
          i += Threads) {
       ref.saved[i] = {ref.timers[i].count, ref.saved[i].newer};
     }

@@ -20,7 +20,7 @@ __device__ LaneFacts facts_but_part(LaneRef<C> const& ref, int layer, int head,
   facts.layers = ref.geometry->layers;
   facts.heads = ref.geometry->lanes_per_layer;
   facts.page_tokens = C::page;
-  facts.granules = ref.lane->rows;
+  facts.granules = ref.granules();
   facts.exact = ref.lane->slots;
   facts.protected_granules =
       facts.granules - (open.high - open.low) + ref.pinned_between(open.low, open.high);

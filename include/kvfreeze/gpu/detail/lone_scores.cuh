@@ -15,8 +15,9 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief Scores of exact rows by what rate() makes of them: as many rows at a time as fit shared
-/// memory, where each has a thread. By a block of `Threads`, together. @see host::rate_granule
+/// @brief Scores of exact granules by what rate() makes of their rows: as many granules at a time
+/// as have room for a row each in shared memory, with a thread each. By a block of `Threads`,
+/// together. @see host::rate_granule
 template <class C, int Threads>
 __device__ void list_rated_scores(LaneRef<C> const& ref, typename C::Scorer const& scorer,
                                   std::uint32_t step, int high) {
@@ -28,27 +29,32 @@ __device__ void list_rated_scores(LaneRef<C> const& ref, typename C::Scorer cons
   int const stride = 2 * dim + 1;  // odd: threads that go along their rows hit different banks
   int const most = min(floats / stride, Threads);
   int const slots = ref.lane->slots;
+  int const missing = slots * C::page - exact_rows<C>(*ref.lane);  // rows of the last slot
   for (int first = 0; first < slots; first += most) {
     int const count = min(slots - first, most);
     float sum = 0.0F;
-    for (int head = 0; head < g.heads_per_lane; ++head) {
-      for (int i = thread; i < count * dim; i += Threads) {
+    for (int at = 0; at < C::page * g.heads_per_lane; ++at) {  // rows, and of each its KV heads
+      bool const lacks = at / g.heads_per_lane >= C::page - missing;
+      int const have = lacks && first + count == slots ? count - 1 : count;
+      for (int i = thread; i < have * dim; i += Threads) {
         auto const slot = static_cast<std::uint32_t>(first + i / dim);
         float* const row = tile + i / dim * stride + i % dim;
-        row[0] = widened(ref.k(slot)[head * dim + i % dim]);
-        row[dim] = widened(ref.v(slot)[head * dim + i % dim]);
+        row[0] = widened(ref.k(slot)[at * dim + i % dim]);
+        row[dim] = widened(ref.v(slot)[at * dim + i % dim]);
       }
       __syncthreads();
-      if (thread < count) {
+      if (thread < have) {
         float const* const key = tile + thread * stride;
-        sum = __fadd_rn(sum, scorer.rate({key, key + dim, dim}, lane_moments(ref, head)));
+        LaneMoments const moments = lane_moments(ref, at % g.heads_per_lane);
+        sum = __fadd_rn(sum, scorer.rate({key, key + dim, dim}, moments));
       }
       __syncthreads();
     }
     if (thread < count) {
       host::SlotRecord const record = ref.record(static_cast<std::uint32_t>(first + thread));
       RowEvidence row = recorded_evidence(ref, record, step);
-      float const mean = kvfreeze::detail::quotient(sum, static_cast<float>(g.heads_per_lane));
+      int const rated = ref.rows_of(record.granule) * g.heads_per_lane;
+      float const mean = kvfreeze::detail::quotient(sum, static_cast<float>(rated));
       row.rating = kvfreeze::detail::is_finite(mean) ? mean : 0.0F;
       if (static_cast<int>(record.granule) < high) {
         ref.lone_scores[record.granule] = score_by(ref, scorer, row, record.granule);

@@ -11,7 +11,7 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// Pages of so many exact rows. A row to come has its slot.
+/// Pages of so many exact granules. One to come has its slot.
 KVFREEZE_HD inline std::uint32_t row_pages(Geometry const& g, int exact) noexcept {
   return g.segment[rows_segment].pages_of(static_cast<std::uint32_t>(exact) + 1U);
 }
@@ -56,7 +56,7 @@ __device__ std::uint32_t wished_pages(Geometry const& g, RungCounts const& count
 /// Pages that a lane keeps of a segment when a step is over.
 template <class C>
 __device__ std::uint32_t kept_pages(Geometry const& g, LaneState const& lane, int segment) {
-  std::uint32_t const needed = segment == rows_segment ? row_pages(g, placed_rows<C>(lane))
+  std::uint32_t const needed = segment == rows_segment ? row_pages(g, placed_granules<C>(lane))
                                : segment == digests_segment
                                    ? digest_pages<C>(g, lane.rows)
                                    : g.segment[segment].pages_of(static_cast<std::uint32_t>(

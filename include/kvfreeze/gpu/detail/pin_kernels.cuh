@@ -43,16 +43,17 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   pins[word] = bits;
 }
 
-/// @brief Flags the rows that are there; those that are frozen or sleep are first in line to come
-/// back. One block a lane. @see host::force_where
+/// @brief Flags the granules with such rows; those that are frozen or sleep are first in line to
+/// come back. One block a lane. @see host::force_where
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void pin_rows_kernel(
     Geometry g, CacheMemory memory, std::uint32_t sequence) {
   LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
-  for (int i = static_cast<int>(threadIdx.x); i < ref.lane->rows; i += Threads) {
+  for (int i = static_cast<int>(threadIdx.x); i < ref.granules(); i += Threads) {
+    auto const granule = static_cast<std::uint32_t>(i);
     std::uint8_t const before = ref.states[i];
     auto state = static_cast<std::uint8_t>(before & ~host::GranuleState::pinned);
-    if (ref.is_pinned(static_cast<std::uint32_t>(i))) {
+    if (ref.is_pinned(granule * C::page, ref.rows_of(granule))) {
       state |= host::GranuleState::pinned;
       if (C::sleeps && host::GranuleState::fidelity(state) == Fidelity::asleep) {
         state = host::GranuleState::with(state, Fidelity::frozen);

@@ -42,31 +42,36 @@ __device__ int window_begin(LaneRef<C> const& ref, int end) {
   return max(ref.lane->first_query, end - ref.geometry->window_queries);
 }
 
-/// @brief The sum of a row that comes back, as if it had never been away: over the window of
+/// @brief The sum of a row with a key, as if it had never been away: over the window of
 /// queries before that of position `end`. By one warp, whose threads all have it.
 /// @see host::rebuild_sums
 /// @complexity O(window) dot products
 template <class C>
-__device__ std::uint32_t rebuilt_sum(LaneRef<C> const& ref, std::uint32_t slot, int position,
-                                     int end) {
+__device__ std::uint32_t rebuilt_sum(LaneRef<C> const& ref, typename C::Value const* key,
+                                     int position, int end) {
   Geometry const& g = *ref.geometry;
   int const thread = static_cast<int>(threadIdx.x) % 32;
   std::uint32_t sum = 0;
   for (int first = max(position, window_begin(ref, end)); first < end; first += 2) {
     int const own = first + thread / 16;
     std::uint32_t const dots =
-        dot_contribution(g, ref.k(slot), ref.query_of(min(own, end - 1)), thread % 16);
+        dot_contribution(g, key, ref.query_of(min(own, end - 1)), thread % 16);
     sum += own < end ? dots : 0U;
   }
   return sum + __shfl_xor_sync(0xFFFFFFFFU, sum, 16);
 }
 
-/// Writes the sum of a row over the queries before `end` beside it. By one warp.
+/// Writes the sums of a slot's rows over the queries before `end` beside them. By one warp.
 template <class C>
-__device__ void rebuild_sum(LaneRef<C> const& ref, std::uint32_t slot, int position, int end) {
-  std::uint32_t const sum = rebuilt_sum(ref, slot, position, end);
-  if (threadIdx.x % 32 == 0) {
-    ref.sum(slot) = sum;
+__device__ void rebuild_sums(LaneRef<C> const& ref, std::uint32_t slot, int granule, int end) {
+  int const rows = C::page == 1 ? 1 : ref.rows_of(static_cast<std::uint32_t>(granule));
+  for (int row = 0; row < rows; ++row) {
+    typename C::Value const* const key =
+        ref.k(slot) + static_cast<std::ptrdiff_t>(row) * ref.geometry->row_elements;
+    std::uint32_t const sum = rebuilt_sum(ref, key, granule * C::page + row, end);
+    if (threadIdx.x % 32 == 0) {
+      ref.sum(slot, row) = sum;
+    }
   }
 }
 
@@ -77,7 +82,7 @@ __device__ inline float mean_dot(std::uint32_t sum, int queries, int heads) {
 }
 
 /// @brief Takes the step's queries into the sums of the exact rows and those that leave the window
-/// out of them; the means go to the rows' records. A warp a row, lanes along y.
+/// out of them; the largest mean of a granule goes to its record. A warp a granule, lanes along y.
 /// @see host::slide_window, host::note_means
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
@@ -91,18 +96,26 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   int const first = static_cast<int>(blockIdx.x) * warps + static_cast<int>(threadIdx.x) / 32;
   for (int i = first; i < ref.lane->slots; i += static_cast<int>(gridDim.x) * warps) {
     auto const slot = static_cast<std::uint32_t>(i);
-    host::SlotRecord& record = ref.record(slot);
-    auto const position = static_cast<int>(record.granule);
-    bool const had_seen = leaves >= max(position, ref.lane->first_query);
-    bool const upper = thread >= 16;
-    float const* const query = ref.query_of(upper && had_seen ? leaves : newest);
-    std::uint32_t const dots = dot_contribution(g, ref.k(slot), query, thread % 16);
-    std::uint32_t const out = __shfl_sync(0xFFFFFFFFU, dots, 16);
+    std::uint32_t const granule = ref.record(slot).granule;
+    float best = 0.0F;  // of thread 0
+    for (int row = 0; row < (C::page == 1 ? 1 : ref.rows_of(granule)); ++row) {
+      int const position = static_cast<int>(granule) * C::page + row;
+      bool const had_seen = leaves >= max(position, ref.lane->first_query);
+      bool const upper = thread >= 16;
+      float const* const query = ref.query_of(upper && had_seen ? leaves : newest);
+      typename C::Value const* const key =
+          ref.k(slot) + static_cast<std::ptrdiff_t>(row) * g.row_elements;
+      std::uint32_t const dots = dot_contribution(g, key, query, thread % 16);
+      std::uint32_t const out = __shfl_sync(0xFFFFFFFFU, dots, 16);
+      if (thread == 0) {
+        std::uint32_t const sum = ref.sum(slot, row) + dots - (had_seen ? out : 0U);
+        ref.sum(slot, row) = sum;
+        int const seen = newest + 1 - max(position, window_begin(ref, newest + 1));
+        best = fmaxf(best, mean_dot(sum, seen, g.lane_queries));
+      }
+    }
     if (thread == 0) {
-      std::uint32_t const sum = ref.sum(slot) + dots - (had_seen ? out : 0U);
-      ref.sum(slot) = sum;
-      int const seen = newest + 1 - max(position, window_begin(ref, newest + 1));
-      record.value = from_float<BFloat16>(mean_dot(sum, seen, g.lane_queries)).bits;
+      ref.record(slot).value = from_float<BFloat16>(best).bits;
     }
   }
 }

@@ -8,14 +8,15 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// What recall selects by, by position: masses, or |q.k| behind them. @see host::recall_scores
+/// What recall selects by, by granule: masses, or |q.k| behind them. @see host::recall_scores
 template <class C>
 __device__ std::uint32_t* recall_scores(LaneRuns const& runs, LayerStep<C> const& step) {
   return runs.masses + (C::needs_queries ? step.digest_rows : 0);
 }
 
 /// @brief The lanes of a layer's step without compact rows, for softmax_masses_async() and
-/// recall_async(). Logits and masses are by position; a lane that ranks nothing has no rows.
+/// recall_async(). Logits are by position, masses by granule; a lane that ranks nothing has no
+/// rows.
 template <class C>
 struct RecallLanes {
   Geometry geometry;
@@ -89,7 +90,7 @@ struct AttendedRows {
     LogitRun run;
     run.logits = all.logits;
     run.stride = all.stride;
-    run.rows = own.lane->slots;
+    run.rows = exact_rows<C>(*own.lane);
     run.masses = all.masses;
     return run;
   }

@@ -49,6 +49,7 @@ class RecallMemory {
     batch.lanes = static_cast<int>(lanes);
     batch.heads = geometry_.lane_queries;
     batch.max_rows = geometry_.max_tokens;
+    batch.page_tokens = C::page;
     return batch;
   }
 

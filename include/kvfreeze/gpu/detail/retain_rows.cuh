@@ -102,7 +102,8 @@ struct RetainRows {
   /// @brief Freezes the rows that go: the tier has them, so nothing moves but what packs the
   /// others. With a discarding tier they are gone. @return how many
   __device__ int freeze() const {
-    int const slots = ref.lane->slots;
+    // A granule with room for rows stays, behind the others.
+    int const slots = ref.lane->slots - (ref.is_filling() ? 1 : 0);
     BlockPartition<threads> partition{shared.partition};
     int const kept = partition.run(
         slots,
@@ -133,6 +134,9 @@ struct RetainRows {
       atomicAdd(&ref.lane->asleep, sleepers);
     }
     __syncthreads();
+    if (slots < ref.lane->slots) {
+      carry_newest(ref, static_cast<std::uint32_t>(slots), static_cast<std::uint32_t>(kept));
+    }
     return slots - kept;
   }
 

@@ -46,7 +46,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     ref.lane->slots -= frozen;
     ref.lane->frozen += static_cast<std::uint32_t>(frozen);
     ref.lane->evicted += C::discards ? frozen : 0;
-    shrink(ref, memory.pool, rows_segment, placed_rows<C>(*ref.lane) + 1);
+    shrink(ref, memory.pool, rows_segment, placed_granules<C>(*ref.lane) + 1);
   }
   if constexpr (C::discards) {  // rows that stood for others may have moved
     __syncthreads();

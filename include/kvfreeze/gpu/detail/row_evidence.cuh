@@ -12,12 +12,12 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// Evidence of a row, as far as its position tells it.
+/// Evidence of a granule, as far as its position tells it.
 template <class C>
 __device__ RowEvidence evidence_of(LaneRef<C> const& ref, std::uint32_t granule,
                                    std::uint32_t step) {
   RowEvidence row;
-  row.position = static_cast<std::int32_t>(granule);
+  row.position = static_cast<std::int32_t>(granule) * C::page;
   row.age = ref.lane->rows - 1 - row.position;
   row.step = step;
   return row;
@@ -67,14 +67,15 @@ __device__ float score_of(LaneRef<C> const& ref, typename C::Scorer const& score
   return score_by(ref, scorer, recorded_evidence(ref, record, step), record.granule);
 }
 
-/// @brief Writes the norm of a slot's key, the mean of its KV heads', into its record. By one warp,
-/// both of whose halves do the same. @see host::note_key_norm
+/// @brief Writes the mean norm of the keys of a slot's rows and KV heads into its record. By one
+/// warp, both of whose halves do the same. @see host::note_key_norm
 template <class C>
 __device__ void note_key_norm(LaneRef<C> const& ref, std::uint32_t slot) {
   auto const thread = static_cast<int>(threadIdx.x) % 32;
   Geometry const& g = *ref.geometry;
   float sum = 0.0F;
-  for (int first = 0; first < g.row_elements; first += g.head_dim) {
+  int const rows = C::page == 1 ? 1 : ref.rows_of(ref.record(slot).granule);
+  for (int first = 0; first < rows * g.row_elements; first += g.head_dim) {
     float x = 0.0F;
     for (int at = thread % 16; at < g.head_dim; at += 16) {
       float const k = widened(ref.k(slot)[first + at]);
@@ -87,7 +88,7 @@ __device__ void note_key_norm(LaneRef<C> const& ref, std::uint32_t slot) {
     sum = __fadd_rn(sum, __fsqrt_rn(x));
   }
   if (thread == 0) {
-    float const mean = __fdiv_rn(sum, static_cast<float>(g.heads_per_lane));
+    float const mean = __fdiv_rn(sum, static_cast<float>(rows * g.heads_per_lane));
     ref.record(slot).value = from_float<BFloat16>(mean).bits;
   }
 }

@@ -88,9 +88,11 @@ struct SlotRows {
   static __device__ void look_up_slots(PagedRows<T> const& rows, std::uint32_t first,
                                        std::uint32_t count, Place& place) {
     unsigned const row = warp_thread() % Rows;
-    place.next_slot = first + row;
+    std::uint32_t const at = first + row;
+    place.next_slot = at;
     if (rows.slots != nullptr && row < count) {
-      place.next_slot = __ldg(rows.slots + first + row);
+      std::uint32_t const within = at & ((1U << rows.slot_shift) - 1U);
+      place.next_slot = (__ldg(rows.slots + (at >> rows.slot_shift)) << rows.slot_shift) | within;
     }
   }
 

@@ -31,6 +31,7 @@ class StepProtocol {
   StepProtocol(Shape const& shape, Limits const& limits)
       : shape_(shape),
         max_tokens_(limits.max_tokens),
+        sinks_(limits.sinks),
         records_(static_cast<std::size_t>(limits.max_sequences)),
         taken_(records_.size()),
         done_(static_cast<std::size_t>(shape.layers)) {}
@@ -111,6 +112,23 @@ class StepProtocol {
     if (most != 0 && tokens > most) {
       throw InvalidArgument("begin_prefill_async(): a chunk of " + std::to_string(tokens) +
                             " tokens, under a byte cap at most " + std::to_string(most));
+    }
+  }
+
+  /// @param granule rows that go as one and cannot come back; 1: none
+  /// @throws InvalidArgument for a length outside of [0, sequence.length], or that may cut a
+  ///   granule which is gone
+  void check_cut(Record const& sequence, int length, int granule) const {
+    if (length < 0 || length > sequence.length) {
+      throw InvalidArgument("truncate_async(): length " + std::to_string(length) +
+                            " is outside [0, " + std::to_string(sequence.length) + "]");
+    }
+    int const first = length - length % granule;
+    bool const filling = sequence.length % granule != 0 && sequence.length - first < granule;
+    if (length != first && length != sequence.length && first >= sinks_ && !filling) {
+      throw InvalidArgument("truncate_async(): length " + std::to_string(length) +
+                            " cuts the granule of " + std::to_string(granule) + " rows at " +
+                            std::to_string(first) + ", which may be gone");
     }
   }
 
@@ -246,6 +264,7 @@ class StepProtocol {
 
   Shape shape_;
   int max_tokens_;
+  int sinks_;
   std::vector<Record> records_;
   std::vector<bool> taken_;  ///< by the batch that is checked
   std::vector<bool> done_;   ///< layers that have the step's rows

@@ -29,6 +29,22 @@ __device__ inline std::uint16_t coarse(Mass mass) {
                                     16);
 }
 
+/// @brief A granule comes from the tier into a slot, where its record is; what its record and sums
+/// hold of its keys is made again. By one warp.
+/// @param end the query window's, as in rebuilt_sum()
+template <class C>
+__device__ void fetch_granule(LaneRef<C> const& ref, std::uint32_t granule, std::uint32_t slot,
+                              int end) {
+  load_granule(ref, granule, slot, static_cast<int>(threadIdx.x) % 32);
+  __syncwarp();
+  if constexpr (C::needs_norms) {
+    note_key_norm(ref, slot);
+  }
+  if constexpr (C::needs_queries) {
+    rebuild_sums(ref, slot, static_cast<int>(granule), end);
+  }
+}
+
 /// @brief One lane's thaw. By one block, which calls every function together.
 template <class C, int Threads>
 struct ThawLane {
@@ -59,7 +75,7 @@ struct ThawLane {
   /// those that must. @return how many
   __device__ int list_without_digests(bool everything) const {
     return RankedList<Threads>::for_each_picked(
-        ref.lane->rows, shared.list,
+        ref.granules(), shared.list,
         [&](int i) {
           std::uint8_t const state = ref.states[i];
           constexpr std::uint8_t must = host::GranuleState::forced | host::GranuleState::pinned;
@@ -68,8 +84,9 @@ struct ThawLane {
         [&](int i, int rank) { runs.granules[rank] = static_cast<std::uint32_t>(i); });
   }
 
-  /// @brief Gives the listed granules slots at the end of the lane and loads their rows. Where the
-  /// pool has no pages for them they wait, first in line at the next step.
+  /// @brief Gives the listed granules slots at the end of the lane, but before a granule that has
+  /// room for rows, and loads their rows. Where the pool has no pages for them they wait, first in
+  /// line at the next step.
   /// @return how many came
   __device__ int thaw(PagePool const& pool, int count) const {
     LaneState& lane = *ref.lane;
@@ -87,21 +104,17 @@ struct ThawLane {
       }
       return 0;
     }
+    int const first = slots - (ref.is_filling() ? 1 : 0);
+    if (first < slots && count > 0) {
+      carry_newest(ref, static_cast<std::uint32_t>(first),
+                   static_cast<std::uint32_t>(first + count));
+    }
     for (int i = thread(); i < count; i += Threads) {
-      take(runs.granules[i], static_cast<std::uint32_t>(slots + i));
+      take(runs.granules[i], static_cast<std::uint32_t>(first + i));
     }
     __syncthreads();
     for (int i = thread() / 32; i < count; i += Threads / 32) {
-      auto const slot = static_cast<std::uint32_t>(slots + i);
-      std::uint32_t const granule = runs.granules[i];
-      load_granule(ref, granule, slot, thread() % 32);
-      __syncwarp();
-      if constexpr (C::needs_norms) {
-        note_key_norm(ref, slot);
-      }
-      if constexpr (C::needs_queries) {
-        rebuild_sum(ref, slot, static_cast<int>(granule), lane.rows - 1);
-      }
+      fetch_granule(ref, runs.granules[i], static_cast<std::uint32_t>(first + i), lane.rows - 1);
     }
     __syncthreads();
     return count;
@@ -114,7 +127,7 @@ struct ThawLane {
     }
     __syncthreads();
     std::uint64_t missed = 0;
-    for (int i = thread(); i < ref.lane->rows; i += Threads) {
+    for (int i = thread(); i < ref.granules(); i += Threads) {
       missed += is_frozen(ref.states[i]) ? runs.masses[i] : 0U;
     }
     missed = warp_sum(missed);
@@ -154,7 +167,7 @@ struct ThawLane {
 
   /// The scorer's memory of all rows that were asked takes their masses in.
   __device__ void update_scores(typename C::Scorer const& scorer) const {
-    for (int i = thread(); i < ref.lane->rows; i += Threads) {
+    for (int i = thread(); i < ref.granules(); i += Threads) {
       Fidelity const fidelity = host::GranuleState::fidelity(ref.states[i]);
       if (fidelity == Fidelity::exact || fidelity == Fidelity::frozen) {
         update_score(ref, scorer, static_cast<std::uint32_t>(i), where.step, runs.masses[i]);
@@ -173,8 +186,9 @@ struct ThawLane {
     if constexpr (C::stores) {
       lane.moved_in += static_cast<std::uint64_t>(thawed) * geometry.granule_bytes();
     }
-    lane.touched = step_bytes(ref, C::has_digest, lane.slots);
-    note_attended(geometry, step, work, lane.slots);
+    int const rows = exact_rows<C>(lane);
+    lane.touched = step_bytes(ref, C::has_digest, rows);
+    note_attended(geometry, step, work, rows);
   }
 
  private:

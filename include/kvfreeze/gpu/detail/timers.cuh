@@ -41,7 +41,7 @@ __device__ void fall_asleep(LaneRef<C> const& ref, std::uint32_t granule, std::u
 template <class C, int Threads>
 __device__ void wake_due(LaneRef<C> const& ref, std::uint32_t step) {
   std::uint32_t woken = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < ref.lane->rows; i += Threads) {
+  for (int i = static_cast<int>(threadIdx.x); i < ref.granules(); i += Threads) {
     std::uint8_t const state = ref.states[i];
     if (host::GranuleState::fidelity(state) == Fidelity::asleep && ref.timers[i].wake <= step) {
       ref.states[i] = host::GranuleState::with(state, Fidelity::frozen);

@@ -10,7 +10,7 @@
 #include <kvfreeze/gpu/detail/force_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
 #include <kvfreeze/gpu/detail/query_window.cuh>
-#include <kvfreeze/gpu/detail/row_evidence.cuh>
+#include <kvfreeze/gpu/detail/thaw_lane.cuh>
 
 #include <cstddef>
 #include <cstdint>
@@ -44,11 +44,11 @@ __global__ __attribute__((visibility("hidden"))) void begin_cut_kernel(SequenceS
   }
 }
 
-/// Rows that are frozen although they are protected: a window and a group at most.
+/// Granules that are frozen although they are protected: a window and a group at most.
 template <class C>
-__device__ int owed_rows(LaneRef<C> const& ref) {
+__device__ int owed_granules(LaneRef<C> const& ref) {
   int owed = 0;
-  for (int i = ref.open_range().high; i < ref.lane->rows; ++i) {
+  for (int i = ref.open_range().high; i < ref.granules(); ++i) {
     owed += is_frozen(ref.states[i]) ? 1 : 0;
   }
   return owed;
@@ -61,8 +61,8 @@ __device__ void restore_counts(LaneRef<C> const& ref, SequenceState<C> const& se
     if (!sequence.goes_back && !sequence.restores) {
       return;
     }
-    int const rows = min(sequence.length, ref.lane->rows);
-    for (int i = static_cast<int>(threadIdx.x); i < rows; i += Threads) {
+    int const granules = granules_of<C>(min(sequence.length, ref.lane->rows));
+    for (int i = static_cast<int>(threadIdx.x); i < granules; i += Threads) {
       SavedCounts saved = ref.saved[i];
       if (sequence.goes_back) {
         saved = {saved.older, 0};
@@ -75,11 +75,11 @@ __device__ void restore_counts(LaneRef<C> const& ref, SequenceState<C> const& se
   }
 }
 
-/// What the rows from `rows` on are counted in, they leave. By a block, before the lane is cut.
+/// What the granules from `kept` on are counted in, they leave. By a block, before the lane is cut.
 template <class C, int Threads>
-__device__ void uncount_rows(LaneRef<C> const& ref, int rows) {
+__device__ void uncount_granules(LaneRef<C> const& ref, int kept) {
   LaneState& lane = *ref.lane;
-  for (int i = rows + static_cast<int>(threadIdx.x); i < lane.rows; i += Threads) {
+  for (int i = kept + static_cast<int>(threadIdx.x); i < ref.granules(); i += Threads) {
     std::uint8_t const state = ref.states[i];
     Fidelity const fidelity = host::GranuleState::fidelity(state);
     if ((state & host::GranuleState::forced) != 0) {
@@ -99,7 +99,7 @@ template <class C, int Threads>
 __device__ void wake_protected(LaneRef<C> const& ref) {
   if constexpr (C::sleeps) {
     int const high = ref.open_range().high;
-    for (int i = high + static_cast<int>(threadIdx.x); i < ref.lane->rows; i += Threads) {
+    for (int i = high + static_cast<int>(threadIdx.x); i < ref.granules(); i += Threads) {
       std::uint8_t const state = ref.states[i];
       if (host::GranuleState::fidelity(state) == Fidelity::asleep) {
         ref.states[i] = host::GranuleState::with(state, Fidelity::frozen);
@@ -115,6 +115,7 @@ template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void cut_kernel(
     Geometry g, CacheMemory memory, CutSequences who, SequenceState<C> const* sequences) {
   __shared__ typename BlockPartition<Threads>::Storage storage;
+  __shared__ std::uint32_t cell;
   SequenceState<C> const& sequence = sequences[who.sequence()];
   if (!who.is_cut(sequence)) {
     return;
@@ -127,12 +128,13 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if (rows >= lane.rows) {
     return;
   }
-  uncount_rows<C, Threads>(ref, rows);
+  int const granules = granules_of<C>(rows);
+  uncount_granules<C, Threads>(ref, granules);
   BlockPartition<Threads> partition{storage};
   int const kept = partition.run(
       lane.slots,
       [&](int i) {
-        return static_cast<int>(ref.record(static_cast<std::uint32_t>(i)).granule) >= rows;
+        return static_cast<int>(ref.record(static_cast<std::uint32_t>(i)).granule) >= granules;
       },
       [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
         move_exact(ref, from, to, warp_lane);
@@ -150,6 +152,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     }
   }
   __syncthreads();
+  newest_last<C, Threads>(ref, cell);
   wake_protected<C, Threads>(ref);
   auto const high = static_cast<std::uint32_t>(ref.open_range().high);
   for (int level = 0; level < C::levels; ++level) {
@@ -163,7 +166,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     drop_codes<C, Threads>(ref, level, left);
   }
   if (lane.budget != no_limit) {  // room for the rows that settle_owed_kernel() brings back
-    int const owed = owed_rows(ref);
+    int const owed = owed_granules(ref);
     std::uint32_t const more = row_pages(g, lane.slots + owed) - row_pages(g, lane.slots);
     __syncthreads();
     give_way<C, Threads>(ref, lane.budget - min(lane.budget, more), storage);
@@ -171,7 +174,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if constexpr (C::needs_queries) {  // integers: the same as taking back what each query added
     for (int i = thread / 32; i < kept; i += Threads / 32) {
       auto const slot = static_cast<std::uint32_t>(i);
-      rebuild_sum(ref, slot, static_cast<int>(ref.record(slot).granule), rows);
+      rebuild_sums(ref, slot, static_cast<int>(ref.record(slot).granule), rows);
     }
   }
   release_pages(ref, memory.pool);
@@ -198,16 +201,25 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     int const high = ref.open_range().high;
     // The step that a rewind ends is not over for the host: it stamps with its number.
     std::uint32_t const now = who.batch != nullptr ? step - 1U : step;
+    bool const carries = ref.is_filling() && host::GranuleState::fidelity(
+                                                 ref.states[ref.granules() - 1]) == Fidelity::exact;
     if (thread == 0) {
-      owed = owed_rows(ref);
-      first = lane.slots;
-      if (!C::in_place && !grow(ref, memory.pool, rows_segment, first + owed)) {
+      owed = owed_granules(ref);
+      first = lane.slots - (carries ? 1 : 0);
+      if (!C::in_place && !grow(ref, memory.pool, rows_segment, lane.slots + owed)) {
         atomicOr(status, Status::no_pages);
         owed = 0;
       }
-      lane.slots = first + owed;
+    }
+    __syncthreads();
+    if (carries && owed > 0) {
+      carry_newest(ref, static_cast<std::uint32_t>(first),
+                   static_cast<std::uint32_t>(first + owed));
+    }
+    if (thread == 0) {
+      lane.slots += owed;
       auto slot = static_cast<std::uint32_t>(first);
-      for (int i = high; i < lane.rows && owed > 0; ++i) {
+      for (int i = high; i < ref.granules() && owed > 0; ++i) {
         std::uint8_t const state = ref.states[i];
         if (!is_frozen(state)) {
           continue;
@@ -224,14 +236,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     for (int i = thread / 32; i < owed; i += Threads / 32) {
       auto const slot = static_cast<std::uint32_t>(first + i);
       std::uint32_t const granule = ref.record(slot).granule;
-      load_granule(ref, granule, slot, thread % 32);
-      __syncwarp();
-      if constexpr (C::needs_norms) {
-        note_key_norm(ref, slot);
-      }
-      if constexpr (C::needs_queries) {
-        rebuild_sum(ref, slot, static_cast<int>(granule), lane.rows);
-      }
+      fetch_granule(ref, granule, slot, lane.rows);
     }
     __syncthreads();
     find_tail<C, Threads>(ref);

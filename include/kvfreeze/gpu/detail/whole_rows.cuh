@@ -7,8 +7,7 @@
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
 #include <kvfreeze/gpu/detail/give_way.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
-#include <kvfreeze/gpu/detail/query_window.cuh>
-#include <kvfreeze/gpu/detail/row_evidence.cuh>
+#include <kvfreeze/gpu/detail/thaw_lane.cuh>
 
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +16,7 @@ namespace kvfreeze::gpu::detail {
 
 /// @brief A dense copy of a layer's rows: exact ones from their slots, the others from the tier, or
 /// all from where they are.
-/// Grid (any, lanes), a warp a row.
+/// Grid (any, lanes), a warp a granule.
 /// @param k, v [rows][kv_heads][head_dim]
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void gather_kernel(
@@ -32,13 +31,16 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   int const lane = static_cast<int>(threadIdx.x) % 32;
   std::ptrdiff_t const stride = static_cast<std::ptrdiff_t>(g.lanes_per_layer) * g.row_elements;
   auto const copy = [&](std::uint32_t granule, std::byte const* from_k, std::byte const* from_v) {
-    std::ptrdiff_t const to = static_cast<std::ptrdiff_t>(granule) * stride +
-                              static_cast<std::ptrdiff_t>(head) * g.row_elements;
-    copy_bytes(from_k, reinterpret_cast<std::byte*>(k + to), g.part_bytes, lane);
-    copy_bytes(from_v, reinterpret_cast<std::byte*>(v + to), g.part_bytes, lane);
+    for (int row = 0; row < ref.rows_of(granule); ++row) {
+      std::ptrdiff_t const to = static_cast<std::ptrdiff_t>(granule * C::page + row) * stride +
+                                static_cast<std::ptrdiff_t>(head) * g.row_elements;
+      std::ptrdiff_t const from = static_cast<std::ptrdiff_t>(row) * g.row_bytes;
+      copy_bytes(from_k + from, reinterpret_cast<std::byte*>(k + to), g.row_bytes, lane);
+      copy_bytes(from_v + from, reinterpret_cast<std::byte*>(v + to), g.row_bytes, lane);
+    }
   };
   if constexpr (C::in_place) {
-    for (int i = first; i < ref.lane->rows; i += warps) {
+    for (int i = first; i < ref.granules(); i += warps) {
       auto const place = static_cast<std::uint32_t>(i);
       copy(place, reinterpret_cast<std::byte const*>(ref.k_at(place)),
            reinterpret_cast<std::byte const*>(ref.v_at(place)));
@@ -49,7 +51,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       copy(ref.record(slot).granule, reinterpret_cast<std::byte const*>(ref.k(slot)),
            reinterpret_cast<std::byte const*>(ref.v(slot)));
     }
-    for (int i = first; i < ref.lane->rows; i += warps) {
+    for (int i = first; i < ref.granules(); i += warps) {
       if (host::GranuleState::fidelity(ref.states[i]) != Fidelity::exact) {
         auto const granule = static_cast<std::uint32_t>(i);
         copy(granule, ref.stored(granule), ref.stored(granule) + g.part_bytes);
@@ -73,13 +75,13 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
 template <class C, int Threads>
 __device__ void forget_counts(LaneRef<C> const& ref) {
   if constexpr (C::sleeps) {
-    for (int i = static_cast<int>(threadIdx.x); i < ref.lane->rows; i += Threads) {
+    for (int i = static_cast<int>(threadIdx.x); i < ref.granules(); i += Threads) {
       ref.timers[i].count = 0;
     }
   }
 }
 
-/// @brief Makes every row of a lane exact, slot i the row at position i. One block a lane; the rows
+/// @brief Makes every granule of a lane exact, slot i the i-th. One block a lane; the rows
 /// themselves come by load_rows_kernel(). Without the pages for them nothing changes but the
 /// status. With a discarding tier there is nothing to come back.
 template <class C, int Threads>
@@ -98,7 +100,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       lane.budget = max(row_pages(g, lane.rows) + digest_pages<C>(g, lane.rows + 1),
                         floor_pages<C>(g, lane.rows));
     }
-    ready = grow(ref, memory.pool, rows_segment, lane.rows);
+    ready = grow(ref, memory.pool, rows_segment, ref.granules());
     if (!ready) {
       atomicOr(status, Status::no_pages);
     }
@@ -118,7 +120,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     kept(record.granule) = record;
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < lane.rows; i += Threads) {
+  for (int i = static_cast<int>(threadIdx.x); i < ref.granules(); i += Threads) {
     auto const granule = static_cast<std::uint32_t>(i);
     bool const stays = host::GranuleState::fidelity(ref.states[i]) == Fidelity::exact;
     ref.states[i] = thawed(ref.states[i]);
@@ -133,7 +135,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   }
   __syncthreads();
   if (threadIdx.x == 0) {
-    lane.slots = lane.rows;
+    lane.slots = ref.granules();
     lane.forced = lane.asleep = 0;
   }
   __syncthreads();
@@ -148,19 +150,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   int const warps = static_cast<int>(gridDim.x) * (Threads / 32);
   int const first =
       static_cast<int>(blockIdx.x) * (Threads / 32) + static_cast<int>(threadIdx.x) / 32;
-  if (ref.lane->slots != ref.lane->rows) {
+  if (ref.lane->slots != ref.granules()) {
     return;
   }
-  for (int i = first; i < ref.lane->rows; i += warps) {
+  for (int i = first; i < ref.granules(); i += warps) {
     auto const slot = static_cast<std::uint32_t>(i);
-    load_granule(ref, slot, slot, static_cast<int>(threadIdx.x) % 32);
-    __syncwarp();
-    if constexpr (C::needs_norms) {
-      note_key_norm(ref, slot);
-    }
-    if constexpr (C::needs_queries) {  // of exact rows it is what it was
-      rebuild_sum(ref, slot, i, ref.lane->rows);
-    }
+    fetch_granule(ref, slot, slot, ref.lane->rows);  // sums of exact rows are what they were
   }
 }
 

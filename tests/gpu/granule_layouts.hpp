@@ -1,0 +1,13 @@
+#pragma once
+
+#include <kvfreeze/layout.hpp>
+
+namespace kvfreeze::gpu::test {
+
+using HalfFours = Layout<Half, 4>;
+using HalfPages = Layout<Half, 16>;
+using BFloatPages = Layout<BFloat16, 16>;
+using BFloatLayerFours = Layout<BFloat16, 4, Grouping::layer>;
+using FloatLayerPages = Layout<float, 16, Grouping::layer>;
+
+}  // namespace kvfreeze::gpu::test

@@ -1,0 +1,20 @@
+#include <gpu/granule_layouts.hpp>
+#include <gpu/make_rows_twin.hpp>
+
+namespace kvfreeze::gpu::test {
+
+KVFREEZE_ROWS_TWIN(HalfFours, InstantMassScorer<KeyCodes<4>>, WaterLevelScheduler<>,
+                   MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(FloatLayerPages, InstantMassScorer<CuboidDigest<16>>, FixedBudgetScheduler,
+                   NeverTrigger);
+KVFREEZE_TIER_TWIN(BFloatPages, InstantMassScorer<BoxDigest<16>>, InPlaceTier, FixedBudgetScheduler,
+                   NeverTrigger);
+KVFREEZE_TIER_TWIN(HalfFours, CumulativeMassScorer<>, DiscardTier, OverCapacityScheduler,
+                   NeverTrigger);
+KVFREEZE_TIER_TWIN(HalfPages, ValueKeyRatioScorer<>, DiscardTier, OverCapacityScheduler,
+                   NeverTrigger);
+KVFREEZE_ROWS_TWIN(BFloatLayerFours, KeyNormScorer<>, OverCapacityScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(HalfFours, MeanAbsDotScorer<KeyCodes<4>>, SublinearScheduler<Thaw::lazy>,
+                   EntropyLadderTrigger);
+
+}  // namespace kvfreeze::gpu::test

@@ -1,0 +1,99 @@
+#include <kvfreeze/gpu/published_presets.cuh>
+
+#include <catch2/catch.hpp>
+
+#include <cstddef>
+#include <gpu/granule_layouts.hpp>
+#include <gpu/rewinds.cuh>
+#include <gpu/rows_twins.cuh>
+#include <type_traits>
+
+namespace {
+
+using namespace kvfreeze;
+using namespace gpu::test;
+
+static_assert(
+    std::is_same_v<gpu::presets::ArkVale<>, Rows<HalfPages, InstantMassScorer<CuboidDigest<16>>,
+                                                 FixedBudgetScheduler, NeverTrigger>>);
+static_assert(
+    std::is_same_v<gpu::presets::Quest<>, Rows<HalfPages, InstantMassScorer<BoxDigest<16>>,
+                                               FixedBudgetScheduler, NeverTrigger, InPlaceTier>>);
+static_assert(std::is_same_v<gpu::presets::PagedEviction<>,
+                             Rows<HalfPages, ValueKeyRatioScorer<>, OverCapacityScheduler,
+                                  NeverTrigger, DiscardTier>>);
+
+}  // namespace
+
+TEST_CASE("Granules of four rows are recalled, cut, pinned and brought back on both sides",
+          "[cache]") {
+  auto twins = twins_of<HalfFours, InstantMassScorer<KeyCodes<4>>>(small, limits_of(256, 2), busy(),
+                                                                   impatient());
+  std::size_t const second = cut_pin_and_reset(twins, 4, 37, 41);
+  CHECK(twins.rows(second).frozen > 0);
+}
+
+TEST_CASE("Pages of a layer come back by their cuboids, as ArkVale has it", "[cache]") {
+  auto twins = twins_of<FloatLayerPages, InstantMassScorer<CuboidDigest<16>>>(
+      small, limits_of(256, 2), FixedBudgetScheduler{.fraction = 0.5F}, NeverTrigger{});
+  std::size_t const second = cut_pin_and_reset(twins, 3, 52, 56);
+  CHECK(twins.rows(second).frozen > 0);
+}
+
+TEST_CASE("Pages are attended by their boxes in place, as Quest has it", "[cache]") {
+  auto twins = twins_of<BFloatPages, InstantMassScorer<BoxDigest<16>>, InPlaceTier>(
+      small, limits_of(256, 2), FixedBudgetScheduler{.granules = 4}, NeverTrigger{});
+  std::size_t const second = cut_pin_and_reset(twins, 3, 52, 56);
+  CHECK(twins.rows(second).frozen > 0);
+  CHECK(twins.device().report(twins.handle(second)).moved_in_bytes == 0);
+}
+
+TEST_CASE("Granules that few queries looked at are gone", "[cache]") {
+  OverCapacityScheduler const scheduler{.capacity = 24, .shrink = 0.75F};
+  auto twins = twins_of<HalfFours, CumulativeMassScorer<>, DiscardTier>(small, limits_of(256, 1),
+                                                                        scheduler, NeverTrigger{});
+  std::size_t const sequence = decode_new(twins, 150, 41);
+  CHECK(twins.rows(sequence).evicted > 0);
+  for (int const length : {149, 144, 141, 132}) {
+    if (length == 141) {
+      CHECK_THROWS_AS(twins.device().truncate_async(twins.handle(sequence), length, twins.stream()),
+                      InvalidArgument);
+      continue;
+    }
+    twins.truncate(sequence, length);
+    decode(twins, sequence, 3);
+  }
+  decode(twins, sequence, 40);
+}
+
+TEST_CASE("Pages go by the ratios of their rows, as PagedEviction has it", "[cache]") {
+  auto twins = twins_of<HalfPages, ValueKeyRatioScorer<>, DiscardTier>(
+      small, limits_of(256, 1), OverCapacityScheduler{.capacity = 4}, NeverTrigger{});
+  std::size_t const sequence = decode_new(twins, gpu::test::steps(160), 42);
+  CHECK(twins.rows(sequence).evicted > 0);
+}
+
+TEST_CASE("Granules of a layer are ranked by the norms of their keys", "[cache]") {
+  auto twins = twins_of<BFloatLayerFours, KeyNormScorer<>>(
+      small, limits_of(256, 2), OverCapacityScheduler{.capacity = 24}, NeverTrigger{});
+  std::size_t const second = cut_pin_and_reset(twins, 3, 45, 50);
+  CHECK(twins.rows(second).frozen > 0);
+}
+
+TEST_CASE("Granules sleep, and sequences go back", "[cache]") {
+  SublinearScheduler<Thaw::lazy> scheduler;
+  scheduler.softness = 0.5F;
+  auto twins = twins_of<HalfFours>(small, limits_of(448, 1), scheduler, hasty(6),
+                                   MeanAbsDotScorer<KeyCodes<4>>{.window = 8});
+  std::size_t const sequence = decode_new(twins, 70, 43);
+  CHECK(twins.rows(sequence).asleep > 0);
+  live(twins, sequence, kvfreeze_test::short_tests() ? 1 : 3, 0, 44);
+  live(twins, sequence, 1, 5, 45);
+}
+
+TEST_CASE("A step of granules is as many launches as one of rows", "[cache]") {
+  auto twins = twins_of<HalfFours, InstantMassScorer<KeyCodes<4>>>(small, limits_of(256, 3), busy(),
+                                                                   impatient());
+  replay_by_turns(twins);
+  check_launches(twins, 0, 9);
+}
