@@ -30,20 +30,23 @@ TEST_CASE("Granules of four rows are recalled, cut, pinned and brought back on b
   auto twins = twins_of<HalfFours, InstantMassScorer<KeyCodes<4>>>(small, limits_of(256, 2), busy(),
                                                                    impatient());
   std::size_t const second = cut_pin_and_reset(twins, 4, 37, 41);
+  read_prompt(twins, second);
   CHECK(twins.rows(second).frozen > 0);
 }
 
 TEST_CASE("Pages of a layer come back by their cuboids, as ArkVale has it", "[cache]") {
   auto twins = twins_of<FloatLayerPages, InstantMassScorer<CuboidDigest<16>>>(
       small, limits_of(256, 2), FixedBudgetScheduler{.fraction = 0.5F}, NeverTrigger{});
-  std::size_t const second = cut_pin_and_reset(twins, 3, 52, 56);
+  std::size_t const second = cut_pin_and_reset(twins, 3, 42, 46);
+  read_prompt(twins, second);
   CHECK(twins.rows(second).frozen > 0);
 }
 
 TEST_CASE("Pages are attended by their boxes in place, as Quest has it", "[cache]") {
   auto twins = twins_of<BFloatPages, InstantMassScorer<BoxDigest<16>>, InPlaceTier>(
       small, limits_of(256, 2), FixedBudgetScheduler{.granules = 4}, NeverTrigger{});
-  std::size_t const second = cut_pin_and_reset(twins, 3, 52, 56);
+  std::size_t const second = cut_pin_and_reset(twins, 3, 42, 46);
+  read_prompt(twins, second);
   CHECK(twins.rows(second).frozen > 0);
   CHECK(twins.device().report(twins.handle(second)).moved_in_bytes == 0);
 }
@@ -52,7 +55,9 @@ TEST_CASE("Granules that few queries looked at are gone", "[cache]") {
   OverCapacityScheduler const scheduler{.capacity = 24, .shrink = 0.75F};
   auto twins = twins_of<HalfFours, CumulativeMassScorer<>, DiscardTier>(small, limits_of(256, 1),
                                                                         scheduler, NeverTrigger{});
-  std::size_t const sequence = decode_new(twins, 150, 41);
+  std::size_t const sequence = decode_new(twins, 50, 41);
+  read_prompt(twins, sequence);
+  decode(twins, sequence, 23);
   CHECK(twins.rows(sequence).evicted > 0);
   for (int const length : {149, 144, 141, 132}) {
     if (length == 141) {
@@ -69,7 +74,9 @@ TEST_CASE("Granules that few queries looked at are gone", "[cache]") {
 TEST_CASE("Pages go by the ratios of their rows, as PagedEviction has it", "[cache]") {
   auto twins = twins_of<HalfPages, ValueKeyRatioScorer<>, DiscardTier>(
       small, limits_of(256, 1), OverCapacityScheduler{.capacity = 4}, NeverTrigger{});
-  std::size_t const sequence = decode_new(twins, gpu::test::steps(160), 42);
+  std::size_t const sequence = decode_new(twins, 21, 42);
+  read_prompt(twins, sequence);
+  decode(twins, sequence, 40);
   CHECK(twins.rows(sequence).evicted > 0);
 }
 
@@ -77,6 +84,7 @@ TEST_CASE("Granules of a layer are ranked by the norms of their keys", "[cache]"
   auto twins = twins_of<BFloatLayerFours, KeyNormScorer<>>(
       small, limits_of(256, 2), OverCapacityScheduler{.capacity = 24}, NeverTrigger{});
   std::size_t const second = cut_pin_and_reset(twins, 3, 45, 50);
+  read_prompt(twins, second);
   CHECK(twins.rows(second).frozen > 0);
 }
 
@@ -85,7 +93,8 @@ TEST_CASE("Granules sleep, and sequences go back", "[cache]") {
   scheduler.softness = 0.5F;
   auto twins = twins_of<HalfFours>(small, limits_of(448, 1), scheduler, hasty(6),
                                    MeanAbsDotScorer<KeyCodes<4>>{.window = 8});
-  std::size_t const sequence = decode_new(twins, 70, 43);
+  std::size_t const sequence = decode_new(twins, 41, 43);
+  read_prompt(twins, sequence);
   CHECK(twins.rows(sequence).asleep > 0);
   live(twins, sequence, kvfreeze_test::short_tests() ? 1 : 3, 0, 44);
   live(twins, sequence, 1, 5, 45);

@@ -87,6 +87,19 @@ TEST_CASE("Rows are forgotten, pinned and brought back at once on both sides", "
   CHECK(twins.rows(second).frozen > 0);
 }
 
+TEST_CASE("A prompt in chunks is recalled on both sides", "[cache]") {
+  auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 2), busy(), impatient());
+  std::size_t const first = decode_new(twins, 20, 33);
+  read_prompt(twins, first);
+  std::size_t const second = twins.open(34);
+  read_prompt(twins, second);
+  for (int i = 0; i < 30; ++i) {
+    twins.step({second, first});
+  }
+  twins.compare_rows(second);
+  CHECK(twins.rows(second).frozen > 0);
+}
+
 TEST_CASE("Nothing ever freezes in a plain cache", "[cache]") {
   auto twins =
       twins_of<Half, RecencyScorer>(small, limits_of(128, 1), KeepAllScheduler{}, NeverTrigger{});

@@ -40,6 +40,15 @@ inline WaterLevelScheduler<> busy(float missed_mass = 0.3F) {
   return scheduler;
 }
 
+/// Parts of a prompt that begin and end within granules and groups, with tokens between them.
+template <class Twins>
+void read_prompt(Twins& twins, std::size_t sequence) {
+  for (int const chunk : {30, 3, 38}) {
+    twins.prefill(sequence, chunk);
+    decode(twins, sequence, 2);
+  }
+}
+
 /// @brief One of two sequences is cut again and again, the other pinned, the first reset at times.
 /// @param part tokens by which the first one grows in a round, about
 /// @param decoded steps of a round

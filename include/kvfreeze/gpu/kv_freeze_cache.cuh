@@ -158,8 +158,8 @@ class KvFreezeCache {
     begin({&handle, 1}, tokens, true, stream);
   }
 
-  /// @brief A chunk's K and V of one layer come in; its last four queries say which rows stay
-  /// exact, the others sink when the step ends.
+  /// @brief A chunk's K and V of one layer come in; its last queries (four on the ladder, else as
+  /// many as the scorer asks for) say which rows stay exact, the others sink when the step ends.
   ///
   /// Attention of the chunk is your kernel's, over the chunk and what gather_async() gives. Under a
   /// byte cap rows that have no room go to the tier alone.
@@ -168,13 +168,12 @@ class KvFreezeCache {
   /// @tparam Input element type of q, k and v
   /// @throws InvalidArgument for a layer or sizes that do not fit, or without
   ///   begin_prefill_async(); CudaError
-  /// @complexity O(tokens) copies and digests; five rankings of the lanes' rows
+  /// @complexity O(tokens) copies and digests; a ranking of the lanes' rows for each of those
+  /// queries, on the ladder one more
   /// @stream_semantics never waits, never allocates; what is handed in must live until it has run
   template <Element Input>
   void prefill_async(int layer, Span<Input const> q, Span<Input const> k, Span<Input const> v,
-                     ::cuda::stream_ref stream)
-    requires C::has_levels
-  {
+                     ::cuda::stream_ref stream) {
     steps_.check_rows("prefill_async", layer, true, q.size(), k.size(), v.size());
     or_lose_batch([&] {
       detail::launch_prefill<C>(

@@ -361,13 +361,13 @@ struct LaneRef {
     return count;
   }
 
-  /// State of a granule when the row at a position is appended.
-  [[nodiscard]] __device__ std::uint8_t newborn(std::uint32_t position) const {
+  /// State of a granule when so many of its rows are appended, from a position on.
+  [[nodiscard]] __device__ std::uint8_t newborn(std::uint32_t position, int rows = 1) const {
     constexpr auto fresh = static_cast<std::uint8_t>(static_cast<std::uint8_t>(Fidelity::exact) |
                                                      host::GranuleState::clean);
     std::uint8_t const state = position % rows_each == 0 ? fresh : states[position / rows_each];
-    return is_pinned(position) ? static_cast<std::uint8_t>(state | host::GranuleState::pinned)
-                               : state;
+    return is_pinned(position, rows) ? static_cast<std::uint8_t>(state | host::GranuleState::pinned)
+                                     : state;
   }
 
   /// May an exact granule freeze?

@@ -11,26 +11,29 @@
 
 namespace kvfreeze::gpu::detail {
 
+/// A granule begins with an empty counter and score. By one thread.
+template <class C>
+__device__ void forget_granule(LaneRef<C> const& ref, std::uint32_t granule) {
+  if constexpr (C::sleeps) {
+    ref.timers[granule] = {};
+  }
+  if constexpr (C::saves_counts) {
+    ref.saved[granule] = {};
+  }
+  if constexpr (C::has_state) {
+    ref.scores[granule] = {};
+  }
+}
+
 /// What is kept of the new row and its queries: a counter, a score, a sum, the queries themselves.
 template <class C, int Threads>
 __device__ void note_newborn(LaneRef<C> const& ref, float const* query) {
   LaneState const& lane = *ref.lane;
   bool const first = threadIdx.x == 0;
-  int const granule = (lane.rows - 1) / C::page;
   int const row = (lane.rows - 1) % C::page;
   auto const slot = static_cast<std::uint32_t>(lane.slots - 1);
-  if constexpr (C::sleeps) {
-    if (first && row == 0) {
-      ref.timers[granule] = {};
-      if constexpr (C::saves_counts) {
-        ref.saved[granule] = {};
-      }
-    }
-  }
-  if constexpr (C::has_state) {
-    if (first && row == 0) {
-      ref.scores[granule] = {};
-    }
+  if (first && row == 0) {
+    forget_granule(ref, static_cast<std::uint32_t>((lane.rows - 1) / C::page));
   }
   if constexpr (C::needs_norms) {
     if (threadIdx.x < 32) {

@@ -14,17 +14,18 @@ struct GroupRows {
   using Value = typename C::Value;
 
   LaneRef<C> const& ref;
-  Input const* chunk;     ///< the lane's part of the chunk's first row
+  Input const* chunk;     ///< the KV head's part of the chunk's first row
   std::ptrdiff_t stride;  ///< from row to row of the chunk
   int first;              ///< position of the group's first row
+  int channel;            ///< of the lane's rows, the KV head's first
   bool values;            ///< V, not K
 
   __device__ float operator()(int row, int d) const {
     int const position = first + row;
     LaneState const& lane = *ref.lane;
     if (position < lane.rows) {
-      std::uint32_t const slot = lane.tail[position - ref.tail_begin()];
-      return widened((values ? ref.v(slot) : ref.k(slot))[d]);
+      std::uint32_t const place = lane.tail[position - ref.tail_row()];
+      return widened((values ? ref.row_v_at(place) : ref.row_k_at(place))[channel + d]);
     }
     return widened(from_float<Value>(to_float(chunk[(position - lane.rows) * stride + d])));
   }
@@ -52,18 +53,25 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   }
   std::ptrdiff_t const stride = static_cast<std::ptrdiff_t>(g.kv_heads) * g.head_dim;
   int const first = group * group_rows;
-  GroupRows<C, Input> const keys{ref, ChunkRows<Input>::row(chunk.rows.k, g, work.head, 0), stride,
-                                 first, false};
   if constexpr (C::has_levels) {
     if (group == 0) {
-      GroupRows<C, Input> const values{ref, ChunkRows<Input>::row(chunk.rows.v, g, work.head, 0),
-                                       stride, first, true};
+      GroupRows<C, Input> const values{
+          ref, ChunkRows<Input>::row(chunk.rows.v, g, work.head, 0), stride, first, 0, true};
       note_means<group_rows, Threads>(values, g.head_dim, ref.means);
     }
   }
-  Encoder<typename C::Digest>::template encode<Threads>(
-      encoder, keys, C::weighs ? ref.importance : nullptr, g.head_dim,
-      ref.digest(static_cast<std::uint32_t>(group)));
+  for (int head = 0; head < g.heads_per_lane; ++head) {
+    int const channel = head * g.head_dim;
+    GroupRows<C, Input> const keys{
+        ref,     ChunkRows<Input>::row(chunk.rows.k, g, work.head, 0) + channel,
+        stride,  first,
+        channel, false};
+    Encoder<typename C::Digest>::template encode<Threads>(
+        encoder, keys, C::weighs ? ref.importance + channel : nullptr, g.head_dim,
+        ref.digest(static_cast<std::uint32_t>(group)) +
+            static_cast<std::size_t>(head) * g.digest_bytes);
+    __syncthreads();
+  }
 }
 
 }  // namespace kvfreeze::gpu::detail

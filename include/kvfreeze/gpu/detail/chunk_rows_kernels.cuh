@@ -5,6 +5,7 @@
 /// tier.
 
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
+#include <kvfreeze/gpu/detail/begin_recall.cuh>
 #include <kvfreeze/gpu/detail/give_way.cuh>
 
 #include <cstddef>
@@ -19,30 +20,37 @@ struct ChunkRows {
   int tokens = 0;
 
   /// A lane's part of K or V of a token.
-  static __device__ Input const* row(Input const* all, Geometry const& g, int head, int token) {
-    return all + (static_cast<std::ptrdiff_t>(token) * g.kv_heads + head) * g.head_dim;
+  static __device__ Input const* row(Input const* all, Geometry const& g, int lane, int token) {
+    return all + static_cast<std::ptrdiff_t>(token) * g.kv_heads * g.head_dim +
+           static_cast<std::ptrdiff_t>(lane) * g.row_elements;
   }
 
   /// A lane's queries of a token.
-  [[nodiscard]] __device__ Input const* queries(Geometry const& g, int head, int token) const {
-    return rows.q + (static_cast<std::ptrdiff_t>(token) * g.query_heads + head * g.lane_queries) *
+  [[nodiscard]] __device__ Input const* queries(Geometry const& g, int lane, int token) const {
+    return rows.q + (static_cast<std::ptrdiff_t>(token) * g.query_heads + lane * g.lane_queries) *
                         g.head_dim;
   }
 };
 
 /// Where a chunk's row goes.
+template <class C>
 struct ChunkRow {
   std::uint32_t position;
+  std::uint32_t granule;
+  std::uint32_t row;  ///< within the granule
   std::uint32_t slot;
   bool exact;  ///< it has a slot; else the tier alone has it
 
   /// @param token within the chunk that the lane takes
   __device__ ChunkRow(Geometry const& g, LaneState const& lane, int token)
-      : position(static_cast<std::uint32_t>(lane.rows + token)) {
+      : position(static_cast<std::uint32_t>(lane.rows + token)),
+        granule(position / C::page),
+        row(position % C::page) {
     int const sinks = max(g.sinks - lane.rows, 0);
     int const behind = token - sinks;
     exact = behind < 0 || behind >= lane.chunk_frozen;
-    slot = static_cast<std::uint32_t>(lane.slots + token - (behind < 0 ? 0 : lane.chunk_frozen));
+    int const next = static_cast<int>(granule) - granules_of<C>(lane.rows);  // -1: is being filled
+    slot = static_cast<std::uint32_t>(lane.slots + next - (behind < 0 ? 0 : lane.chunk_frozen));
   }
 };
 
@@ -84,7 +92,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if (threadIdx.x == 0) {
     begin_lane_step(lane);
     int const rows = lane.rows + chunk.tokens;
-    int exact = chunk.tokens;
+    int exact = granules_of<C>(rows) - ref.granules();
     if (lane.budget != no_limit) {
       std::uint32_t const beside = digest_pages<C>(g, rows) + code_pages<C>(g, lane.codes);
       auto const slots =
@@ -95,7 +103,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     if (!fits) {
       atomicOr(status, Status::too_long);
     } else {
-      fits = grow(ref, memory.pool, rows_segment, lane.slots + exact);
+      fits = grow(ref, memory.pool, rows_segment,
+                  C::in_place ? granules_of<C>(rows) : lane.slots + exact);
       if constexpr (C::has_digest) {
         fits = fits && grow(ref, memory.pool, digests_segment, rows / C::Digest::group_rows);
       }
@@ -104,14 +113,22 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       }
     }
     lane.chunk = fits ? chunk.tokens : 0;
-    lane.chunk_frozen = fits ? chunk.tokens - exact : 0;
+    lane.chunk_frozen = fits ? granules_of<C>(rows) - ref.granules() - exact : 0;
   }
   if constexpr (C::weighs) {
     std::ptrdiff_t const stride = static_cast<std::ptrdiff_t>(g.query_heads) * g.head_dim;
     Input const* const first = chunk.queries(g, work.head, 0);
-    for (int d = static_cast<int>(threadIdx.x); d < g.head_dim; d += Threads) {
-      ref.importance[d] = add_squares(ref.importance[d], first + d, chunk.tokens, stride,
-                                      g.lane_queries, g.head_dim);
+    for (int d = static_cast<int>(threadIdx.x); d < g.row_elements; d += Threads) {
+      Input const* const channel = first + d + d / g.head_dim * (g.group - 1) * g.head_dim;
+      ref.importance[d] =
+          add_squares(ref.importance[d], channel, chunk.tokens, stride, g.group, g.head_dim);
+    }
+  }
+  if constexpr (C::rates) {
+    for (int token = 0; token < chunk.tokens; ++token) {
+      auto const before = lane.mean_queries + static_cast<std::uint32_t>(token);
+      note_query_moments<C, Input, Threads>(ref, chunk.queries(g, work.head, token),
+                                            min(before + 1U, most_mean_queries));
     }
   }
 }
@@ -128,13 +145,14 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if (token >= ref.lane->chunk) {
     return;
   }
-  ChunkRow const row(g, *ref.lane, token);
+  ChunkRow<C> const row(g, *ref.lane, token);
   Input const* const k = ChunkRows<Input>::row(chunk.rows.k, g, work.head, token);
   Input const* const v = ChunkRows<Input>::row(chunk.rows.v, g, work.head, token);
-  auto* const stored = reinterpret_cast<Value*>(ref.stored(row.position));
+  std::ptrdiff_t const within = static_cast<std::ptrdiff_t>(row.row) * g.row_elements;
   int const lane = static_cast<int>(threadIdx.x) % 32;
-  Value* const row_k = row.exact ? ref.k(row.slot) : nullptr;
-  Value* const row_v = row.exact ? ref.v(row.slot) : nullptr;
+  std::uint32_t const place = C::in_place ? row.granule : row.slot;
+  Value* const row_k = row.exact ? ref.k_at(place) + within : nullptr;
+  Value* const row_v = row.exact ? ref.v_at(place) + within : nullptr;
   Input const* const q = chunk.queries(g, work.head, token);
   bool finite = true;
   for (int i = lane; i < g.lane_queries * g.head_dim; i += 32) {
@@ -146,8 +164,11 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     finite = finite && kvfreeze::detail::is_finite(a) && kvfreeze::detail::is_finite(b);
     Value const key = from_float<Value>(a);
     Value const value = from_float<Value>(b);
-    stored[i] = key;
-    stored[g.row_elements + i] = value;
+    if constexpr (C::stores) {
+      auto* const stored = reinterpret_cast<Value*>(ref.stored(row.granule)) + within;
+      stored[i] = key;
+      stored[C::page * g.row_elements + i] = value;
+    }
     if (row.exact) {
       row_k[i] = key;
       row_v[i] = value;
@@ -156,19 +177,26 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if (!finite) {
     atomicOr(status, Status::not_finite);
   }
-  if (lane == 0) {
-    std::uint8_t state = ref.newborn(row.position);
-    if (row.exact) {
-      ref.record(row.slot) = {row.position, static_cast<std::uint16_t>(work.step), 0};
-    } else {
+  if (lane == 0 && (row.row == 0 || token == 0)) {  // its first row of the chunk: the granule's
+    int const rows = min(C::page - static_cast<int>(row.row), ref.lane->chunk - token);
+    std::uint8_t state = ref.newborn(row.position, rows);
+    if (!row.exact) {
       state = host::GranuleState::with(state, Fidelity::frozen);
       if ((state & host::GranuleState::pinned) != 0) {
         state |= host::GranuleState::forced;
         atomicAdd(&ref.lane->forced, 1U);
       }
+    } else if (row.row == 0) {
+      ref.record_at(place) = {row.granule, static_cast<std::uint16_t>(work.step), 0};
+      if constexpr (C::in_place) {
+        ref.list[row.slot] = row.granule;
+      }
     }
-    ref.states[row.position] = state;
-    ref.plans[row.position] = 0;
+    ref.states[row.granule] = state;
+    if (row.row == 0) {
+      ref.plans[row.granule] = 0;
+      forget_granule(ref, row.granule);
+    }
   }
 }
 

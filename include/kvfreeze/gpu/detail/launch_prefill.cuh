@@ -2,30 +2,28 @@
 
 #include <kvfreeze/gpu/detail/chunk_groups_kernel.cuh>
 #include <kvfreeze/gpu/detail/chunk_rows_kernels.cuh>
+#include <kvfreeze/gpu/detail/hear_kernels.cuh>
+#include <kvfreeze/gpu/detail/launch_recall_step.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
 #include <kvfreeze/gpu/detail/vote_kernel.cuh>
+#include <kvfreeze/gpu/exact_logits.cuh>
 #include <kvfreeze/host/context.hpp>
+#include <kvfreeze/policy_traits.hpp>
 
 #include <algorithm>
 #include <cstddef>
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief One layer's chunk of the batch's only sequence: rows and digests, then the ladder is
-/// asked whether it pays, and the last queries vote. @see host::settle_chunk
+/// @brief A chunk's rows and digests come in; they are the lanes' when its queries are heard.
 template <class C, class Input>
-void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
-                    ChunkRows<Input> const& chunk, ::cuda::stream_ref stream) {
+void launch_chunk(CacheStorage<C>& memory, LayerStep<C> const& s, ChunkRows<Input> const& chunk,
+                  ::cuda::stream_ref stream) {
   Geometry const& g = memory.geometry();
-  LayerStep<C> s = memory.step().layer(layer, 1, memory.batch(), memory.steps());
   CacheMemory const view = memory.view();
   auto const lanes = static_cast<unsigned>(s.lanes);
   auto const tokens = static_cast<unsigned>(chunk.tokens);
   constexpr int threads = 128;
-  if (g.room != 0) {
-    make_way_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(g, view, s, chunk.tokens);
-    check_launch("make_way_kernel");
-  }
   begin_chunk_kernel<C, Input, threads>
       <<<lanes, threads, 0, stream.get()>>>(g, view, s, chunk, memory.status());
   check_launch("begin_chunk_kernel");
@@ -40,6 +38,24 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
         <<<dim3(groups, lanes), threads, 0, stream.get()>>>(g, view, s, chunk);
     check_launch("chunk_groups_kernel");
   }
+}
+
+/// @brief One layer's chunk of the batch's only sequence: rows and digests, then the ladder is
+/// asked whether it pays, and the last queries vote. @see host::settle_chunk
+template <class C, class Input>
+  requires C::has_levels
+void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
+                    ChunkRows<Input> const& chunk, ::cuda::stream_ref stream) {
+  Geometry const& g = memory.geometry();
+  LayerStep<C> s = memory.step().layer(layer, 1, memory.batch(), memory.steps());
+  CacheMemory const view = memory.view();
+  auto const lanes = static_cast<unsigned>(s.lanes);
+  constexpr int threads = 128;
+  if (g.room != 0) {
+    make_way_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(g, view, s, chunk.tokens);
+    check_launch("make_way_kernel");
+  }
+  launch_chunk(memory, s, chunk, stream);
   auto const hear = [&](Pass pass, int token) {
     s.pass = pass;
     vote_kernel<C, Input, threads><<<lanes, threads, 0, stream.get()>>>(g, view, s, chunk, token);
@@ -53,6 +69,54 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
     for (int token = std::max(chunk.tokens - host::votes, 0); token < chunk.tokens; ++token) {
       hear(token + 1 == chunk.tokens ? Pass::last_vote : Pass::vote, token);
       launch_ranking(memory, scheduler, s, stream);
+    }
+  }
+}
+
+/// @brief The same without compact rows: as many of the last queries are heard as the scorer asks
+/// for. @see host::vote
+template <class C, class Input>
+  requires(!C::has_levels)
+void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
+                    ChunkRows<Input> const& chunk, ::cuda::stream_ref stream) {
+  Geometry const& g = memory.geometry();
+  StepMemory<C> const& step = memory.step();
+  LayerStep<C> s = memory.step().layer(layer, 1, memory.batch(), memory.steps());
+  s.tails = memory.recall().tails();
+  CacheMemory const view = memory.view();
+  auto const lanes = static_cast<unsigned>(s.lanes);
+  constexpr int threads = 128;
+  dim3 const grid(16, lanes);
+  launch_chunk(memory, s, chunk, stream);
+  end_chunk_kernel<C, Input, threads><<<lanes, threads, 0, stream.get()>>>(g, view, s, chunk);
+  check_launch("end_chunk_kernel");
+  if constexpr (C::needs_norms || C::needs_queries) {
+    note_chunk_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, s, chunk.tokens);
+    check_launch("note_chunk_kernel");
+  }
+  constexpr bool heard = (C::recalls && !C::needs_queries) || C::notes_masses;
+  int const queries = std::max(kvfreeze::detail::prompt_queries(memory.scorer()), 1);
+  int const first = heard ? std::max(chunk.tokens - queries, 0) : chunk.tokens - 1;
+  for (int token = first; token < chunk.tokens; ++token) {  // the last one describes the lane
+    ask_kernel<C, Input, threads><<<lanes, threads, 0, stream.get()>>>(g, view, s, chunk, token);
+    check_launch("ask_kernel");
+    RecallLanes<C> const source{g, view, s};
+    int const hidden = chunk.tokens - 1 - token;
+    if constexpr (C::recalls && !C::needs_queries) {
+      launch_recall(memory, scheduler, source, stream, hidden);
+      heed_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(
+          g, view, s, memory.scorer(), memory.recall().results(lanes).data());
+      check_launch("heed_kernel");
+    }
+    if constexpr (C::notes_masses) {
+      exact_logits_async<C::max_head_dim>(step.attended(lanes), step.decode_shape(),
+                                          step.queries(lanes), stream);
+      launch_hide(source, hidden, stream);
+      launch_note_masses(memory, s, stream);
+    }
+    if constexpr (C::needs_entropy) {
+      note_entropy_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(g, view, s);
+      check_launch("note_entropy_kernel");
     }
   }
 }

@@ -8,6 +8,7 @@
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
 #include <kvfreeze/gpu/detail/cache_memory.cuh>
 #include <kvfreeze/gpu/detail/force_rows_kernel.cuh>
+#include <kvfreeze/gpu/detail/hide_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/lane_entropy.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
 #include <kvfreeze/gpu/detail/layer_parts.cuh>
@@ -31,9 +32,10 @@
 namespace kvfreeze::gpu::detail {
 
 /// @brief Which rows the step wants exact, by the digests: lists of what thaws.
+/// @param hidden newest rows that the query does not see: it is one of a chunk's
 template <class C>
 void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
-                   RecallLanes<C> const& source, ::cuda::stream_ref stream) {
+                   RecallLanes<C> const& source, ::cuda::stream_ref stream, int hidden = 0) {
   Geometry const& g = source.geometry;
   LayerStep<C> const& s = source.step;
   StepMemory<C> const& step = memory.step();
@@ -44,6 +46,7 @@ void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& schedul
                                         static_cast<std::size_t>(g.max_groups), stream);
   exact_logits_async<C::max_head_dim>(recall.ranked(s, lanes), step.decode_shape(),
                                       step.queries(lanes), stream);
+  launch_hide(source, hidden, stream);
   RecallBatch const batch = recall.batch(lanes);
   RecallResults const results{recall.results(lanes)};
   MassBatch const masses = recall.masses(lanes);
@@ -59,6 +62,22 @@ void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& schedul
                          decide);
   }
   recall_async(source, batch, results, recall.workspace(), stream);
+}
+
+/// @brief Logits of the exact rows, in slot order, become masses and evidence.
+template <class C>
+void launch_note_masses(CacheStorage<C>& memory, LayerStep<C> const& s, ::cuda::stream_ref stream) {
+  Geometry const& g = memory.geometry();
+  CacheMemory const view = memory.view();
+  RecallMemory<C> const& recall = memory.recall();
+  auto const lanes = static_cast<std::size_t>(s.lanes);
+  softmax_masses_async(AttendedRows<C>{g, view, s}, recall.masses(lanes), {},
+                       recall.mass_workspace(), stream);
+  constexpr int threads = 128;
+  note_masses_kernel<C, threads>
+      <<<dim3(16, static_cast<unsigned>(lanes)), threads, 0, stream.get()>>>(g, view, s,
+                                                                             memory.scorer());
+  check_launch("note_masses_kernel");
 }
 
 /// @brief One layer's step: append, recall, thaw, attention, evidence.
@@ -95,11 +114,7 @@ void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& sch
     check_launch("slide_window_kernel");
   }
   if constexpr (C::notes_masses) {
-    RecallMemory<C> const& recall = memory.recall();
-    softmax_masses_async(AttendedRows<C>{g, view, s}, recall.masses(lanes), {},
-                         recall.mass_workspace(), stream);
-    note_masses_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, s, memory.scorer());
-    check_launch("note_masses_kernel");
+    launch_note_masses(memory, s, stream);
   }
   if constexpr (C::needs_entropy) {
     note_entropy_kernel<C, threads>

@@ -81,6 +81,12 @@ __device__ inline float mean_dot(std::uint32_t sum, int queries, int heads) {
   return queries <= 0 ? 0.0F : __fdiv_rn(static_cast<float>(sum), __fmul_rn(count, 4096.0F));
 }
 
+/// @brief Mean |q.k| of a row over the window of queries before that of position `end`.
+template <class C>
+__device__ float window_mean(LaneRef<C> const& ref, std::uint32_t sum, int position, int end) {
+  return mean_dot(sum, end - max(position, window_begin(ref, end)), ref.geometry->lane_queries);
+}
+
 /// @brief Takes the step's queries into the sums of the exact rows and those that leave the window
 /// out of them; the largest mean of a granule goes to its record. A warp a granule, lanes along y.
 /// @see host::slide_window, host::note_means
@@ -110,8 +116,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
       if (thread == 0) {
         std::uint32_t const sum = ref.sum(slot, row) + dots - (had_seen ? out : 0U);
         ref.sum(slot, row) = sum;
-        int const seen = newest + 1 - max(position, window_begin(ref, newest + 1));
-        best = fmaxf(best, mean_dot(sum, seen, g.lane_queries));
+        best = fmaxf(best, window_mean(ref, sum, position, newest + 1));
       }
     }
     if (thread == 0) {

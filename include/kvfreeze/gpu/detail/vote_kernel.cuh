@@ -14,10 +14,14 @@ __device__ void end_chunk(LaneRef<C> const& ref) {
   LaneState& lane = *ref.lane;
   if (threadIdx.x == 0) {
     int const chunk = lane.chunk;
+    int const granules = ref.granules();
     lane.rows += chunk;
-    lane.slots += chunk - lane.chunk_frozen;
+    lane.slots += ref.granules() - granules - lane.chunk_frozen;
     lane.chunk = lane.chunk_frozen = 0;
-    lane.moved_out = static_cast<std::uint64_t>(chunk) * ref.geometry->granule_bytes();
+    lane.moved_out =
+        C::stores ? static_cast<std::uint64_t>(chunk) * 2 * ref.geometry->row_bytes : 0;
+    lane.mean_queries =
+        min(lane.mean_queries + static_cast<std::uint32_t>(chunk), most_mean_queries);
     if constexpr (C::has_digest) {
       lane.groups = lane.rows / C::Digest::group_rows;
     }
