@@ -29,8 +29,11 @@ struct CacheSettings {
   kvfreeze::Limits limits;
   TierChoice tier = TierChoice::host;
   std::vector<Knob> knobs;  ///< the policies' defaults where not given
-  std::string calibration;  ///< file with the lanes' entropies, for presets that take one
+  std::string calibration;  ///< file about the lanes, for presets that take one; or see below
 };
+
+/// A calibration that is no file: the command measures each prompt and gives the cache its shares.
+inline constexpr std::string_view measured_on_prompt = "prompt";
 
 /// @brief A KV cache with one open sequence, whatever its policies.
 ///
@@ -71,6 +74,10 @@ class AttentionCache {
   /// @brief Makes a saved text of the same composition the text so far.
   /// @return false if this cache cannot
   virtual bool restore(std::istream&) { return false; }
+
+  /// @brief Gives the lanes their shares, of this text and later ones.
+  /// @return false if this cache has none
+  virtual bool set_shares(std::span<float const>) { return false; }
 
   /// Whether a byte cap changes what this cache does; if not, it has one operating point only.
   [[nodiscard]] virtual bool obeys_cap() const { return true; }

@@ -25,10 +25,11 @@ struct Choice {
   std::optional<int> window;
   std::optional<TierChoice> tier;
   std::vector<Knob> knobs;
-  std::string calibration;  ///< file
+  std::string calibration;  ///< file, or measured_on_prompt
   // What follows is not written by users: a command sets it.
   std::optional<int> context;     ///< the most tokens
   std::optional<int> cap_tokens;  ///< of the cache whose fraction `resident` is; else `context`
+  bool measures_prompts = false;  ///< for caches that ask for it
 };
 
 /// @brief "KvFreeze:resident=0.15,stay=8;Plain" -> two choices. @see parse_names

@@ -68,6 +68,10 @@ CacheSettings Engine::settings(Choice const& choice) const {
   result.limits.sinks = choice.sinks.value_or(options_.sinks.value_or(result.limits.sinks));
   result.limits.window = choice.window.value_or(options_.window.value_or(result.limits.window));
   result.tier = choice.tier.value_or(options_.tier);
+  if (choice.calibration == measured_on_prompt && !choice.measures_prompts) {
+    throw UserError("--preset: calibration=" + choice.calibration +
+                    " is for the command lab, which measures each prompt");
+  }
   result.calibration = choice.calibration;
   if (options_.missed_mass) {
     result.knobs.push_back({"missed-mass", *options_.missed_mass});

@@ -154,8 +154,8 @@ concept ScorerPolicy =
 /// const` (default: +1 when low), `float base_level() const` (its own epsilon, reported beside the
 /// water level; positive says that its selections go by mass, so that a water level can meet the
 /// cap), `float share(LaneFacts const&) const` (the lane's part of a byte cap relative to the mean
-/// lane's; default: equal parts), `static constexpr bool needs_entropy`, `needs_layer_parts`
-/// (LaneFacts' fields of these names; off),
+/// lane's; default: equal parts), `static constexpr bool needs_entropy`, `needs_layer_parts`,
+/// `needs_sequence_shares` (LaneFacts' fields of these names; off),
 /// `static constexpr bool rises` (on the ladder rows rise again when a query needs them; on),
 /// `static constexpr bool by_rank` (rungs() gives ranks; off: the device asks before it compiles),
 /// `float hysteresis() const` (share of a mass selection's value at which exact granules still

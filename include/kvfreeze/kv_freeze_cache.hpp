@@ -202,6 +202,22 @@ class KvFreezeCache {
     }
   }
 
+  /// @brief Gives the lanes of a sequence their shares, for schedulers that say
+  /// `needs_sequence_shares`: SequenceShares. In force from the next call on; fork(), save() and
+  /// restore() keep them, a new sequence begins with 1.
+  /// @param shares [layers][lanes_per_layer], relative to the mean lane, in [0, 1024]
+  /// @throws UnknownSequence; InvalidArgument for their number, or a share out of range: nothing
+  /// has changed then
+  template <class Policy = Scheduler>
+    requires(detail::needs_sequence_shares<Policy>())
+  void set_shares(Sequence handle, std::span<float const> shares) {
+    static_cast<void>(record(handle));
+    host::check_shares(shares, static_cast<std::size_t>(context_.geometry().lanes));
+    for (std::uint32_t lane = 0; lane < shares.size(); ++lane) {
+      context_.memory.lane(handle.index, lane).lane->share.value = shares[lane];
+    }
+  }
+
   /// @brief Appends K and V of the step's tokens to one layer.
   /// @throws InvalidArgument for wrong sizes, a layer out of range or values that are not finite
   /// @throws CapacityError past `max_tokens`, or if the byte cap cannot hold what must be exact

@@ -175,6 +175,15 @@ KVFREEZE_HD constexpr bool needs_layer_parts() noexcept {
 }
 
 template <SchedulerPolicy S>
+KVFREEZE_HD constexpr bool needs_sequence_shares() noexcept {
+  if constexpr (requires { S::needs_sequence_shares; }) {
+    return S::needs_sequence_shares;
+  } else {
+    return false;
+  }
+}
+
+template <SchedulerPolicy S>
 KVFREEZE_HD constexpr bool is_uniform() noexcept {
   if constexpr (requires { S::uniform; }) {
     return S::uniform;

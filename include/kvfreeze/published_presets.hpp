@@ -68,21 +68,22 @@ using AdaKv = Evicting<WindowMassScorer<>, LaneBudgetScheduler<HeadSplitShares>,
 
 /// ARKV (arXiv 2603.08727) as its paper has it: exact, quantised and attended, gone. Keys of 5 bits
 /// and values of 8 stand for its fp8, and the current query's mass for its score; rows that are
-/// gone keep a 1-bit key code.
-template <Element T = Half, TierPolicy Tier = HostTier, LaneShares Shares = EqualShares>
+/// gone keep a 1-bit key code. Its layer score: give each sequence the OqScore ratios of its prompt
+/// by set_shares(), and the scheduler `exact = 1`.
+template <Element T = Half, TierPolicy Tier = HostTier, LaneShares Shares = SequenceShares>
 using Arkv = KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<5, 8>>>,
                            InstantMassScorer<NestedKeyCodes<1, 5>>,
                            RankLadderScheduler<false, Shares>, Tier, NeverTrigger>;
 
 /// The same, and rows come back from the tier, and rise, when a query needs them.
-template <Element T = Half, TierPolicy Tier = HostTier, LaneShares Shares = EqualShares>
+template <Element T = Half, TierPolicy Tier = HostTier, LaneShares Shares = SequenceShares>
 using ArkvRecalled = KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<5, 8>>>,
                                    InstantMassScorer<NestedKeyCodes<1, 5>>,
                                    RankLadderScheduler<true, Shares>, Tier, NeverTrigger>;
 
 /// ARKV as its code does it: the quantised rows are lost at the next token, so that it evicts, down
 /// to three quarters once its budget is full, by mean and variance of the masses.
-template <Element T = Half, LaneShares Shares = EqualShares>
+template <Element T = Half, LaneShares Shares = SequenceShares>
 using ArkvAsShipped = Evicting<MeanVarianceScorer<>, LaneBudgetScheduler<Shares>, Layout<T>>;
 
 /// The L2-norm rule (arXiv 2406.11430; kvpress' Knorm).

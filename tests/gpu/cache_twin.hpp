@@ -34,6 +34,13 @@ class CacheTwin final : public HostTwin {
 
   void thaw(Sequence handle) override { cache_.thaw(handle); }
 
+  void set_shares([[maybe_unused]] Sequence handle,
+                  [[maybe_unused]] std::span<float const> shares) override {
+    if constexpr (requires { cache_.set_shares(handle, shares); }) {
+      cache_.set_shares(handle, shares);
+    }
+  }
+
   void fidelities(Sequence handle, int layer, int lane, std::span<Fidelity> out) override {
     cache_.fidelities(handle, layer, lane, out);
   }

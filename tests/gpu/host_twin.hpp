@@ -30,6 +30,7 @@ class HostTwin {
   virtual void truncate(Sequence, int length) = 0;
   virtual void pin(Sequence, std::span<TokenRange const>) = 0;
   virtual void thaw(Sequence) = 0;
+  virtual void set_shares(Sequence, std::span<float const>) = 0;  ///< if its scheduler has them
   virtual void fidelities(Sequence, int layer, int lane, std::span<Fidelity> out) = 0;
 };
 

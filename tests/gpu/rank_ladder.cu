@@ -16,8 +16,8 @@ namespace {
 using namespace kvfreeze;
 using namespace gpu::test;
 
-using Arkv = gpu::presets::ArkvRecalled<Half, EqualShares, 64>;
-using Sinking = gpu::presets::Arkv<Half, EqualShares, 64>;
+using Arkv = gpu::presets::ArkvRecalled<Half, SequenceShares, 64>;
+using Sinking = gpu::presets::Arkv<Half, SequenceShares, 64>;
 using Bits = gpu::presets::HeadBits<Half, 64>;
 
 template <class Cache>
@@ -29,7 +29,7 @@ Twins<Cache> rank_twins(Limits const& limits, typename Cache::scheduler_type con
 }  // namespace
 
 TEST_CASE("So many rows are exact, so many coded, the others frozen, on both sides", "[cache]") {
-  RankLadderScheduler<true> const scheduler{.kept = 0.5F, .exact = 0.4F, .stay = 2, .every = 2};
+  Arkv::scheduler_type const scheduler{.kept = 0.5F, .exact = 0.4F, .stay = 2, .every = 2};
   auto twins = rank_twins<Arkv>(limits_of(256, 2), scheduler);
   decode_new(twins, 60, 40);
   std::size_t const sequence = decode_new(twins, gpu::test::steps(180), 41);
@@ -39,7 +39,7 @@ TEST_CASE("So many rows are exact, so many coded, the others frozen, on both sid
 }
 
 TEST_CASE("Rows that only sink are the same on both sides, pinned ones come back", "[cache]") {
-  RankLadderScheduler<false> const scheduler{.kept = 0.6F, .exact = 0.3F, .stay = 2, .every = 2};
+  Sinking::scheduler_type const scheduler{.kept = 0.6F, .exact = 0.3F, .stay = 2, .every = 2};
   auto twins = rank_twins<Sinking>(limits_of(256, 1), scheduler);
   std::size_t const sequence = decode_new(twins, 130, 47);
   std::uint64_t const frozen = twins.rows(sequence).frozen;
@@ -62,14 +62,21 @@ TEST_CASE("Nothing is frozen where all ranks are attended", "[cache]") {
   CHECK(twins.rows(sequence).compact > twins.rows(sequence).exact);
 }
 
-TEST_CASE("A prompt's last queries rank its rows on both sides", "[cache]") {
-  auto twins = rank_twins<Arkv>(limits_of(256, 1), {.kept = 0.4F, .exact = 0.3F, .stay = 1});
+TEST_CASE("A prompt's last queries rank its rows on both sides, by shares of its own", "[cache]") {
+  auto twins = rank_twins<Arkv>(limits_of(256, 2), {.kept = 0.4F, .exact = 0.3F, .stay = 1});
   std::size_t const sequence = twins.open(43);
+  std::size_t const other = twins.open(48);
+  CHECK_THROWS_AS(
+      twins.device().set_shares_async(twins.handle(other), std::vector<float>(3), twins.stream()),
+      InvalidArgument);
+  twins.set_shares(other, {0.2F, 0.1F, 2.0F, 0.5F});
+  twins.prefill(other, 120);
   twins.prefill(sequence, 120);
   for (int i = 0; i < 20; ++i) {
-    twins.step({sequence});
+    twins.step({sequence, other});
   }
   CHECK(twins.rows(sequence).frozen > 0);
+  CHECK(twins.rows(other).exact < twins.rows(sequence).exact);
 }
 
 TEST_CASE("Lanes have the bits of their heads on both sides", "[cache]") {

@@ -17,13 +17,15 @@ std::unique_ptr<HostTwin> make(Shape const& shape, Limits const& limits,
 
 }  // namespace
 
-std::unique_ptr<HostTwin> make_rank_twin(Shape const& shape, Limits const& limits,
-                                         RankLadderScheduler<true> const& scheduler) {
+std::unique_ptr<HostTwin> make_rank_twin(
+    Shape const& shape, Limits const& limits,
+    RankLadderScheduler<true, SequenceShares> const& scheduler) {
   return make<presets::ArkvRecalled<>>(shape, limits, scheduler);
 }
 
-std::unique_ptr<HostTwin> make_rank_twin(Shape const& shape, Limits const& limits,
-                                         RankLadderScheduler<false> const& scheduler) {
+std::unique_ptr<HostTwin> make_rank_twin(
+    Shape const& shape, Limits const& limits,
+    RankLadderScheduler<false, SequenceShares> const& scheduler) {
   return make<presets::Arkv<>>(shape, limits, scheduler);
 }
 

@@ -13,11 +13,11 @@ namespace kvfreeze::gpu::test {
 
 /// presets::ArkvRecalled.
 std::unique_ptr<HostTwin> make_rank_twin(Shape const&, Limits const&,
-                                         RankLadderScheduler<true> const&);
+                                         RankLadderScheduler<true, SequenceShares> const&);
 
 /// presets::Arkv.
 std::unique_ptr<HostTwin> make_rank_twin(Shape const&, Limits const&,
-                                         RankLadderScheduler<false> const&);
+                                         RankLadderScheduler<false, SequenceShares> const&);
 
 /// presets::HeadBits.
 std::unique_ptr<HostTwin> make_rank_twin(Shape const&, Limits const&, HeadBitsScheduler<> const&);

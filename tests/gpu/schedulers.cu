@@ -67,6 +67,7 @@ std::vector<LaneFacts> many_facts() {
     facts.entropy = 10.0F * uniform(random);
     facts.mean_entropy = random() % 4 == 0 ? 0.0F : 10.0F * uniform(random);
     facts.layer_part = 8.0F * uniform(random);
+    facts.sequence_share = 8.0F * uniform(random);
     facts.page_tokens = random() % 2 == 0 ? 1 : 16;
     facts.granules = static_cast<int>(random() % 3000);
     facts.exact = static_cast<int>(random() % 3000);

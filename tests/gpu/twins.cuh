@@ -155,6 +155,11 @@ class Twins {
     device_.pin_async(sequences_[i].device, ranges, stream_);
   }
 
+  void set_shares(std::size_t i, std::vector<float> const& shares) {
+    host_->set_shares(sequences_[i].host, shares);
+    device_.set_shares_async(sequences_[i].device, shares, stream_);
+  }
+
   /// All rows of both are exact.
   void thaw(std::size_t i) {
     host_->thaw(sequences_[i].host);

@@ -36,6 +36,7 @@ inline LaneFacts lane_facts(std::uint32_t seed) {
   lane.mean_entropy = static_cast<float>(upto(12));
   lane.entropy = static_cast<float>(upto(16));
   lane.layer_part = 8.0F * random.uniform();
+  lane.sequence_share = 8.0F * random.uniform();
   lane.step = random();
   return lane;
 }

@@ -1,8 +1,7 @@
 #include <kvfreeze/scheduler/entropy_calibration.hpp>
 #include <kvfreeze/scheduler/lane_table.hpp>
-#include <kvfreeze/scheduler/oq_score.hpp>
 
-#include "../recording.hpp"
+#include "../oq_measurement.hpp"
 #include "../scoring.hpp"
 #include "../status.hpp"
 #include "../text.hpp"
@@ -23,67 +22,16 @@ namespace llama {
 
 namespace {
 
-constexpr int oq_queries = 32;  ///< last ones of a piece
-
-/// Softmax weights of a query head's last queries over the keys before the first of them.
-/// @return [oq_queries][rows - oq_queries]
-std::vector<float> last_weights(Recording const& r, int layer, int query_head) {
-  auto const dim = static_cast<std::size_t>(r.shape.head_dim);
-  int const lane = layer * r.shape.kv_heads + query_head / (r.shape.query_heads / r.shape.kv_heads);
-  int const keys = r.rows - oq_queries;
-  double const scale = 1.0 / std::sqrt(static_cast<double>(dim));
-  std::vector<float> result;
-  std::vector<double> logits;
-  for (int i = 0; i < oq_queries; ++i) {
-    auto const q = r.query(i, layer).subspan(static_cast<std::size_t>(query_head) * dim, dim);
-    logits.clear();
-    for (int row = 0; row <= keys + i; ++row) {
-      auto const k = r.key(lane, row);
-      double dot = 0.0;
-      for (std::size_t d = 0; d < dim; ++d) {
-        dot += static_cast<double>(q[d]) * static_cast<double>(kvfreeze::to_float(k[d]));
-      }
-      logits.push_back(dot * scale);
-    }
-    double const highest = *std::max_element(logits.begin(), logits.end());
-    double sum = 0.0;
-    for (double& logit : logits) {
-      logit = std::exp(logit - highest);
-      sum += logit;
-    }
-    for (int row = 0; row < keys; ++row) {
-      result.push_back(static_cast<float>(logits[static_cast<std::size_t>(row)] / sum));
-    }
-  }
-  return result;
-}
-
-kvfreeze::LaneTable measure_oq(Engine& engine, CalibrateOptions const& o,
-                               std::vector<std::vector<int>> const& pieces, Progress& progress) {
-  Choice const plain = find_preset("Plain");
-  CacheSettings const settings = engine.settings(plain);
-  kvfreeze::Shape const& shape = settings.shape;
-  std::vector<kvfreeze::OqScore> scores(static_cast<std::size_t>(shape.layers));
+kvfreeze::LaneTable measure_oq(Engine& engine, std::vector<std::vector<int>> const& pieces,
+                               Progress& progress) {
+  kvfreeze::Shape const shape = engine.settings(find_preset("Plain")).shape;
+  OqMeasurement measurement(engine);
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    auto cache = std::make_unique<RecordingCache>(plain.preset->make(settings), shape,
-                                                  o.common.context, oq_queries, 0);
-    Recording const& recorded = cache->recording();
-    Run run = engine.make_run(std::move(cache));
-    run.prefill(pieces[i]);
-    for (int layer = 0; layer < shape.layers; ++layer) {
-      for (int head = 0; head < shape.query_heads; ++head) {
-        scores[static_cast<std::size_t>(layer)].add(last_weights(recorded, layer, head),
-                                                    oq_queries);
-      }
-      progress.show((static_cast<double>(i) + (layer + 1.0) / shape.layers) /
-                    static_cast<double>(pieces.size()));
-    }
+    measurement.add(pieces[i], [&](double part) {
+      progress.show((static_cast<double>(i) + part) / static_cast<double>(pieces.size()));
+    });
   }
-  kvfreeze::LaneTable table{"shares", shape, {}};
-  for (float const ratio : kvfreeze::OqScore::ratios(scores)) {
-    table.values.insert(table.values.end(), static_cast<std::size_t>(shape.kv_heads), ratio);
-  }
-  return table;
+  return {"shares", shape, measurement.shares()};
 }
 
 /// Looked at four times in each piece, as published: entropy grows with the context.
@@ -127,9 +75,9 @@ void calibrate(CalibrateOptions const& o) {
   if (!oq) {
     static_cast<void>(find_preset("EntropyOnline"));  // before the long work
   }
-  if (o.common.context < 4 * oq_queries) {
+  if (o.common.context < OqMeasurement::least_tokens) {
     throw UserError("--context " + std::to_string(o.common.context) + " is less than " +
-                    std::to_string(4 * oq_queries));
+                    std::to_string(OqMeasurement::least_tokens));
   }
   check_writable(o.out);
   Engine engine(o.common);
@@ -138,7 +86,7 @@ void calibrate(CalibrateOptions const& o) {
   std::ostringstream text;
   std::string found;
   if (oq) {
-    kvfreeze::LaneTable const table = measure_oq(engine, o, pieces, progress);
+    kvfreeze::LaneTable const table = measure_oq(engine, pieces, progress);
     table.save(text);
     auto const [least, most] = std::minmax_element(table.values.begin(), table.values.end());
     found =

@@ -217,7 +217,9 @@ std::string settings_text(CacheSettings const& used) {
   for (Knob const& knob : used.knobs) {
     text += "," + knob.name + "=" + fraction_text(knob.value);
   }
-  if (!used.calibration.empty()) {
+  if (used.calibration == measured_on_prompt) {
+    text += ",calibration=" + used.calibration;
+  } else if (!used.calibration.empty()) {
     text += ",calibration=" + hash_text(read_text_file(used.calibration));
   }
   return text;
@@ -234,6 +236,7 @@ std::vector<System> make_systems(Engine& engine, std::vector<Choice> const& choi
                       "' has a cap of its own; caps are what --resident says");
     }
     choice.context = context;
+    choice.measures_prompts = true;
     try {
       auto const cache = choice.preset->make(engine.settings(choice));
       systems.push_back(

@@ -1,6 +1,10 @@
 #include "prepared.hpp"
 
+#include "../oq_measurement.hpp"
+#include "../user_error.hpp"
+
 #include <algorithm>
+#include <string>
 #include <utility>
 
 namespace llama::lab {
@@ -16,6 +20,7 @@ Run& Prepared::under(std::size_t cap) {
   }
   if (can_limit_) {
     begin();
+    give_shares();
     if (cap == kvfreeze::unlimited) {
       protocol_ = "none";
       return *run_;
@@ -29,6 +34,7 @@ Run& Prepared::under(std::size_t cap) {
   }
   make_cache(cap == kvfreeze::unlimited ? choice_ : capped(cap));
   read_prompt();
+  give_shares();
   protocol_ = cap == kvfreeze::unlimited ? "none" : "from the start";
   return *run_;
 }
@@ -49,6 +55,25 @@ void Prepared::read_prompt() {
   for (std::size_t at = 0; at < prompt_.size(); at += chunk) {
     tick_();
     run_->prefill(prompt_.subspan(at, std::min(chunk, prompt_.size() - at)));
+  }
+}
+
+void Prepared::give_shares() {
+  if (choice_.calibration != measured_on_prompt) {
+    return;
+  }
+  if (shares_.empty()) {
+    if (prompt_.size() < OqMeasurement::least_tokens) {
+      throw UserError("--presets: '" + choice_.label + "' measures prompts of at least " +
+                      std::to_string(OqMeasurement::least_tokens) + " tokens, this one has " +
+                      std::to_string(prompt_.size()));
+    }
+    OqMeasurement measurement(engine_);
+    measurement.add({prompt_.begin(), prompt_.end()}, [&](double) { tick_(); });
+    shares_ = measurement.shares();
+  }
+  if (!run_->cache().set_shares(shares_)) {
+    throw UserError("--presets: '" + choice_.label + "' has no shares that a prompt could give");
   }
 }
 

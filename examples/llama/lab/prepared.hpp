@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace llama::lab {
 
@@ -15,7 +16,8 @@ namespace llama::lab {
 ///
 /// The prompt is read without a cap, which is imposed at its end: so do the published methods that
 /// compress a prompt. A composition whose cap is fixed when it is made gets it from the first token
-/// on. What cannot be saved is read anew each time. Each time the cache is a new one.
+/// on. What cannot be saved is read anew each time. Each time the cache is a new one. Where the
+/// choice asks for it, the prompt's layer scores are measured and given to the cache at its end.
 class Prepared {
  public:
   /// @param choice without a cap of its own; with `context`
@@ -35,6 +37,7 @@ class Prepared {
   void make_cache(Choice const& choice);
   void read_prompt();
   void begin();
+  void give_shares();
 
   Engine& engine_;
   Choice choice_;
@@ -42,7 +45,8 @@ class Prepared {
   std::function<void()> tick_;
   std::optional<Run> run_;
   std::optional<Snapshot> snapshot_;
-  bool can_limit_ = true;  // until shown otherwise
+  std::vector<float> shares_;  ///< measured on the prompt; empty: not yet
+  bool can_limit_ = true;      // until shown otherwise
   std::string_view protocol_ = "none";
 };
 

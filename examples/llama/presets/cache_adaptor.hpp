@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace llama {
 
@@ -52,6 +53,19 @@ class CacheAdaptor final : public AttentionCache {
   void restart() override {
     cache_.close(sequence_);
     sequence_ = cache_.open();
+    if (!shares_.empty()) {
+      set_shares(std::vector<float>(shares_));
+    }
+  }
+
+  bool set_shares(std::span<float const> shares) override {
+    if constexpr (requires { cache_.set_shares(sequence_, shares); }) {
+      cache_.set_shares(sequence_, shares);
+      shares_.assign(shares.begin(), shares.end());
+      return true;
+    } else {
+      return false;
+    }
   }
 
   bool limit(std::size_t bytes) override {
@@ -112,6 +126,7 @@ class CacheAdaptor final : public AttentionCache {
  private:
   Cache cache_;
   kvfreeze::Sequence sequence_;
+  std::vector<float> shares_;  ///< that were given
 };
 
 namespace detail {

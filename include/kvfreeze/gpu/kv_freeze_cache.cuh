@@ -352,6 +352,19 @@ class KvFreezeCache {
     memory_.pin_rows(handle.index, stream);
   }
 
+  /// @brief Gives the lanes of a sequence their shares, as on the host: in force from what is
+  /// enqueued next.
+  /// @param shares [layers][lanes_per_layer], relative to the mean lane, in [0, 1024]; of the host
+  /// @throws UnknownSequence, InvalidArgument for their number, or a share out of range; CudaError
+  /// @stream_semantics never waits, never allocates; `shares` may go at once
+  void set_shares_async(Sequence handle, std::span<float const> shares, ::cuda::stream_ref stream)
+    requires C::needs_sequence_shares
+  {
+    static_cast<void>(steps_.live("set_shares_async", handle));
+    host::check_shares(shares, static_cast<std::size_t>(memory_.geometry().lanes));
+    memory_.set_shares(shares, handle.index, stream);
+  }
+
   /// @brief Full Reset, now: every row is exact, and rows lie in the order of their positions. Of
   /// rows that are gone none comes back.
   /// @throws UnknownSequence, CudaError; CapacityError if the byte cap does not hold them

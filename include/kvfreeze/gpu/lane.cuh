@@ -46,6 +46,7 @@ struct LaneState {
   float cosine = 1.0F;                   ///< between this step's queries and the ones before
   std::uint32_t mean_queries = 0;        ///< queries in the lane's running means of them
   float layer_part = 1.0F;               ///< as in LaneFacts
+  float share = 1.0F;                    ///< as LaneFacts::sequence_share
   float entropy = 0.0F;                  ///< of the lane's attention, a running mean, bits
   std::uint32_t entropies = 0;           ///< queries in it
   std::uint64_t touched = 0;             ///< bytes read in this step

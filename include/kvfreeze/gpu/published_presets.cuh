@@ -66,14 +66,15 @@ using AdaKv = Evicting<WindowMassScorer<>, LaneBudgetScheduler<HeadSplitShares>,
 
 /// ARKV: three states by rank, from which rows only sink.
 /// @tparam MaxHeadDim the model's head_dim, where it is known when you compile, @see Layout
-template <Element T = Half, LaneShares Shares = EqualShares, int MaxHeadDim = 0, bool Rises = false>
+template <Element T = Half, LaneShares Shares = SequenceShares, int MaxHeadDim = 0,
+          bool Rises = false>
 using Arkv =
     KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<5, 8>>, MaxHeadDim>,
                   InstantMassScorer<NestedKeyCodes<1, 5>>, RankLadderScheduler<Rises, Shares>,
                   NeverTrigger>;
 
 /// The same, and rows come back from the tier, and rise, when a query needs them.
-template <Element T = Half, LaneShares Shares = EqualShares, int MaxHeadDim = 0>
+template <Element T = Half, LaneShares Shares = SequenceShares, int MaxHeadDim = 0>
 using ArkvRecalled = Arkv<T, Shares, MaxHeadDim, true>;
 
 /// Bits by head.
@@ -85,7 +86,7 @@ using HeadBits = KvFreezeCache<
     InstantMassScorer<NestedKeyCodes<2, 6>>, HeadBitsScheduler<>, NeverTrigger>;
 
 /// ARKV as its code does it.
-template <Element T = Half, LaneShares Shares = EqualShares>
+template <Element T = Half, LaneShares Shares = SequenceShares>
 using ArkvAsShipped = Evicting<MeanVarianceScorer<>, LaneBudgetScheduler<Shares>, Layout<T>>;
 
 /// The L2-norm rule.

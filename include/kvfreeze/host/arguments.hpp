@@ -136,6 +136,20 @@ inline void check_partial(Geometry const& g, std::span<float const> q, std::span
   }
 }
 
+/// @throws InvalidArgument unless there is a share in [0, 1024] for each lane
+inline void check_shares(std::span<float const> shares, std::size_t lanes) {
+  if (shares.size() != lanes) {
+    throw InvalidArgument("set_shares(): there are " + std::to_string(shares.size()) +
+                          " shares, expected one for each of " + std::to_string(lanes) + " lanes");
+  }
+  for (std::size_t lane = 0; lane < lanes; ++lane) {
+    if (!(shares[lane] >= 0.0F && shares[lane] <= 1024.0F)) {
+      throw InvalidArgument("set_shares(): the share of lane " + std::to_string(lane) + " is " +
+                            std::to_string(shares[lane]) + ", must be in [0, 1024]");
+    }
+  }
+}
+
 /// @throws InvalidArgument for ranges that are empty, unsorted, overlapping or out of range
 inline void check_pins(Limits const& limits, std::span<TokenRange const> ranges) {
   int last = 0;

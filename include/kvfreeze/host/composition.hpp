@@ -35,6 +35,7 @@ struct Composition {
   static constexpr bool needs_cosine = kvfreeze::detail::needs_query_cosine<R>();
   static constexpr bool needs_entropy = kvfreeze::detail::needs_entropy<D>();
   static constexpr bool needs_layer_parts = kvfreeze::detail::needs_layer_parts<D>();
+  static constexpr bool needs_sequence_shares = kvfreeze::detail::needs_sequence_shares<D>();
   static constexpr bool rises = kvfreeze::detail::rises<D>();
   static constexpr bool rewalks = kvfreeze::detail::highest_recovery<R>() == Recovery::rewalk;
 

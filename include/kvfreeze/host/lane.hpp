@@ -107,6 +107,13 @@ struct MomentCount {
 
 struct NoMoments {};
 
+/// @see LaneFacts::sequence_share
+struct SequenceShare {
+  float value = 1.0F;
+};
+
+struct NoShare {};
+
 /// @see LaneFacts::layer_part
 struct LayerPart {
   float value = 1.0F;
@@ -172,6 +179,7 @@ struct Lane {
   [[no_unique_address]] std::conditional_t<C::needs_entropy, LaneEntropy, NoEntropy> entropy;
   [[no_unique_address]] std::conditional_t<C::rates, MomentCount, NoMoments> moments;
   [[no_unique_address]] std::conditional_t<C::needs_layer_parts, LayerPart, NoPart> layer_part;
+  [[no_unique_address]] std::conditional_t<C::needs_sequence_shares, SequenceShare, NoShare> share;
   bool over_cap = false;        ///< the cap decided what is exact
   std::uint32_t queries = 0;    ///< ring entries pushed since `open`, less those taken back
   std::int32_t held = 0;        ///< the newest entries of the ring that are valid

@@ -42,6 +42,9 @@ LaneFacts lane_facts(LaneJob<C> const& job) noexcept {
   if constexpr (C::needs_layer_parts) {
     facts.layer_part = ref.lane->layer_part.value;
   }
+  if constexpr (C::needs_sequence_shares) {
+    facts.sequence_share = ref.lane->share.value;
+  }
   facts.step = job.step();
   return facts;
 }

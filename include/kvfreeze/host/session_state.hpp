@@ -67,6 +67,9 @@ void exchange_lane(Archive& archive, Lane<C>& lane) {
   if constexpr (C::needs_layer_parts) {
     archive.number(lane.layer_part.value);
   }
+  if constexpr (C::needs_sequence_shares) {
+    archive.number(lane.share.value);
+  }
   exchange(archive, lane.least);
   exchange(archive, lane.demand);
   for (std::size_t level = 0; level < C::levels; ++level) {

@@ -29,6 +29,7 @@ struct LaneBudgetScheduler {
 
   static constexpr bool needs_entropy = requires { Shares::needs_entropy; };
   static constexpr bool needs_layer_parts = requires { Shares::needs_layer_parts; };
+  static constexpr bool needs_sequence_shares = requires { Shares::needs_sequence_shares; };
 
   /// Part of a byte cap, relative to the mean lane.
   KVFREEZE_HD float share(LaneFacts const& lane) const noexcept { return shares.of(lane); }

@@ -28,6 +28,9 @@ struct LaneFacts {
   /// Part of its layer's budget that the lane's rows would win by their scores, relative to an
   /// equal part. Only for schedulers that say `needs_layer_parts`.
   float layer_part = 1.0F;
+  /// What the caller gave the lane in this sequence, KvFreezeCache::set_shares(); 1 until then.
+  /// Only for schedulers that say `needs_sequence_shares`.
+  float sequence_share = 1.0F;
   std::uint32_t step = 0;
 };
 

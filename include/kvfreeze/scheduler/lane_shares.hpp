@@ -93,6 +93,16 @@ struct HeadSplitShares {
   void validate() const { detail::require_range("HeadSplitShares::safeguard", safeguard, 0, 1); }
 };
 
+/// @brief What the caller gives each sequence, by KvFreezeCache::set_shares(): measured on its
+/// prompt, as ARKV's OQ score is, or chosen for a request. All alike until then.
+struct SequenceShares {
+  static constexpr bool needs_sequence_shares = true;
+
+  KVFREEZE_HD constexpr float of(LaneFacts const& lane) const noexcept {
+    return lane.sequence_share;
+  }
+};
+
 /// @brief A table of shares, one for each lane of the model: from a calibration.
 ///
 /// It lies within the scheduler, so that it reaches a kernel by value: a model with more lanes
@@ -146,6 +156,7 @@ KVFREEZE_HD inline std::int32_t lane_budget(LaneFacts const& lane, int granules,
 }  // namespace detail
 
 static_assert(LaneShares<EqualShares> && LaneShares<PyramidShares> && LaneShares<EntropyShares> &&
-              LaneShares<HeadSplitShares> && LaneShares<TableShares<>>);
+              LaneShares<HeadSplitShares> && LaneShares<SequenceShares> &&
+              LaneShares<TableShares<>>);
 
 }  // namespace kvfreeze

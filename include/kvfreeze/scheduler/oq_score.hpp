@@ -13,7 +13,8 @@ namespace kvfreeze {
 /// Source: ARKV (arXiv 2603.08727) and its code. From the attention of a prompt's last queries over
 /// the keys before them: the dispersion -Σ p ln p, the variance over the queries summed over heads
 /// and keys, and the kurtosis likewise; OQ = dispersion^(1/τ1) variance^(1/τ2) kurtosis^(1/τ3).
-/// Only ratios between layers count.
+/// Only ratios between layers count: measured at prefill they are a sequence's shares,
+/// @see SequenceShares, or over a text a table's.
 struct OqScore {
   double dispersion = 0.0;
   double variance = 0.0;

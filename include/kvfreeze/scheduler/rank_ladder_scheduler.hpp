@@ -21,11 +21,13 @@ namespace kvfreeze {
 /// @complexity O(1)
 /// @tparam Rises the tier gives rows back when a query needs them; off: as published, they only
 /// sink
-/// @tparam Shares of full precision, by lane: ARKV's OQ score by layer
+/// @tparam Shares of full precision, by lane: ARKV's OQ score by layer, measured on each prompt
+/// (SequenceShares) or once (TableShares)
 template <bool Rises = false, LaneShares Shares = EqualShares>
 struct RankLadderScheduler {
   static constexpr bool rises = Rises;
   static constexpr bool by_rank = true;
+  static constexpr bool needs_sequence_shares = requires { Shares::needs_sequence_shares; };
 
   Shares shares{};
   float kept = 1.0F;   ///< rows that are attended where no cap says otherwise, in (0, 1]

@@ -12,18 +12,26 @@ namespace llama {
 
 namespace {
 
-/// Calls read(in, shape) with the calibration file.
+/// What read(in, shape) makes of the calibration file.
 template <class Read>
-kvfreeze::TableShares<> read_shares(CacheSettings const& settings, Read&& read) {
+auto read_calibration(CacheSettings const& settings, Read&& read) {
   std::ifstream in(settings.calibration);
   if (!in) {
     throw UserError("cannot read the calibration '" + settings.calibration + "'");
   }
   try {
-    return kvfreeze::TableShares<>::from(read(in, settings.shape));
+    return read(in, settings.shape);
   } catch (kvfreeze::InvalidArgument const& error) {
     throw UserError("calibration '" + settings.calibration + "': " + error.what());
   }
+}
+
+/// As a table of shares.
+template <class Read>
+kvfreeze::TableShares<> read_shares(CacheSettings const& settings, Read&& read) {
+  return read_calibration(settings, [&](std::istream& in, kvfreeze::Shape const& shape) {
+    return kvfreeze::TableShares<>::from(read(in, shape));
+  });
 }
 
 void require_calibration(CacheSettings const& settings) {
@@ -56,11 +64,11 @@ MeasuredEntropies relative_entropies(CacheSettings const& settings) {
   return result;
 }
 
-kvfreeze::TableShares<> oq_shares(CacheSettings const& settings) {
-  if (settings.calibration.empty()) {
+std::vector<float> oq_shares(CacheSettings const& settings) {
+  if (settings.calibration.empty() || settings.calibration == measured_on_prompt) {
     return {};
   }
-  return read_shares(settings, [](std::istream& in, kvfreeze::Shape const& shape) {
+  return read_calibration(settings, [](std::istream& in, kvfreeze::Shape const& shape) {
     return kvfreeze::LaneTable::load(in, "shares", shape, 15.0F).values;
   });
 }

@@ -4,6 +4,8 @@
 
 #include "../../caches.hpp"
 
+#include <vector>
+
 namespace llama {
 
 /// @brief The shares that a calibration of entropies gives the lanes.
@@ -20,9 +22,9 @@ struct MeasuredEntropies {
 /// @throws UserError if there is none, or it is not for this model
 MeasuredEntropies relative_entropies(CacheSettings const& settings);
 
-/// @brief The parts of full precision that a calibration of OQ scores gives the lanes; all alike
-/// where there is none.
+/// @brief The parts of full precision that a calibration of OQ scores gives the lanes; empty where
+/// there is none, or each prompt is measured.
 /// @throws UserError if it is not for this model
-kvfreeze::TableShares<> oq_shares(CacheSettings const& settings);
+std::vector<float> oq_shares(CacheSettings const& settings);
 
 }  // namespace llama

@@ -177,6 +177,21 @@ class CacheStorage {
     } while (first < ranges.size());
   }
 
+  /// The lanes of a sequence get their shares.
+  void set_shares(std::span<float const> shares, std::uint32_t index, ::cuda::stream_ref stream) {
+    LaneState* const lanes =
+        lanes_.data() + static_cast<std::size_t>(index) * static_cast<std::size_t>(geometry_.lanes);
+    constexpr int most = SharePart::most;
+    for (std::size_t first = 0; first < shares.size(); first += most) {
+      SharePart part;
+      part.first = static_cast<int>(first);
+      part.count = static_cast<int>(std::min(shares.size() - first, std::size_t{most}));
+      std::copy_n(shares.begin() + part.first, part.count, part.share);
+      set_shares_kernel<most><<<1, most, 0, stream.get()>>>(lanes, part);
+      check_launch("set_shares_kernel");
+    }
+  }
+
   /// Flags the rows that are there as the sequence's pins say.
   void pin_rows(std::uint32_t index, ::cuda::stream_ref stream) {
     constexpr int threads = 128;

@@ -36,6 +36,9 @@ __device__ LaneFacts facts_but_part(LaneRef<C> const& ref, int layer, int head,
     facts.entropy = ref.lane->entropy;
     facts.mean_entropy = *ref.mean_entropy;
   }
+  if constexpr (C::needs_sequence_shares) {
+    facts.sequence_share = ref.lane->share;
+  }
   facts.step = step;
   return facts;
 }

@@ -27,6 +27,24 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   }
 }
 
+/// Shares of lanes that fit a launch's arguments.
+struct SharePart {
+  static constexpr int most = 512;
+
+  float share[most];
+  int first = 0;  ///< lane of the first one
+  int count = 0;
+};
+
+/// @param lanes of the sequence
+template <int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void set_shares_kernel(
+    LaneState* lanes, __grid_constant__ SharePart const part) {
+  if (static_cast<int>(threadIdx.x) < part.count) {
+    lanes[part.first + static_cast<int>(threadIdx.x)].share = part.share[threadIdx.x];
+  }
+}
+
 /// All pages are free.
 template <int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void fill_pool_kernel(
