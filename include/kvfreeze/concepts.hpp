@@ -153,13 +153,14 @@ concept ScorerPolicy =
 /// (slow clock, steps, default 1), `int count(int previous, bool low, int steps_since_detection)
 /// const` (default: +1 when low), `float base_level() const` (its own epsilon, reported beside the
 /// water level; positive says that its selections go by mass, so that a water level can meet the
-/// cap), `float share(LaneFacts const&) const` (the lane's part of a byte cap relative to the mean
-/// lane's; default: equal parts), `static constexpr bool needs_entropy`, `needs_layer_parts`,
-/// `needs_sequence_shares` (LaneFacts' fields of these names; off),
-/// `static constexpr bool rises` (on the ladder rows rise again when a query needs them; on),
-/// `static constexpr bool by_rank` (rungs() gives ranks; off: the device asks before it compiles),
-/// `float hysteresis() const` (share of a mass selection's value at which exact granules still
-/// count as wanted, in (0, 1], default 1).
+/// cap), `float capped_level() const` (the same where there is a byte cap: the water's least level;
+/// default: base_level()), `float share(LaneFacts const&) const` (the lane's part of a byte cap
+/// relative to the mean lane's; default: equal parts), `static constexpr bool needs_entropy`,
+/// `needs_layer_parts`, `needs_sequence_shares` (LaneFacts' fields of these names; off), `static
+/// constexpr bool rises` (on the ladder rows rise again when a query needs them; on), `static
+/// constexpr bool by_rank` (rungs() gives ranks; off: the device asks before it compiles), `float
+/// hysteresis() const` (share of a mass selection's value at which exact granules still count as
+/// wanted, in (0, 1], default 1).
 template <class S>
 concept SchedulerPolicy = DevicePassable<S> && detail::SelectsForRecall<S> &&
                           detail::SelectsToRetain<S> && detail::SleepReturnsSteps<S>;

@@ -78,7 +78,7 @@ class KvFreezeCache {
     detail::attach_tier(context_.tier, {static_cast<std::uint32_t>(limits.max_sequences),
                                         static_cast<std::uint32_t>(g.lanes),
                                         static_cast<std::uint32_t>(g.max_granules), g.part_bytes});
-    context_.levels = host::water_epsilons(detail::base_level(scheduler));
+    context_.levels = host::water_epsilons(detail::capped_level(scheduler));
     context_.sequences.assign(static_cast<std::size_t>(limits.max_sequences),
                               host::SequenceRecord<C>{.pins = {}, .trigger = context_.trigger});
   }

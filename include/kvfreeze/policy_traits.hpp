@@ -115,6 +115,16 @@ KVFREEZE_HD constexpr float base_level(S const& scheduler) noexcept {
   }
 }
 
+/// The least level of the water: its own epsilon where there is a byte cap.
+template <SchedulerPolicy S>
+KVFREEZE_HD constexpr float capped_level(S const& scheduler) noexcept {
+  if constexpr (requires { scheduler.capped_level(); }) {
+    return scheduler.capped_level();
+  } else {
+    return base_level(scheduler);
+  }
+}
+
 template <SchedulerPolicy S>
 KVFREEZE_HD constexpr float hysteresis(S const& scheduler) noexcept {
   if constexpr (requires { scheduler.hysteresis(); }) {

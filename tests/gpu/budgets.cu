@@ -222,6 +222,26 @@ TEST_CASE("A cap with room for everything decides as none", "[budgets]") {
   check_launches(twins, sequence, 3, 3 + 2);  // and plans, and what gives way
 }
 
+TEST_CASE("A ladder that fills its cap decides as one with lower thresholds", "[budgets]") {
+  Limits const limits = budget_limits(256, 1);
+  Limits wide = limits;
+  wide.resident_bytes = std::size_t{1} << 28;
+  LadderScheduler<> filling = ladder();
+  filling.fill = 0.25F;
+  LadderScheduler<> low = ladder();
+  low.none *= filling.fill;
+  low.first *= filling.fill;
+  low.second *= filling.fill;
+  gpu::test::Twins<Cache> twins(
+      gpu::test::make_ladder_twin<Half>(small, limits, low, NeverTrigger{}), small, wide, filling,
+      NeverTrigger{});
+  std::size_t const sequence = twins.open(5);
+  twins.prefill(sequence, 130);
+  gpu::test::decode(twins, sequence, 30);
+  CHECK(twins.rows(sequence).frozen > 0);
+  CHECK(twins.device().report(twins.handle(sequence)).water_level == low.none);
+}
+
 TEST_CASE("What a capped sequence keeps does not depend on the others", "[budgets]") {
   Limits limits = budget_limits(256, 2);
   limits.resident_bytes = least_cap(limits) + 256 * lanes * row_bytes / 3;

@@ -137,6 +137,33 @@ TEST_CASE("the water level settles within 32 steps and stays", "[laws][cache][la
   }
 }
 
+TEST_CASE("a cap is used where the ladder is to fill it", "[laws][cache][ladder][water]") {
+  Cache::scheduler_type const plain{.dense = false};
+  Cache::scheduler_type filling = plain;
+  filling.fill = 0.1F;
+  constexpr int tokens = 1500;
+  constexpr int steps = 100;
+  CHECK(free_bytes(filling, tokens, steps) == free_bytes(plain, tokens, steps));  // there is none
+  Limits limits = limits_of(tokens + steps);
+  std::size_t const free = free_bytes(plain, tokens, steps);
+  limits.resident_bytes = free + free / 4;
+  auto const last_of = [&](Cache::scheduler_type const& scheduler) {
+    Cache cache(shape, limits, {}, scheduler);
+    Driver<Cache> driver(cache, 4);
+    StepReport report = driver.step(tokens);
+    for (int i = 0; i < steps; ++i) {
+      report = driver.step();  // checks the cap
+    }
+    return report;
+  };
+  StepReport const kept = last_of(plain);
+  StepReport const used = last_of(filling);
+  CHECK(used.ledger.resident() > kept.ledger.resident() + free / 16);
+  CHECK(used.missed_mass < kept.missed_mass / 2.0F);
+  CHECK(used.water_level < plain.none);
+  CHECK(used.water_level >= 0.1F * plain.none);
+}
+
 TEST_CASE("another sequence takes its share and gives it back", "[laws][cache][ladder][water]") {
   Cache::scheduler_type const scheduler{.dense = false};
   constexpr int tokens = 3000;

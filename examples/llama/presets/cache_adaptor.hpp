@@ -171,6 +171,9 @@ bool set_field(D& policy, std::string_view name, double value) {
   if constexpr (requires { policy.period_steps = 1; }) {
     if (name == "period") return set(policy.period_steps);
   }
+  if constexpr (requires { policy.fill = 0.0F; }) {
+    if (name == "fill") return set(policy.fill);
+  }
   if constexpr (requires { policy.hold = 0.0F; }) {
     if (name == "hold") return set(policy.hold);
   }
@@ -259,7 +262,7 @@ void turn(D& scheduler, S& scorer, Knob const& knob) {
         "hold",        "softness", "dense",  "dense-rows", "quantile",  "history", "fraction",
         "granules",    "capacity", "shrink", "recalled",   "beta",      "low",     "high",
         "steps",       "pooled",   "prompt", "per-query",  "safeguard", "kept",    "bits",
-        "alpha",       "exact",    "gamma"}) {
+        "alpha",       "exact",    "gamma",  "fill"}) {
     D probe{};
     S other{};
     known +=

@@ -467,7 +467,7 @@ class KvFreezeCache {
 
   /// The geometry with what the limits say of the scheduler's water levels and of transfers.
   [[nodiscard]] Geometry bounded(Geometry g) const {
-    auto const levels = host::water_epsilons(kvfreeze::detail::base_level(scheduler_));
+    auto const levels = host::water_epsilons(kvfreeze::detail::capped_level(scheduler_));
     std::copy(levels.begin(), levels.end(), g.levels);
     if (limits_.transfer_bytes == unlimited) {
       return g;

@@ -108,7 +108,9 @@ void sum_lanes(Context<C> const& context, std::uint32_t index, StepReport& repor
   }
   auto const lanes = static_cast<float>(g.lanes);
   report.missed_mass = missed / lanes;
-  float const own = kvfreeze::detail::base_level(context.scheduler);
+  float const own = context.sequences[index].share != unlimited
+                        ? kvfreeze::detail::capped_level(context.scheduler)
+                        : kvfreeze::detail::base_level(context.scheduler);
   report.water_level = std::max(context.sequences[index].water_level, own);
   if (over_cap || context.sequences[index].water_level > own) {
     report.binding = Binding::resident_bytes;

@@ -20,7 +20,8 @@ namespace kvfreeze {
 /// exactly. A row rises at once and sinks when it was not needed at its level for `stay` steps.
 ///
 /// Under a byte cap all lanes share one water level: the ladder's thresholds rise together until
-/// the bytes fit.
+/// the bytes fit. With `fill` below 1 they begin that much lower where there is a cap, so that it
+/// is used, and not only kept.
 ///
 /// Meant for scorers whose scores are masses.
 /// @complexity O(1)
@@ -39,8 +40,11 @@ struct LadderScheduler {
   float hold = 0.25F;     ///< share of a level's least mass at which a row of it is still needed
   float softness = 0.0F;  ///< k of ⌊√c/k⌋: periods asleep; 0: never; else in [2^-8, 2^16]
   bool dense = true;      ///< where no byte cap says otherwise, keep all while that is faster
+  float fill = 1.0F;  ///< under a byte cap, share of the thresholds to begin from, in [2^-10, 1]
 
   KVFREEZE_HD constexpr float base_level() const noexcept { return none; }
+
+  KVFREEZE_HD constexpr float capped_level() const noexcept { return none * fill; }
 
   KVFREEZE_HD constexpr float hysteresis() const noexcept { return hold; }
 
@@ -59,13 +63,16 @@ struct LadderScheduler {
     return is_dense(lane) ? Selection::all() : Selection::wanted_within(stay);
   }
 
-  /// @brief The thresholds in force: the scheduler's own, or all of them raised by the factor that
-  /// lifts `none` to the water level.
+  /// @brief The thresholds in force: the scheduler's own, or under a byte cap all of them times the
+  /// factor that brings `none` to the water level.
   KVFREEZE_HD constexpr Rungs rungs(LaneFacts const& lane) const noexcept {
-    float const lift = lane.water_level > none && none > 0.0F ? lane.water_level / none : 1.0F;
-    auto const raised = [lift](float epsilon) {
+    bool const capped = lane.allowed < LaneFacts::no_cap || lane.water_level > 0.0F;
+    float const least = capped ? capped_level() : none;
+    float const level = lane.water_level > least ? lane.water_level : least;
+    float const lift = none > 0.0F ? level / none : 1.0F;
+    auto const raised = [lift](float epsilon) {  // one of 1 stays there
       float const x = epsilon * lift;
-      return x < 1.0F ? x : 1.0F;
+      return epsilon < 1.0F && x < 1.0F ? x : 1.0F;
     };
     return {raised(none), {raised(first), raised(second), raised(third)}};
   }
@@ -86,6 +93,7 @@ struct LadderScheduler {
     detail::require_range("LadderScheduler::stay", stay, 1, 1 << 15);
     detail::require_range("LadderScheduler::every", every, 1, 1024);
     detail::require_range("LadderScheduler::hold", hold, 0, 1);
+    detail::require_range("LadderScheduler::fill", fill, 0x1p-10, 1);
     if (!Sleeps && softness != 0.0F) {
       detail::require_range("LadderScheduler<false>::softness", softness, 0, 0);
     }

@@ -7,6 +7,8 @@ namespace kvfreeze {
 
 /// What a scheduler knows of a lane when it states its selections. Counts are in granules.
 struct LaneFacts {
+  static constexpr std::int32_t no_cap = std::numeric_limits<std::int32_t>::max();
+
   int layer = 0;
   int head = 0;                         ///< KV head, 0 with Grouping::layer
   int layers = 1;                       ///< of the model
@@ -15,8 +17,7 @@ struct LaneFacts {
   std::int32_t granules = 0;            ///< in the lane
   std::int32_t exact = 0;               ///< exact at the moment, protected ones included
   std::int32_t protected_granules = 0;  ///< sinks, window, pins, newborns
-  /// Granules that the byte cap lets the lane hold exact; the maximum where there is no cap.
-  std::int32_t allowed = std::numeric_limits<std::int32_t>::max();
+  std::int32_t allowed = no_cap;  ///< granules that the byte cap lets the lane hold exact
   float water_level = 0.0F;  ///< the epsilon that meets the byte cap; 0 where the cap is slack
   /// Time that ranking and attending to some takes, relative to attending to all exactly: the
   /// backend's estimate from the lane's own masses when it looked last. Infinite before it did.

@@ -45,6 +45,22 @@ TEST_CASE("rungs are the thresholds, raised together by the water level", "[sche
   CHECK(detail::base_level(scheduler) == 0.02F);
 }
 
+TEST_CASE("under a cap a ladder may begin lower, to use it", "[scheduler][ladder]") {
+  LadderScheduler<> const scheduler{.none = 0.02F, .first = 0.1F, .fill = 0.25F};
+  CHECK(scheduler.rungs({}).frozen == 0.02F);
+  Rungs const slack = scheduler.rungs({.allowed = 100});
+  CHECK(slack.frozen == 0.005F);
+  CHECK(slack.compact[0] == 0.025F);
+  CHECK(slack.compact[2] == 1.0F);  // nothing that may freeze is exact, as without a cap
+  CHECK(scheduler.rungs({.allowed = 100, .water_level = 0.01F}).frozen == Approx(0.01F));
+  CHECK(scheduler.rungs({.allowed = 100, .water_level = 0.04F}).compact[0] == Approx(0.2F));
+  CHECK(detail::base_level(scheduler) == 0.02F);
+  CHECK(detail::capped_level(scheduler) == 0.005F);
+  CHECK(detail::capped_level(LadderScheduler<>{}) == LadderScheduler<>{}.none);
+  rejects({.fill = 0.0F}, "fill", "0.0");
+  rejects({.fill = 1.5F}, "fill", "1.5");
+}
+
 TEST_CASE("rungs ascend at any water level", "[scheduler][ladder]") {
   LadderScheduler<> const scheduler;
   Rungs before = scheduler.rungs({});

@@ -187,7 +187,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if (thread != 0) {
     return;
   }
-  float const own = kvfreeze::detail::base_level(scheduler);
+  float const own = g.room != 0 ? kvfreeze::detail::capped_level(scheduler)
+                                : kvfreeze::detail::base_level(scheduler);
   float const water = lanes[0].water;
   std::uint32_t const step = steps[index] + 1;
   DeviceReport report;
