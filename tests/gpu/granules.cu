@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <cstddef>
+#include <gpu/foreign_attention.cuh>
 #include <gpu/granule_layouts.hpp>
 #include <gpu/rewinds.cuh>
 #include <gpu/rows_twins.cuh>
@@ -98,6 +99,21 @@ TEST_CASE("Granules sleep, and sequences go back", "[cache]") {
   CHECK(twins.rows(sequence).asleep > 0);
   live(twins, sequence, kvfreeze_test::short_tests() ? 1 : 3, 0, 44);
   live(twins, sequence, 1, 5, 45);
+}
+
+TEST_CASE("An engine's own kernel attends to granules, and what it saw is evidence", "[foreign]") {
+  Limits const limits = limits_of(256, 2);
+  using Recalled = Rows<Narrow<HalfFours, 64>, InstantMassScorer<KeyCodes<4>>,
+                        WaterLevelScheduler<>, MissedMassTrigger>;
+  Recalled ours(small, limits, busy(), calm());
+  Recalled theirs(small, limits, busy(), calm());
+  CHECK(attend_beside(ours, theirs, 110).rows.frozen > 0);
+  using Evicting = Rows<Narrow<HalfFours, 64>, CumulativeMassScorer<>, OverCapacityScheduler,
+                        NeverTrigger, DiscardTier>;
+  OverCapacityScheduler const scheduler{.capacity = 20};
+  Evicting own(small, limits, scheduler);
+  Evicting foreign(small, limits, scheduler);
+  CHECK(attend_beside(own, foreign, 110).rows.evicted > 0);
 }
 
 TEST_CASE("A step of granules is as many launches as one of rows", "[cache]") {

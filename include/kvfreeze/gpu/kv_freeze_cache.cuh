@@ -232,16 +232,17 @@ class KvFreezeCache {
   }
 
   /// @brief The first half of attend_async(), for attention of your own: rows come in, what their
-  /// queries need rises. Then view_async(), your kernel over the exact rows, partial_async() for
-  /// the compact ones, and merge_async(). What attend_async() adds for frozen rows, their estimated
-  /// weight times the lane's mean value, is left out.
+  /// queries need rises. Then view_async(), and your kernel over the exact rows; where rows may be
+  /// compact also partial_async() for those, and merge_async(). What attend_async() adds there for
+  /// frozen rows, their estimated weight times the lane's mean value, is left out. Not where rows
+  /// stay in place: they lie on no pages of their own.
   /// @param q, k, v as in attend_async()
   /// @throws as attend_async()
   /// @stream_semantics as attend_async()
   template <Element Input>
   void recall_async(int layer, Span<Input const> q, Span<Input const> k, Span<Input const> v,
                     ::cuda::stream_ref stream)
-    requires C::has_levels
+    requires(!C::in_place)
   {
     steps_.check_rows("recall_async", layer, false, q.size(), k.size(), v.size());
     or_lose_batch([&] {
@@ -260,7 +261,7 @@ class KvFreezeCache {
   ///   CudaError
   /// @stream_semantics never waits, never allocates, may be captured
   void view_async(PageLists const& lists, ::cuda::stream_ref stream)
-    requires C::has_levels
+    requires(!C::in_place)
   {
     int const layer = steps_.recalled("view_async");
     Geometry const& g = memory_.geometry();

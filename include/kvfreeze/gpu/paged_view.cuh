@@ -12,8 +12,9 @@ namespace kvfreeze::gpu {
 /// 16 rows of one KV head, K at `k + page * page_elements`, [16][head_dim], V likewise.
 ///
 /// That is the paged layout of FlashInfer and vLLM, with a batch of [sequences][kv_heads], one KV
-/// head each, and `page_elements` as the stride from page to page. Addresses stay the same as long
-/// as the cache lives; which pages a lane has is told by PageLists.
+/// head each, and `page_elements` as the stride from page to page. With Grouping::layer a page
+/// holds the rows of all heads, [16][kv_heads][head_dim], for a batch of [sequences]. Addresses
+/// stay the same as long as the cache lives; which pages a lane has is told by PageLists.
 template <Element T>
 struct PagedView {
   static constexpr int page_rows = 16;

@@ -81,8 +81,7 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
                     ChunkRows<Input> const& chunk, ::cuda::stream_ref stream) {
   Geometry const& g = memory.geometry();
   StepMemory<C> const& step = memory.step();
-  LayerStep<C> s = memory.step().layer(layer, 1, memory.batch(), memory.steps());
-  s.tails = memory.recall().tails();
+  LayerStep<C> const s = recall_step(memory, layer, 1);
   CacheMemory const view = memory.view();
   auto const lanes = static_cast<unsigned>(s.lanes);
   constexpr int threads = 128;

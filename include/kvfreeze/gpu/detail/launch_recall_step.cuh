@@ -80,21 +80,16 @@ void launch_note_masses(CacheStorage<C>& memory, LayerStep<C> const& s, ::cuda::
   check_launch("note_masses_kernel");
 }
 
-/// @brief One layer's step: append, recall, thaw, attention, evidence.
+/// @brief One layer's rows come in, and what their queries want comes back.
 template <class C, class Input>
-  requires(!C::has_levels)
-void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
-                       int sequences, NewRows<Input> const& rows, Span<float> out,
-                       ::cuda::stream_ref stream) {
+void launch_append(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
+                   LayerStep<C> const& s, NewRows<Input> const& rows, ::cuda::stream_ref stream) {
   Geometry const& g = memory.geometry();
-  StepMemory<C>& step = memory.step();
-  LayerStep<C> s = step.layer(layer, sequences, memory.batch(), memory.steps());
-  s.tails = memory.recall().tails();
-  auto const lanes = static_cast<std::size_t>(s.lanes);
+  auto const lanes = static_cast<unsigned>(s.lanes);
   CacheMemory const view = memory.view();
   constexpr int threads = 128;
-  append_kernel<C, Input, threads><<<static_cast<unsigned>(lanes), threads, 0, stream.get()>>>(
-      g, view, s, scheduler, rows, memory.status());
+  append_kernel<C, Input, threads>
+      <<<lanes, threads, 0, stream.get()>>>(g, view, s, scheduler, rows, memory.status());
   check_launch("append_kernel");
   RecallResult const* results = nullptr;
   if constexpr (C::recalls) {
@@ -102,25 +97,69 @@ void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& sch
     results = memory.recall().results(lanes).data();
   }
   constexpr int thaw_threads = 256;
-  thaw_kernel<C, thaw_threads><<<static_cast<unsigned>(lanes), thaw_threads, 0, stream.get()>>>(
-      g, view, s, scheduler, memory.scorer(), results);
+  thaw_kernel<C, thaw_threads>
+      <<<lanes, thaw_threads, 0, stream.get()>>>(g, view, s, scheduler, memory.scorer(), results);
   check_launch("thaw_kernel");
-  decode_attention_async<C::max_head_dim>(step.attended(lanes), step.decode_shape(),
-                                          step.queries(lanes), out, Span<float>{}, step.tickets(),
-                                          step.workspace(), stream);
-  dim3 const grid(16, static_cast<unsigned>(lanes));
+}
+
+/// @brief What the rows that attention saw, and its logits, are evidence of.
+template <class C>
+void launch_evidence(CacheStorage<C>& memory, LayerStep<C> const& s, ::cuda::stream_ref stream) {
+  [[maybe_unused]] Geometry const& g = memory.geometry();
+  [[maybe_unused]] auto const lanes = static_cast<unsigned>(s.lanes);
+  [[maybe_unused]] constexpr int threads = 128;
   if constexpr (C::needs_queries) {
-    slide_window_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, s);
+    slide_window_kernel<C, threads>
+        <<<dim3(16, lanes), threads, 0, stream.get()>>>(g, memory.view(), s);
     check_launch("slide_window_kernel");
   }
   if constexpr (C::notes_masses) {
     launch_note_masses(memory, s, stream);
   }
   if constexpr (C::needs_entropy) {
-    note_entropy_kernel<C, threads>
-        <<<static_cast<unsigned>(lanes), threads, 0, stream.get()>>>(g, view, s);
+    note_entropy_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(g, memory.view(), s);
     check_launch("note_entropy_kernel");
   }
+}
+
+/// @brief A layer's step as its kernels are told of it.
+template <class C>
+LayerStep<C> recall_step(CacheStorage<C>& memory, int layer, int sequences) {
+  LayerStep<C> s = memory.step().layer(layer, sequences, memory.batch(), memory.steps());
+  s.tails = memory.recall().tails();
+  return s;
+}
+
+/// @brief One layer's step: append, recall, thaw, attention, evidence.
+template <class C, class Input>
+  requires(!C::has_levels)
+void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
+                       int sequences, NewRows<Input> const& rows, Span<float> out,
+                       ::cuda::stream_ref stream) {
+  StepMemory<C>& step = memory.step();
+  LayerStep<C> const s = recall_step(memory, layer, sequences);
+  auto const lanes = static_cast<std::size_t>(s.lanes);
+  launch_append(memory, scheduler, s, rows, stream);
+  decode_attention_async<C::max_head_dim>(step.attended(lanes), step.decode_shape(),
+                                          step.queries(lanes), out, Span<float>{}, step.tickets(),
+                                          step.workspace(), stream);
+  launch_evidence(memory, s, stream);
+}
+
+/// @brief The same for attention of somebody else's: logits that are evidence are computed for it.
+template <class C, class Input>
+  requires(!C::has_levels)
+void launch_recall_ahead(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
+                         int sequences, NewRows<Input> const& rows, ::cuda::stream_ref stream) {
+  LayerStep<C> const s = recall_step(memory, layer, sequences);
+  launch_append(memory, scheduler, s, rows, stream);
+  if constexpr (C::notes_masses) {
+    StepMemory<C> const& step = memory.step();
+    auto const lanes = static_cast<std::size_t>(s.lanes);
+    exact_logits_async<C::max_head_dim>(step.attended(lanes), step.decode_shape(),
+                                        step.queries(lanes), stream);
+  }
+  launch_evidence(memory, s, stream);
 }
 
 /// @brief The slow clock: what is not retained freezes, reports are written, recoveries begun.

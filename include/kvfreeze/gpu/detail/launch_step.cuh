@@ -57,6 +57,7 @@ void launch_coded_logits(CacheStorage<C>& memory, LayerStep<C> const& s,
 /// @brief One layer's rows come in, and what their queries need rises: two launches; where nothing
 /// is ranked four.
 template <class C, class Input>
+  requires C::has_levels
 void launch_recall_ahead(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
                          int sequences, NewRows<Input> const& rows, ::cuda::stream_ref stream) {
   LayerStep<C> const s = memory.step().layer(layer, sequences, memory.batch(), memory.steps());
@@ -88,6 +89,7 @@ void launch_attention(CacheStorage<C>& memory, int sequences, bool compact_only,
 
 /// @brief One layer's step: append, ranking with recall or coding, attention.
 template <class C, class Input>
+  requires C::has_levels
 void launch_layer_step(CacheStorage<C>& memory, typename C::Scheduler const& scheduler, int layer,
                        int sequences, NewRows<Input> const& rows, Span<float> out,
                        ::cuda::stream_ref stream) {

@@ -14,7 +14,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     Geometry g, CacheMemory memory, LayerStep<C> s, PageLists lists) {
   __shared__ std::uint32_t sum;
   auto const lane = static_cast<int>(blockIdx.x);
-  auto const pages_of = [&](int i) { return g.segment[rows_segment].pages_of(s.attended[i]); };
+  auto const rows_of = [&](int i) { return s.attended[i * g.heads_per_lane]; };
+  auto const pages_of = [&](int i) { return (rows_of(i) + page_rows - 1) / page_rows; };
   std::uint32_t before = 0;
   for (int i = static_cast<int>(threadIdx.x); i < lane; i += Threads) {
     before += pages_of(i);
@@ -28,7 +29,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     lists.pages[before + i] = static_cast<std::int32_t>(table[i]);
   }
   if (threadIdx.x == 0) {
-    std::uint32_t const rows = s.attended[lane];
+    std::uint32_t const rows = rows_of(lane);
     lists.first[static_cast<std::size_t>(lane)] = static_cast<std::int32_t>(before);
     lists.last_page_rows[static_cast<std::size_t>(lane)] =
         static_cast<std::int32_t>(own == 0 ? 0 : rows - (own - 1) * page_rows);
