@@ -43,6 +43,7 @@ struct RecallOf {
   static constexpr bool scores_in_slots = false;
   static constexpr bool needs_entropy = false;
   static constexpr bool needs_layer_parts = false;
+  static constexpr bool needs_sequence_shares = false;
   static constexpr bool rates = false;
   static constexpr bool has_digest = Kind != Scores::none;
   static constexpr bool needs_queries = Kind == Scores::dots;

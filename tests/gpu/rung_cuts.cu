@@ -34,6 +34,7 @@ struct LadderOf {
   static constexpr bool scores_in_slots = false;
   static constexpr bool needs_entropy = false;
   static constexpr bool needs_layer_parts = false;
+  static constexpr bool needs_sequence_shares = false;
   static constexpr bool rates = false;
   static constexpr int tail_granules = 64;
 };
