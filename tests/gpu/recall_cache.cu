@@ -93,7 +93,7 @@ TEST_CASE("A prompt in chunks is recalled on both sides", "[cache]") {
   read_prompt(twins, first);
   std::size_t const second = twins.open(34);
   read_prompt(twins, second);
-  for (int i = 0; i < 30; ++i) {
+  for (int i = 0; i < 15; ++i) {
     twins.step({second, first});
   }
   twins.compare_rows(second);

@@ -17,7 +17,7 @@ struct LaneFacts {
   std::int32_t granules = 0;            ///< in the lane
   std::int32_t exact = 0;               ///< exact at the moment, protected ones included
   std::int32_t protected_granules = 0;  ///< sinks, window, pins, newborns
-  std::int32_t allowed = no_cap;  ///< granules that the byte cap lets the lane hold exact
+  std::int32_t allowed = no_cap;        ///< granules that the byte cap lets the lane hold exact
   float water_level = 0.0F;  ///< the epsilon that meets the byte cap; 0 where the cap is slack
   /// Time that ranking and attending to some takes, relative to attending to all exactly: the
   /// backend's estimate from the lane's own masses when it looked last. Infinite before it did.

@@ -3,6 +3,7 @@
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
 #include <kvfreeze/gpu/error.cuh>
 
+#include <cuda/std/limits>
 #include <cuda/stream_ref>
 
 #include <cstdint>
