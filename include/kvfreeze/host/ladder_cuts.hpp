@@ -235,11 +235,12 @@ LadderStep<C> rank_rows(LaneJob<C> const& job, LaneFacts const& facts, bool ever
   return step;
 }
 
-/// @brief Raises the cuts until what they ask for fits the lane's aim.
+/// @brief Raises the cuts until what they ask for fits so many of the lane's bytes: its aim, or its
+/// budget.
 template <class C>
-void meet_aim(LaneJob<C> const& job, LadderStep<C>& step, LaneFacts facts) noexcept {
+void meet(LaneJob<C> const& job, LadderStep<C>& step, LaneFacts facts, std::size_t bytes) noexcept {
   Geometry const& g = job.geometry();
-  std::size_t const room = ladder_room(job.ref, job.lane().aim);
+  std::size_t const room = ladder_room(job.ref, bytes);
   // Room for the rows to come stays free: a block of exact rows.
   std::size_t const usable = room > g.block_bytes ? room - g.block_bytes : 0;
   if (ladder_wish(step, facts).bytes(g) <= usable) {

@@ -180,10 +180,22 @@ bool holds_risers(LaneJob<C> const& job, int risers) noexcept {
   return size.bytes(job.geometry()) <= ladder_room(job.ref, job.lane().budget);
 }
 
-/// Drops risers off the end of the list until the budget holds the others.
+/// Drops risers until the budget holds the others: first those with the least mass, last of all
+/// those that must come.
 template <class C>
-int fit_risers(LaneJob<C> const& job, int risers) noexcept {
+int fit_risers(LaneJob<C> const& job, LadderStep<C> const& step, int risers) noexcept {
   int const wanted = risers;
+  if (!holds_risers(job, risers)) {
+    Mass const* const masses = step.runs.masses(0);
+    constexpr std::uint8_t must = GranuleState::forced | GranuleState::pinned;
+    auto const rank = [&](std::uint32_t granule) {
+      bool const waits = (job.ref.state(granule) & must) == 0;
+      return std::tuple(waits, ~masses[granule], granule);
+    };
+    std::uint32_t* const list = job.scratch->slots();
+    std::sort(list, list + risers,
+              [&](std::uint32_t a, std::uint32_t b) { return rank(a) < rank(b); });
+  }
   while (risers > 0 && !holds_risers(job, risers)) {
     risers -= std::max(1, risers / 8);
   }

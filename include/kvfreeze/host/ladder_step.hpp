@@ -61,7 +61,7 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
     if (visit) {
       note_ladder_demand(job, step.runs, facts);
     }
-    meet_aim(job, step, facts);
+    meet(job, step, facts, lane.aim);
   }
   stamp_needed(job, step);
   int listed = list_risers(job, step);
@@ -72,8 +72,11 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
     sink_guarded(job, step, 1);
     step = rank_rows(job, facts, everything);
     step.cuts = cuts;
+    if (!everything && lane.budget < lane.aim) {  // better none of the least than some of all
+      meet(job, step, facts, lane.budget);
+    }
     listed = list_risers(job, step);
-    risers = fit_risers(job, limit_risers(job, step, listed));
+    risers = fit_risers(job, step, limit_risers(job, step, listed));
     visit = false;
   }
   leave_pools(job, step, risers, listed);
@@ -154,7 +157,7 @@ void settle_chunk(LaneJob<C> const& job, int tokens, Query&& query) {
       LadderStep<C> step = rank_rows(job, facts, false);
       if (ref.lane->budget != unlimited) {
         note_ladder_demand(job, step.runs, facts);
-        meet_aim(job, step, facts);
+        meet(job, step, facts, job.lane().aim);
       }
       stamp_needed(job, step);
       if (i + 1 == tokens) {
