@@ -13,6 +13,21 @@
 
 namespace kvfreeze::host {
 
+/// @brief Where the budget does not hold a step's risers: what is not needed makes way, then the
+/// cuts rise until the budget holds what they ask for. Rows are where they were not: they are
+/// ranked again.
+/// @param everything is wanted: no cut may rise
+template <class C>
+void make_way(LaneJob<C> const& job, LadderStep<C>& step, LaneFacts const& facts, bool everything) {
+  LadderCuts<C> const cuts = step.cuts;
+  sink_guarded(job, step, 1);
+  step = rank_rows(job, facts, everything);
+  step.cuts = cuts;
+  if (!everything && job.lane().budget < job.lane().aim) {
+    meet(job, step, facts, job.lane().budget);
+  }
+}
+
 /// @brief Recall and attention of one token on the ladder.
 ///
 /// Ranks all rows, lets rise what the query needs, attends to exact and compact rows in one pass
@@ -67,14 +82,7 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
   int listed = list_risers(job, step);
   int risers = limit_risers(job, step, listed);
   if (capped && !holds_risers(job, risers)) {
-    // What is not needed makes way first. Then everything is where it was not: rank again.
-    LadderCuts<C> const cuts = step.cuts;
-    sink_guarded(job, step, 1);
-    step = rank_rows(job, facts, everything);
-    step.cuts = cuts;
-    if (!everything && lane.budget < lane.aim) {  // better none of the least than some of all
-      meet(job, step, facts, lane.budget);
-    }
+    make_way(job, step, facts, everything);
     listed = list_risers(job, step);
     risers = fit_risers(job, step, limit_risers(job, step, listed));
     visit = false;
