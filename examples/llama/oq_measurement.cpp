@@ -49,8 +49,7 @@ std::vector<float> last_weights(Recording const& r, int layer, int query_head) {
 }  // namespace
 
 OqMeasurement::OqMeasurement(Engine& engine)
-    : engine_(engine),
-      scores_(static_cast<std::size_t>(engine.settings(find_preset("Plain")).shape.layers)) {}
+    : engine_(engine), scores_(static_cast<std::size_t>(engine.shape().layers)) {}
 
 void OqMeasurement::add(std::vector<int> const& text, std::function<void(double)> const& done) {
   Choice plain(find_preset("Plain"));
@@ -71,8 +70,7 @@ void OqMeasurement::add(std::vector<int> const& text, std::function<void(double)
 }
 
 std::vector<float> OqMeasurement::shares() const {
-  auto const heads =
-      static_cast<std::size_t>(engine_.settings(find_preset("Plain")).shape.kv_heads);
+  auto const heads = static_cast<std::size_t>(engine_.shape().kv_heads);
   std::vector<float> shares;
   for (float const ratio : kvfreeze::OqScore::ratios(scores_)) {
     shares.insert(shares.end(), heads, ratio);

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <gpu/attention_rows.cuh>
 #include <gpu/device.cuh>
+#include <numeric>
+#include <random>
 #include <vector>
 
 namespace {
@@ -157,6 +159,31 @@ TEST_CASE("Lanes without a place for logits are left out, rows may grow in a gra
           "counts");
     graph.launch(stream);
     stream.wait();
+    CHECK(wrong_logits(lanes, stream, 1.0F) == 0);
+  }
+}
+
+TEST_CASE("A list of granules stands for their rows", "[logits]") {
+  test::Stream const stream;
+  for (std::uint32_t const shift : {2U, 4U}) {
+    CAPTURE(shift);
+    RandomLanes<Half> lanes({5, 5, 5, 701}, 3, 64, 16, PageOrder::nhd, 19);
+    std::vector<std::uint32_t> granules((701U >> shift) + 1U);
+    std::iota(granules.begin(), granules.end(), 0U);
+    std::shuffle(granules.begin(), granules.end(), std::mt19937(20));
+    PagedRows<Half> rows = lanes.host_rows(3);  // a list within a paged lane
+    rows.slots = granules.data();
+    rows.slot_shift = shift;
+    for (std::uint32_t row = 0; row < 701; ++row) {
+      lanes.lanes[3].places[row] = rows.place(row);
+    }
+    Logits<Half> call(lanes, 0, 1.0F);
+    auto const list = test::upload(granules);
+    auto descriptors = lanes.descriptors<AttentionLane<Half>>();
+    descriptors[3].rows.slots = list.data();
+    descriptors[3].rows.slot_shift = shift;
+    call.descriptors = test::upload(descriptors);
+    call.launch(lanes, stream);
     CHECK(wrong_logits(lanes, stream, 1.0F) == 0);
   }
 }

@@ -56,8 +56,8 @@ namespace kvfreeze::gpu {
 /// Layouts with compact rows take UniformScheduler, or a ladder that does not sleep
 /// (LadderScheduler, RankLadderScheduler, HeadBitsScheduler): for ladders alone there are budgets.
 /// Those without take any other scheduler, and any scorer, of which only those of masses may
-/// remember. So far single rows and a lane for each KV head where rows may be compact, budgets and
-/// chunks only there. Device memory is reserved up front.
+/// remember. So far single rows and a lane for each KV head where rows may be compact. Device
+/// memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD

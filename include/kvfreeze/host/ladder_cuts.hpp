@@ -238,7 +238,8 @@ LadderStep<C> rank_rows(LaneJob<C> const& job, LaneFacts const& facts, bool ever
 /// @brief Raises the cuts until what they ask for fits so many of the lane's bytes: its aim, or its
 /// budget.
 template <class C>
-void meet(LaneJob<C> const& job, LadderStep<C>& step, LaneFacts facts, std::size_t bytes) noexcept {
+void fit_cuts(LaneJob<C> const& job, LadderStep<C>& step, LaneFacts facts,
+              std::size_t bytes) noexcept {
   Geometry const& g = job.geometry();
   std::size_t const room = ladder_room(job.ref, bytes);
   // Room for the rows to come stays free: a block of exact rows.

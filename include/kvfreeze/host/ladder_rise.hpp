@@ -36,6 +36,11 @@ void drop_known(LaneJob<C> const& job, LadderStep<C>& step, std::size_t level,
 /// A pool's slot and its level in one number: slots are fewer than max_tokens' limit.
 inline constexpr int place_bits = 24;
 
+/// Must a granule in this state rise, whatever it weighs?
+constexpr bool must_rise(std::uint8_t state) noexcept {
+  return (state & (GranuleState::forced | GranuleState::pinned)) != 0;
+}
+
 /// @brief Lists the granules that rise before this attention, frozen ones first, into `slots()`;
 /// their levels into `flags()`; where in a pool they are into `list()`, by granule.
 /// @return how many
@@ -53,7 +58,6 @@ int list_risers(LaneJob<C> const& job, LadderStep<C> const& step) noexcept {
   for (int i = 0; i < count; ++i) {
     levels[list[i]] = static_cast<std::uint8_t>(step.cuts.level(digests.masses[list[i]]));
   }
-  constexpr std::uint8_t must = GranuleState::forced | GranuleState::pinned;
   bool const pins = !job.sequence->pins.empty();
   if (ref.lane->forced > 0 || pins || step.cuts.least[0] == 0) {
     constexpr auto frozen = static_cast<std::uint8_t>(Fidelity::frozen);
@@ -62,7 +66,7 @@ int list_risers(LaneJob<C> const& job, LadderStep<C> const& step) noexcept {
       if ((states[i] & GranuleState::fidelity_mask) != frozen) {
         continue;
       }
-      bool const forced = (states[i] & must) != 0;
+      bool const forced = must_rise(states[i]);
       int const level = forced      ? exact_level<C>
                         : !C::rises ? 0
                                     : step.cuts.level(digests.masses[i]);
@@ -135,6 +139,20 @@ void leave_pools(LaneJob<C> const& job, LadderStep<C>& step, int count, int list
   }
 }
 
+/// @brief Sorts the first `count` of `slots()`: by class(granule), ascending, then by mass, the
+/// heaviest first.
+template <class C, class Class>
+void sort_risers(LaneJob<C> const& job, LadderStep<C> const& step, int count,
+                 Class const& class_of) noexcept {
+  Mass const* const masses = step.runs.masses(0);
+  auto const rank = [&](std::uint32_t granule) {
+    return std::tuple(class_of(granule), ~masses[granule], granule);
+  };
+  std::uint32_t* const list = job.scratch->slots();
+  std::sort(list, list + count,
+            [&](std::uint32_t a, std::uint32_t b) { return rank(a) < rank(b); });
+}
+
 /// @brief Keeps the risers that the transfer budget pays for at the front of `slots()`: forced and
 /// pinned ones, then those carried over, then frozen ones by mass, then those of the pools. The
 /// others are carried over.
@@ -146,18 +164,13 @@ int limit_risers(LaneJob<C> const& job, LadderStep<C> const& step, int count) no
   if (static_cast<std::size_t>(count) <= affordable) {
     return count;
   }
-  Mass const* const masses = step.runs.masses(0);
-  constexpr std::uint8_t must = GranuleState::forced | GranuleState::pinned;
-  auto const rank = [&](std::uint32_t granule) {
+  sort_risers(job, step, count, [&](std::uint32_t granule) {
     std::uint8_t const state = ref.state(granule);
-    int const first = (state & must) != 0                    ? 0
-                      : (state & GranuleState::carried) != 0 ? 1
-                      : !was_compact(job, granule)           ? 2
-                                                             : 3;
-    return std::tuple(first, ~masses[granule], granule);
-  };
-  std::sort(list, list + count,
-            [&](std::uint32_t a, std::uint32_t b) { return rank(a) < rank(b); });
+    return must_rise(state)                       ? 0
+           : (state & GranuleState::carried) != 0 ? 1
+           : !was_compact(job, granule)           ? 2
+                                                  : 3;
+  });
   auto const kept = static_cast<int>(affordable);
   for (int i = kept; i < count; ++i) {
     ref.state(list[i]) |= GranuleState::carried;
@@ -186,15 +199,8 @@ template <class C>
 int fit_risers(LaneJob<C> const& job, LadderStep<C> const& step, int risers) noexcept {
   int const wanted = risers;
   if (!holds_risers(job, risers)) {
-    Mass const* const masses = step.runs.masses(0);
-    constexpr std::uint8_t must = GranuleState::forced | GranuleState::pinned;
-    auto const rank = [&](std::uint32_t granule) {
-      bool const waits = (job.ref.state(granule) & must) == 0;
-      return std::tuple(waits, ~masses[granule], granule);
-    };
-    std::uint32_t* const list = job.scratch->slots();
-    std::sort(list, list + risers,
-              [&](std::uint32_t a, std::uint32_t b) { return rank(a) < rank(b); });
+    sort_risers(job, step, risers,
+                [&](std::uint32_t granule) { return !must_rise(job.ref.state(granule)); });
   }
   while (risers > 0 && !holds_risers(job, risers)) {
     risers -= std::max(1, risers / 8);

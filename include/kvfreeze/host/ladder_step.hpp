@@ -24,7 +24,7 @@ void make_way(LaneJob<C> const& job, LadderStep<C>& step, LaneFacts const& facts
   step = rank_rows(job, facts, everything);
   step.cuts = cuts;
   if (!everything && job.lane().budget < job.lane().aim) {
-    meet(job, step, facts, job.lane().budget);
+    fit_cuts(job, step, facts, job.lane().budget);
   }
 }
 
@@ -76,7 +76,7 @@ void step_ladder(LaneJob<C> const& job, float const* q, float* out) {
     if (visit) {
       note_ladder_demand(job, step.runs, facts);
     }
-    meet(job, step, facts, lane.aim);
+    fit_cuts(job, step, facts, lane.aim);
   }
   stamp_needed(job, step);
   int listed = list_risers(job, step);
@@ -165,7 +165,7 @@ void settle_chunk(LaneJob<C> const& job, int tokens, Query&& query) {
       LadderStep<C> step = rank_rows(job, facts, false);
       if (ref.lane->budget != unlimited) {
         note_ladder_demand(job, step.runs, facts);
-        meet(job, step, facts, job.lane().aim);
+        fit_cuts(job, step, facts, job.lane().aim);
       }
       stamp_needed(job, step);
       if (i + 1 == tokens) {

@@ -181,15 +181,13 @@ class CacheStorage {
   void set_shares(std::span<float const> shares, std::uint32_t index, ::cuda::stream_ref stream) {
     LaneState* const lanes =
         lanes_.data() + static_cast<std::size_t>(index) * static_cast<std::size_t>(geometry_.lanes);
-    constexpr int most = SharePart::most;
-    for (std::size_t first = 0; first < shares.size(); first += most) {
-      SharePart part;
-      part.first = static_cast<int>(first);
-      part.count = static_cast<int>(std::min(shares.size() - first, std::size_t{most}));
-      std::copy_n(shares.begin() + part.first, part.count, part.share);
-      set_shares_kernel<most><<<1, most, 0, stream.get()>>>(lanes, part);
-      check_launch("set_shares_kernel");
-    }
+    for_value_parts<float>(
+        shares.size(), [&](std::size_t lane) { return shares[lane]; },
+        [&](ValuePart<float> const& part, std::size_t first) {
+          constexpr int most = ValuePart<float>::most;
+          set_shares_kernel<most><<<1, most, 0, stream.get()>>>(lanes + first, part);
+          check_launch("set_shares_kernel");
+        });
   }
 
   /// Flags the rows that are there as the sequence's pins say.
@@ -252,16 +250,13 @@ class CacheStorage {
   /// Which sequences take the next step: by the launch's own arguments, so that no memory of the
   /// host has to wait for the stream.
   void set_batch(std::span<Sequence const> batch, ::cuda::stream_ref stream) {
-    constexpr int most = BatchPart::most;
-    for (std::size_t first = 0; first < batch.size(); first += most) {
-      BatchPart part;
-      part.count = static_cast<int>(std::min(batch.size() - first, std::size_t{most}));
-      for (int i = 0; i < part.count; ++i) {
-        part.sequence[i] = batch[first + static_cast<std::size_t>(i)].index;
-      }
-      set_batch_kernel<most><<<1, most, 0, stream.get()>>>(batch_.data() + first, part);
-      check_launch("set_batch_kernel");
-    }
+    for_value_parts<std::uint32_t>(
+        batch.size(), [&](std::size_t i) { return batch[i].index; },
+        [&](ValuePart<std::uint32_t> const& part, std::size_t first) {
+          constexpr int most = ValuePart<std::uint32_t>::most;
+          set_batch_kernel<most><<<1, most, 0, stream.get()>>>(batch_.data() + first, part);
+          check_launch("set_batch_kernel");
+        });
   }
 
   [[nodiscard]] std::uint32_t* batch() const noexcept { return batch_.data(); }

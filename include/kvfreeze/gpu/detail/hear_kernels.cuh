@@ -113,13 +113,11 @@ template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void heed_kernel(
     Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scorer scorer,
     RecallResult const* results) {
-  __shared__ ThawStorage<Threads> shared;
   auto const work = static_cast<int>(blockIdx.x);
   WorkLane const where(g, s, work);
   LaneRef<C> const ref(g, memory, where.sequence, where.lane);
   LaneRuns const runs = lane_runs(ref, s, work);
-  ThawLane<C, Threads> const lane{g, ref, where, runs, recall_scores(runs, s), shared};
-  lane.stamp_wanted(results[work].keep_from);
+  stamp_wanted<C, Threads>(ref, runs, recall_scores(runs, s), results[work].keep_from, where.step);
   if constexpr (C::has_state) {
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < ref.lane->slots; i += Threads) {

@@ -52,7 +52,7 @@ __device__ void decide(LadderLane<C> const& l, CumulativeHistogram const& masses
 }
 
 /// @brief Under a byte cap: what each level of the water asks for, and cuts that ask for no more
-/// pages than the lane's aim. By one warp. @see host::note_ladder_demand, host::meet
+/// pages than the lane's aim. By one warp. @see host::note_ladder_demand, host::fit_cuts
 ///
 /// Where cuts are ranks only the water level is found: `facts` has it then, and `outranked` is set.
 template <class C>

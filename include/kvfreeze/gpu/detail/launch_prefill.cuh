@@ -85,12 +85,12 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   CacheMemory const view = memory.view();
   auto const lanes = static_cast<unsigned>(s.lanes);
   constexpr int threads = 128;
-  dim3 const grid(16, lanes);
   launch_chunk(memory, s, chunk, stream);
   end_chunk_kernel<C, Input, threads><<<lanes, threads, 0, stream.get()>>>(g, view, s, chunk);
   check_launch("end_chunk_kernel");
   if constexpr (C::needs_norms || C::needs_queries) {
-    note_chunk_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, s, chunk.tokens);
+    note_chunk_kernel<C, threads>
+        <<<dim3(16, lanes), threads, 0, stream.get()>>>(g, view, s, chunk.tokens);
     check_launch("note_chunk_kernel");
   }
   constexpr bool heard = (C::recalls && !C::needs_queries) || C::notes_masses;

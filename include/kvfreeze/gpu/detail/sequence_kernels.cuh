@@ -6,42 +6,49 @@
 #include <kvfreeze/gpu/detail/end_step_kernels.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 namespace kvfreeze::gpu::detail {
 
-/// Sequences of a batch that fit a launch's arguments.
-struct BatchPart {
+/// Values that fit a launch's arguments.
+template <class T>
+struct ValuePart {
   static constexpr int most = 512;
 
-  std::uint32_t sequence[most];
+  T value[most];
   int count = 0;
 };
 
-template <int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void set_batch_kernel(
-    std::uint32_t* batch, __grid_constant__ BatchPart const part) {
-  if (static_cast<int>(threadIdx.x) < part.count) {
-    batch[threadIdx.x] = part.sequence[threadIdx.x];
+/// @brief Calls launch(part, first) for pieces of so many values, value(i) each, of which `first`
+/// is the number of the first one.
+template <class T, class Value, class Launch>
+void for_value_parts(std::size_t values, Value const& value, Launch const& launch) {
+  constexpr std::size_t most = ValuePart<T>::most;
+  for (std::size_t first = 0; first < values; first += most) {
+    ValuePart<T> part;
+    part.count = static_cast<int>(std::min(values - first, most));
+    for (int i = 0; i < part.count; ++i) {
+      part.value[i] = value(first + static_cast<std::size_t>(i));
+    }
+    launch(part, first);
   }
 }
 
-/// Shares of lanes that fit a launch's arguments.
-struct SharePart {
-  static constexpr int most = 512;
+template <int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void set_batch_kernel(
+    std::uint32_t* batch, __grid_constant__ ValuePart<std::uint32_t> const part) {
+  if (static_cast<int>(threadIdx.x) < part.count) {
+    batch[threadIdx.x] = part.value[threadIdx.x];
+  }
+}
 
-  float share[most];
-  int first = 0;  ///< lane of the first one
-  int count = 0;
-};
-
-/// @param lanes of the sequence
 template <int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void set_shares_kernel(
-    LaneState* lanes, __grid_constant__ SharePart const part) {
+    LaneState* lanes, __grid_constant__ ValuePart<float> const part) {
   if (static_cast<int>(threadIdx.x) < part.count) {
-    lanes[part.first + static_cast<int>(threadIdx.x)].share = part.share[threadIdx.x];
+    lanes[threadIdx.x].share = part.value[threadIdx.x];
   }
 }
 

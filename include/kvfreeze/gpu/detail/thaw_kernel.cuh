@@ -23,13 +23,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     return;
   }
   LaneRuns const runs = lane_runs(ref, s, work);
-  ThawLane<C, Threads> const lane{
-      g, ref, where, runs, C::has_digest ? recall_scores(runs, s) : nullptr, shared};
+  ThawLane<C, Threads> const lane{g, ref, where, runs, shared};
   int count = 0;
   bool everything = false;  // is wanted, where no digest says what
   if constexpr (C::has_digest) {
     RecallResult const& result = results[work];
-    lane.stamp_wanted(result.keep_from);
+    stamp_wanted<C, Threads>(ref, runs, recall_scores(runs, s), result.keep_from, where.step);
     count = static_cast<int>(result.thaws);
     if (threadIdx.x == 0) {
       ref.lane->deferred += result.deferred;

@@ -29,6 +29,26 @@ __device__ inline std::uint16_t coarse(Mass mass) {
                                     16);
 }
 
+/// @brief Notes on each slot that a step wants its granule, and the granule's mass. By a block.
+/// @param scores by granule, as recall had them
+/// @param keep_from as in RecallResult
+/// @see host::stamp_wanted
+template <class C, int Threads>
+__device__ void stamp_wanted(LaneRef<C> const& ref, LaneRuns const& runs,
+                             std::uint32_t const* scores, std::uint32_t keep_from,
+                             std::uint32_t step) {
+  for (int i = static_cast<int>(threadIdx.x); i < ref.lane->slots; i += Threads) {
+    host::SlotRecord record = ref.record(static_cast<std::uint32_t>(i));
+    if (ref.plans[record.granule] != 0 || scores[record.granule] >= keep_from) {
+      record.stamp = static_cast<std::uint16_t>(step);
+    }
+    if constexpr (C::needs_mass) {
+      record.value = coarse(runs.masses[record.granule]);
+    }
+    ref.record(static_cast<std::uint32_t>(i)) = record;
+  }
+}
+
 /// @brief A granule comes from the tier into a slot, where its record is; what its record and sums
 /// hold of its keys is made again. By one warp.
 /// @param end the query window's, as in rebuilt_sum()
@@ -52,24 +72,7 @@ struct ThawLane {
   LaneRef<C> const& ref;
   WorkLane const& where;
   LaneRuns const& runs;
-  std::uint32_t const* scores;  ///< by granule, as recall had them; null: there are no digests
   ThawStorage<Threads>& shared;
-
-  /// @brief Notes on each slot that this step wants its row, and the row's mass.
-  /// @see host::stamp_wanted
-  __device__ void stamp_wanted(std::uint32_t keep_from) const {
-    auto const stamp = static_cast<std::uint16_t>(where.step);
-    for (int i = thread(); i < ref.lane->slots; i += Threads) {
-      host::SlotRecord record = ref.record(static_cast<std::uint32_t>(i));
-      if (ref.plans[record.granule] != 0 || scores[record.granule] >= keep_from) {
-        record.stamp = stamp;
-      }
-      if constexpr (C::needs_mass) {
-        record.value = coarse(runs.masses[record.granule]);
-      }
-      ref.record(static_cast<std::uint32_t>(i)) = record;
-    }
-  }
 
   /// @brief Lists what thaws where no digest says what is wanted: everything or, of frozen rows,
   /// those that must. @return how many
