@@ -137,10 +137,10 @@ TEST_CASE("the water level settles within 32 steps and stays", "[laws][cache][la
   }
 }
 
-TEST_CASE("a cap is used where the ladder is to fill it", "[laws][cache][ladder][water]") {
-  Cache::scheduler_type const plain{.dense = false};
-  Cache::scheduler_type filling = plain;
-  filling.fill = 0.1F;
+TEST_CASE("a cap is used unless the ladder is told not to", "[laws][cache][ladder][water]") {
+  Cache::scheduler_type const filling{.dense = false};
+  Cache::scheduler_type plain = filling;
+  plain.fill = 1.0F;
   constexpr int tokens = 1500;
   constexpr int steps = 100;
   CHECK(free_bytes(filling, tokens, steps) == free_bytes(plain, tokens, steps));  // there is none
@@ -161,13 +161,13 @@ TEST_CASE("a cap is used where the ladder is to fill it", "[laws][cache][ladder]
   CHECK(used.ledger.resident() > kept.ledger.resident() + free / 8);
   CHECK(used.missed_mass < kept.missed_mass / 2.0F);
   CHECK(used.water_level < plain.none);
-  CHECK(used.water_level >= 0.1F * plain.none);
+  CHECK(used.water_level >= filling.fill * filling.none);
 }
 
 // A step may ask for more than a lane's budget holds: then the cuts rise, and what still waits is
 // what weighs least. (Were it the newest rows, a lane would miss a fifth of its mass at times.)
 TEST_CASE("a tight cap costs the rows that weigh least", "[laws][cache][ladder][water]") {
-  Cache::scheduler_type const scheduler{.dense = false, .fill = 0.1F};
+  Cache::scheduler_type const scheduler{.dense = false};
   constexpr int tokens = 3000;
   constexpr int steps = 160;
   Limits limits = limits_of(tokens + steps + 40);
@@ -205,7 +205,7 @@ TEST_CASE("another sequence takes its share and gives it back", "[laws][cache][l
     return levels;
   };
   auto const alone = run(48);
-  CHECK(alone.back() == scheduler.none);
+  CHECK(alone.back() < scheduler.none);
   Driver<Cache> second(cache, 5);  // from here on half the bytes
   second.step(64);
   std::vector<float> together;
@@ -225,7 +225,7 @@ TEST_CASE("another sequence takes its share and gives it back", "[laws][cache][l
   second.close();
   auto const again = run(33);
   CAPTURE(again);
-  CHECK(again.back() == scheduler.none);
+  CHECK(again.back() < scheduler.none);
 }
 
 TEST_CASE("the report says which control binds", "[laws][cache][ladder][water]") {

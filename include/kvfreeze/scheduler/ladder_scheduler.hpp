@@ -19,9 +19,8 @@ namespace kvfreeze {
 /// coarsest level of the layout's CompactRows, those up to `second` at the next, and the rest
 /// exactly. A row rises at once and sinks when it was not needed at its level for `stay` steps.
 ///
-/// Under a byte cap all lanes share one water level: the ladder's thresholds rise together until
-/// the bytes fit. With `fill` below 1 they begin that much lower where there is a cap, so that it
-/// is used, and not only kept.
+/// Under a byte cap all lanes share one water level: the ladder's thresholds begin at `fill` of
+/// their values, so that the cap is used and not only kept, and rise together until the bytes fit.
 ///
 /// Meant for scorers whose scores are masses.
 /// @complexity O(1)
@@ -40,7 +39,7 @@ struct LadderScheduler {
   float hold = 0.25F;     ///< share of a level's least mass at which a row of it is still needed
   float softness = 0.0F;  ///< k of ⌊√c/k⌋: periods asleep; 0: never; else in [2^-8, 2^16]
   bool dense = true;      ///< where no byte cap says otherwise, keep all while that is faster
-  float fill = 1.0F;  ///< under a byte cap, share of the thresholds to begin from, in [2^-10, 1]
+  float fill = 0.1F;  ///< under a byte cap, share of the thresholds to begin from, in [2^-10, 1]
 
   KVFREEZE_HD constexpr float base_level() const noexcept { return none; }
 

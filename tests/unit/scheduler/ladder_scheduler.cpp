@@ -33,7 +33,7 @@ TEST_CASE("rungs are the thresholds, raised together by the water level", "[sche
   Rungs const slack = scheduler.rungs({});
   CHECK(slack.frozen == 0.02F);
   CHECK(slack.compact == std::array<float, 3>{0.1F, 0.3F, 0.9F});
-  CHECK(scheduler.rungs({.water_level = 0.01F}).frozen == 0.02F);  // never below its own
+  CHECK(scheduler.rungs({.water_level = 0.001F}).frozen == 0.002F);  // never below `fill` of them
   Rungs const raised = scheduler.rungs({.water_level = 0.04F});
   CHECK(raised.frozen == Approx(0.04F));
   CHECK(raised.compact[0] == Approx(0.2F));
@@ -45,7 +45,7 @@ TEST_CASE("rungs are the thresholds, raised together by the water level", "[sche
   CHECK(detail::base_level(scheduler) == 0.02F);
 }
 
-TEST_CASE("under a cap a ladder may begin lower, to use it", "[scheduler][ladder]") {
+TEST_CASE("under a cap a ladder begins lower, to use it", "[scheduler][ladder]") {
   LadderScheduler<> const scheduler{.none = 0.02F, .first = 0.1F, .fill = 0.25F};
   CHECK(scheduler.rungs({}).frozen == 0.02F);
   Rungs const slack = scheduler.rungs({.allowed = 100});
@@ -56,14 +56,15 @@ TEST_CASE("under a cap a ladder may begin lower, to use it", "[scheduler][ladder
   CHECK(scheduler.rungs({.allowed = 100, .water_level = 0.04F}).compact[0] == Approx(0.2F));
   CHECK(detail::base_level(scheduler) == 0.02F);
   CHECK(detail::capped_level(scheduler) == 0.005F);
-  CHECK(detail::capped_level(LadderScheduler<>{}) == LadderScheduler<>{}.none);
+  CHECK(detail::capped_level(LadderScheduler<>{}) < LadderScheduler<>{}.none);
+  CHECK(detail::capped_level(LadderScheduler<>{.fill = 1.0F}) == LadderScheduler<>{}.none);
   rejects({.fill = 0.0F}, "fill", "0.0");
   rejects({.fill = 1.5F}, "fill", "1.5");
 }
 
 TEST_CASE("rungs ascend at any water level", "[scheduler][ladder]") {
   LadderScheduler<> const scheduler;
-  Rungs before = scheduler.rungs({});
+  Rungs before = scheduler.rungs({.water_level = 1e-4F});
   for (int i = 1; i <= 1000; ++i) {
     Rungs const rungs = scheduler.rungs({.water_level = static_cast<float>(i) * 1e-3F});
     REQUIRE(rungs.frozen >= before.frozen);
