@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <cstddef>
+#include <gpu/capped.cuh>
 #include <gpu/foreign_attention.cuh>
 #include <gpu/granule_layouts.hpp>
 #include <gpu/rewinds.cuh>
@@ -125,4 +126,13 @@ TEST_CASE("A step of granules is as many launches as one of rows", "[cache]") {
     replay_by_turns(twins);
   }
   check_launches(twins, 0, 9);
+}
+
+TEST_CASE("Granules keep within a byte cap", "[budgets]") {
+  using Recalled = Rows<Narrow<HalfFours, 64>, InstantMassScorer<KeyCodes<4>>,
+                        WaterLevelScheduler<>, MissedMassTrigger>;
+  hold_caps<Recalled>(320, 64, {0.0, 0.2}, busy(), impatient());
+  using Evicting = Rows<Narrow<HalfPages, 64>, ValueKeyRatioScorer<>, OverCapacityScheduler,
+                        NeverTrigger, DiscardTier>;
+  hold_caps<Evicting>(320, 16, {0.0, 0.2}, OverCapacityScheduler{});
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <gpu/capped.cuh>
 #include <gpu/rows_twins.cuh>
 #include <type_traits>
 #include <vector>
@@ -147,4 +148,16 @@ TEST_CASE("Heads compete for their layer's budget on both sides", "[cache]") {
     differ = differ || exact_rows(twins, sequence, 0, 0) != exact_rows(twins, sequence, 0, 1);
   }
   CHECK(differ);
+}
+
+TEST_CASE("Shares of heads and layers keep within a byte cap", "[budgets]") {
+  using Split = Rows<Narrow<layout_of_t<Half>, 64>, WindowMassScorer<>,
+                     LaneBudgetScheduler<HeadSplitShares>, NeverTrigger, DiscardTier>;
+  hold_caps<Split>(320, 1, {0.0, 0.2}, LaneBudgetScheduler<HeadSplitShares>{.shrink = 0.9F},
+                   NeverTrigger{}, WindowMassScorer<>{.steps = 16, .pooled = 5});
+  using Pyramid = Rows<Narrow<layout_of_t<Half>, 64>, WindowMassScorer<>,
+                       LaneBudgetScheduler<PyramidShares>, NeverTrigger, DiscardTier>;
+  hold_caps<Pyramid>(320, 1, {0.2},
+                     LaneBudgetScheduler<PyramidShares>{.shares = {3.0F}, .shrink = 0.9F},
+                     NeverTrigger{}, WindowMassScorer<>{.steps = 16, .pooled = 5});
 }

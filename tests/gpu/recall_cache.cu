@@ -1,5 +1,9 @@
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <gpu/capped.cuh>
 #include <gpu/rows_twins.cuh>
 
 namespace {
@@ -134,4 +138,86 @@ TEST_CASE("A step of recall is a fixed number of launches, and nothing else", "[
 TEST_CASE("A captured step of recall serves later ones, and other sequences", "[cache]") {
   auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 3), busy(), impatient());
   replay_by_turns(twins);
+}
+
+using Capped =
+    Rows<Narrow<layout_of_t<Half>, 64>, MassScorer, WaterLevelScheduler<>, MissedMassTrigger>;
+
+TEST_CASE("Recall keeps within a byte cap", "[budgets]") {
+  hold_caps<Capped>(320, 64, {0.0, 0.25}, busy(), impatient(), MassScorer{});
+}
+
+TEST_CASE("The oldest rows go where a byte cap asks for it", "[budgets]") {
+  using Oldest =
+      Rows<Narrow<layout_of_t<Half>, 64>, RecencyScorer, OverCapacityScheduler, NeverTrigger>;
+  hold_caps<Oldest>(256, 1, {0.1}, OverCapacityScheduler{}, NeverTrigger{}, RecencyScorer{});
+}
+
+TEST_CASE("A cap with room for all rows decides as none does", "[budgets]") {
+  Limits const limits = limits_of(256, 1);
+  Limits wide = limits;
+  wide.resident_bytes = std::size_t{1} << 28;
+  Twins<Capped> twins(make_rows_twin<Half, MassScorer, HostTier>(small, limits, busy(), calm(), {}),
+                      small, wide, busy(), calm());
+  std::size_t const sequence = decode_new(twins, 100, 35);
+  read_prompt(twins, sequence);
+  CHECK(twins.rows(sequence).frozen > 0);
+  CHECK(twins.device().report(twins.handle(sequence)).water_level == busy().missed_mass);
+  check_launches(twins, sequence, 9, 4);  // and the budgets
+}
+
+TEST_CASE("A water level meets the cap, the same whoever else is there", "[budgets]") {
+  Limits limits = capped_limits(384, 2);
+  WaterLevelScheduler<> const scheduler = busy(0.01F);
+  limits.resident_bytes = least_cap<Capped>(limits, scheduler);
+  Capped alone(small, limits, scheduler);
+  Capped shared(small, limits, scheduler);
+  Driver<Capped> first(alone, 5);
+  Driver<Capped> second(shared, 5);
+  Driver<Capped> other(shared, 9);
+  float level = 0.0F;
+  for (int chunk = 0; chunk < 3; ++chunk) {
+    first.prefill(60);
+    second.prefill(60);
+  }
+  for (int i = 0; i < 80; ++i) {
+    Driver<Capped>::step({&first});
+    if (i % 3 == 0) {
+      Driver<Capped>::step({&second});
+      Driver<Capped>::step({&other});
+    } else {
+      Driver<Capped>::step({&other, &second});
+    }
+    level = std::max(level, first.report().water_level);
+    if (i % 10 == 9) {
+      REQUIRE(first.fidelities() == second.fidelities());
+    }
+  }
+  CHECK(level > 0.01F);
+  first.check(64);
+  other.check(64);
+  CHECK_THROWS_AS(Driver<Capped>(shared, 1), CapacityError);
+}
+
+TEST_CASE("A transfer budget bounds what a step of recall moves", "[budgets]") {
+  hold_transfers<Capped>(false, busy());
+  hold_transfers<Capped>(true, busy());
+}
+
+TEST_CASE("Caps that recall cannot keep are refused with the least", "[budgets]") {
+  Limits limits = capped_limits(256, 2);
+  std::size_t const least = least_cap<Capped>(limits, busy());
+  limits.resident_bytes = least - 1;
+  CHECK_THROWS_AS(Capped(small, limits, busy()), CapacityError);
+  limits.resident_bytes = least;
+  Capped cache(small, limits, busy());
+  gpu::test::Stream const stream;
+  Sequence const sequence = cache.open(stream);
+  CHECK_THROWS_AS(cache.begin_prefill_async(sequence, 65, stream), InvalidArgument);
+  Driver<Capped> driver(cache, 3);
+  for (int i = 0; i < 4; ++i) {
+    driver.prefill(64);
+  }
+  CHECK_THROWS_AS(driver.thaw(), CapacityError);
+  driver.check(64);
 }

@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include <gpu/capped.cuh>
 #include <gpu/rows_twins.cuh>
 
 namespace {
@@ -99,4 +100,20 @@ TEST_CASE("A step with timers is a fixed number of launches, and can be captured
   CHECK(counted->host_syncs == 0);
   CHECK(counted->mallocs + counted->async_mallocs + counted->host_allocs == 0);
   CHECK(counted->copies_h2d + counted->copies_d2h == 0);
+}
+
+TEST_CASE("Sleepers keep within a byte cap", "[budgets]") {
+  SublinearScheduler<Thaw::lazy> scheduler;
+  scheduler.softness = 0.5F;
+  using Timed = Rows<Narrow<layout_of_t<Half>, 64>, DotScorer, SublinearScheduler<Thaw::lazy>,
+                     MissedMassTrigger>;
+  hold_caps<Timed>(320, 64, {0.0, 0.2}, scheduler, impatient(), DotScorer{.window = 8});
+}
+
+TEST_CASE("Eager rows come back as a transfer budget lets them", "[budgets]") {
+  SublinearScheduler<Thaw::eager> scheduler;
+  scheduler.softness = 0.5F;
+  using Eager = Rows<Narrow<layout_of_t<float>, 64>, MeanAbsDotScorer<>,
+                     SublinearScheduler<Thaw::eager>, NeverTrigger>;
+  hold_transfers<Eager>(false, scheduler, NeverTrigger{}, MeanAbsDotScorer<>{.window = 8});
 }

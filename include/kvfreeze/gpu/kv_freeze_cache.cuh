@@ -49,15 +49,16 @@ namespace kvfreeze::gpu {
 ///
 /// Under a byte cap (`Limits::resident_bytes`: everything in device memory, work space included)
 /// the pool of pages is dealt to `max_sequences` in equal parts, so that what a sequence keeps does
-/// not depend on the others; within a sequence one water level serves all lanes. A transfer budget
-/// (`Limits::transfer_bytes`, of a token of a sequence) covers what is written through and what
-/// comes back. Decisions under either are the device's own: its pages are not the host's blocks.
+/// not depend on the others; within a sequence the scheduler says how: by one water level for all
+/// lanes, in equal parts, or by its shares. A transfer budget (`Limits::transfer_bytes`, of a token
+/// of a sequence) covers what is written through and what comes back. Decisions under either are
+/// the device's own: its pages are not the host's blocks. Neither is for UniformScheduler or
+/// InPlaceTier.
 ///
 /// Layouts with compact rows take UniformScheduler, or a ladder that does not sleep
-/// (LadderScheduler, RankLadderScheduler, HeadBitsScheduler): for ladders alone there are budgets.
-/// Those without take any other scheduler, and any scorer, of which only those of masses may
-/// remember. So far single rows and a lane for each KV head where rows may be compact. Device
-/// memory is reserved up front.
+/// (LadderScheduler, RankLadderScheduler, HeadBitsScheduler). Those without take any other
+/// scheduler, and any scorer, of which only those of masses may remember. So far single rows and a
+/// lane for each KV head where rows may be compact. Device memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
@@ -151,10 +152,10 @@ class KvFreezeCache {
   }
 
   /// @brief Says that the next step is a chunk of one sequence's prompt.
-  /// @param tokens of the chunk, at least 1; under a byte cap at most 512
+  /// @param tokens of the chunk, at least 1; under a byte cap at most 512, without compact rows 64
   /// @throws InvalidArgument for `tokens`; else as begin_async(). Nothing was enqueued then
   void begin_prefill_async(Sequence handle, int tokens, ::cuda::stream_ref stream) {
-    steps_.check_chunk(handle, tokens, memory_.geometry().room != 0 ? host::planned_chunk : 0);
+    steps_.check_chunk(handle, tokens, memory_.geometry().room != 0 ? detail::capped_chunk<C> : 0);
     begin({&handle, 1}, tokens, true, stream);
   }
 
@@ -457,10 +458,11 @@ class KvFreezeCache {
   }
 
   static Limits const& checked(Limits const& limits) {
-    if (!C::ranks && (limits.resident_bytes != unlimited || limits.transfer_bytes != unlimited)) {
+    if ((C::uniform || C::in_place) &&
+        (limits.resident_bytes != unlimited || limits.transfer_bytes != unlimited)) {
       throw InvalidArgument(
-          "Limits::resident_bytes and Limits::transfer_bytes must be unlimited where no ladder "
-          "ranks rows: " +
+          "Limits::resident_bytes and Limits::transfer_bytes must be unlimited where all rows are "
+          "coded or stay in place: " +
           std::to_string(limits.resident_bytes) + ", " + std::to_string(limits.transfer_bytes));
     }
     return limits;
@@ -470,7 +472,9 @@ class KvFreezeCache {
   [[nodiscard]] Geometry bounded(Geometry g) const {
     auto const levels = host::water_epsilons(kvfreeze::detail::capped_level(scheduler_));
     std::copy(levels.begin(), levels.end(), g.levels);
-    if (limits_.transfer_bytes == unlimited) {
+    g.by_demand = C::recalls && limits_.resident_bytes != unlimited &&
+                  kvfreeze::detail::base_level(scheduler_) > 0.0F;
+    if (limits_.transfer_bytes == unlimited || C::discards) {  // then nothing moves
       return g;
     }
     auto const lanes = static_cast<std::size_t>(g.lanes);

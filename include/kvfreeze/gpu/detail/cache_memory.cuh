@@ -286,7 +286,7 @@ class CacheStorage {
   /// Pages of a sequence all of whose rows are exact, with room for the next one.
   [[nodiscard]] std::size_t pages_when_whole(int length) const noexcept {
     return static_cast<std::size_t>(geometry_.lanes) *
-           (row_pages(geometry_, length) + digest_pages<C>(geometry_, length + 1));
+           (row_pages(geometry_, granules_of<C>(length)) + digest_pages<C>(geometry_, length + 1));
   }
 
   /// Pages of the pool.
@@ -365,8 +365,8 @@ class CacheStorage {
            ::cuda::stream_ref stream) {
     constexpr int threads = 128;
     dim3 const grid(static_cast<unsigned>(geometry_.lanes), sequences);
-    cut_kernel<C, threads>
-        <<<grid, threads, 0, stream.get()>>>(geometry_, view(), who, sequences_.data());
+    cut_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(geometry_, view(), who,
+                                                               sequences_.data(), steps_.data());
     check_launch("cut_kernel");
     settle_owed_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(
         geometry_, view(), who, sequences_.data(), steps_.data(), status_.device(), reports);
@@ -383,7 +383,7 @@ class CacheStorage {
       return pages_of<C>(geometry_);
     }
     std::size_t const fixed =
-        fixed_bytes() + step_.bytes() +
+        fixed_bytes() + step_.bytes() + recall_.bytes() +
         entropy_workspace_bytes(static_cast<std::size_t>(geometry_.max_sequences), most_vocabulary);
     std::size_t const page = geometry_.page_bytes + sizeof(std::uint32_t);
     std::size_t const least_pages = static_cast<std::size_t>(geometry_.lanes) *

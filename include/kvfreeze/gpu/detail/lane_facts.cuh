@@ -24,7 +24,9 @@ __device__ LaneFacts facts_but_part(LaneRef<C> const& ref, int layer, int head,
   facts.exact = ref.lane->slots;
   facts.protected_granules =
       facts.granules - (open.high - open.low) + ref.pinned_between(open.low, open.high);
-  if (ref.lane->budget != no_limit) {
+  if (ref.lane->budget != no_limit && !C::has_levels) {
+    facts.allowed = allowed_slots<C>(*ref.geometry, ref.lane->budget, ref.lane->rows);
+  } else if (ref.lane->budget != no_limit) {
     std::uint32_t const beside = digest_pages<C>(*ref.geometry, facts.granules) +
                                  code_pages<C>(*ref.geometry, ref.lane->codes) + 1U;
     std::uint32_t const pages = ref.lane->budget - min(ref.lane->budget, beside);

@@ -85,6 +85,12 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   CacheMemory const view = memory.view();
   auto const lanes = static_cast<unsigned>(s.lanes);
   constexpr int threads = 128;
+  if (g.room != 0) {
+    retain_rows_kernel<C><<<lanes, retain_threads, 0, stream.get()>>>(
+        g, view, scheduler, memory.scorer(), memory.batch(), memory.steps(),
+        layer * g.lanes_per_layer, chunk.tokens, false);
+    check_launch("retain_rows_kernel");
+  }
   launch_chunk(memory, s, chunk, stream);
   end_chunk_kernel<C, Input, threads><<<lanes, threads, 0, stream.get()>>>(g, view, s, chunk);
   check_launch("end_chunk_kernel");
@@ -104,7 +110,7 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
     if constexpr (C::recalls && !C::needs_queries) {
       launch_recall(memory, scheduler, source, stream, hidden);
       heed_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(
-          g, view, s, memory.scorer(), memory.recall().results(lanes).data());
+          g, view, s, memory.scorer(), memory.recall().results(lanes).lanes.data());
       check_launch("heed_kernel");
     }
     if constexpr (C::notes_masses) {

@@ -12,6 +12,7 @@
 #include <kvfreeze/gpu/detail/lane_entropy.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
 #include <kvfreeze/gpu/detail/layer_parts.cuh>
+#include <kvfreeze/gpu/detail/plan_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
 #include <kvfreeze/gpu/detail/retain_rows_kernel.cuh>
@@ -48,7 +49,7 @@ void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& schedul
                                       step.queries(lanes), stream);
   launch_hide(source, hidden, stream);
   RecallBatch const batch = recall.batch(lanes);
-  RecallResults const results{recall.results(lanes)};
+  RecallResults const results = recall.results(lanes);
   MassBatch const masses = recall.masses(lanes);
   Span<host::LogHistogram> const histograms = recall.histograms(lanes);
   auto const decide = decide_recall(scheduler, source, batch, results, recall.workspace());
@@ -91,14 +92,14 @@ void launch_append(CacheStorage<C>& memory, typename C::Scheduler const& schedul
   append_kernel<C, Input, threads>
       <<<lanes, threads, 0, stream.get()>>>(g, view, s, scheduler, rows, memory.status());
   check_launch("append_kernel");
-  RecallResult const* results = nullptr;
+  RecallResults results;
   if constexpr (C::recalls) {
     launch_recall(memory, scheduler, RecallLanes<C>{g, view, s}, stream);
-    results = memory.recall().results(lanes).data();
+    results = memory.recall().results(lanes);
   }
   constexpr int thaw_threads = 256;
-  thaw_kernel<C, thaw_threads>
-      <<<lanes, thaw_threads, 0, stream.get()>>>(g, view, s, scheduler, memory.scorer(), results);
+  thaw_kernel<C, thaw_threads><<<lanes, thaw_threads, 0, stream.get()>>>(
+      g, view, s, scheduler, memory.scorer(), results.lanes.data(), results.demands.data());
   check_launch("thaw_kernel");
 }
 
@@ -184,8 +185,13 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
         g, view, scheduler, memory.scorer(), memory.batch(), memory.steps());
     check_launch("layer_parts_kernel");
   }
+  if (g.room != 0 || g.limits_transfers) {
+    plan_rows_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
+        g, view, scheduler, memory.batch(), memory.steps());
+    check_launch("plan_rows_kernel");
+  }
   retain_rows_kernel<C><<<grid, retain_threads, 0, stream.get()>>>(
-      g, view, scheduler, memory.scorer(), memory.batch(), memory.steps());
+      g, view, scheduler, memory.scorer(), memory.batch(), memory.steps(), 0, 1, true);
   check_launch("retain_rows_kernel");
   end_step_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
       g, view, scheduler, memory.batch(), memory.steps(), memory.sequences(), entropies,

@@ -80,7 +80,13 @@ struct LayerParts {
 
   /// Granules that the mean lane may hold exact: what the first one may with an equal part.
   [[nodiscard]] __device__ int budget() const {
-    return scheduler.budget(facts_but_part(LaneRef<C>(geometry, memory, sequence, 0), 0, 0, step));
+    LaneRef<C> const first(geometry, memory, sequence, 0);
+    LaneFacts facts = facts_but_part(first, 0, 0, step);
+    if (geometry.room != 0) {
+      auto const equal = geometry.room / static_cast<std::uint32_t>(geometry.lanes);
+      facts.allowed = allowed_slots<C>(geometry, equal, first.lane->rows + 1);
+    }
+    return scheduler.budget(facts);
   }
 
   /// Adds the scores of a lane's rows that may freeze, which are listed, to `bins_of_scores`.

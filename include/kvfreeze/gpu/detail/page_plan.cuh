@@ -25,15 +25,32 @@ KVFREEZE_HD std::uint32_t digest_pages(Geometry const& g, int rows) noexcept {
              : 0U;
 }
 
+/// Tokens of a chunk that finds room under any cap. Where no row is compact all of them are exact
+/// at first.
+template <class C>
+inline constexpr int capped_chunk = C::has_levels ? host::planned_chunk : 64;
+
 /// Pages with which a lane can take a row or a chunk, whatever it holds of the others: its sinks,
 /// its newest rows, its digests.
 template <class C>
 KVFREEZE_HD std::uint32_t floor_pages(Geometry const& g, int length) noexcept {
   constexpr int tail = C::has_digest ? C::Digest::group_rows : 1;
-  int const more = length + host::planned_chunk;
+  int const more = length + capped_chunk<C>;
   int const rows = more < g.max_tokens ? more : g.max_tokens;
-  int const newest = g.sinks + (g.window > tail ? g.window : tail) + 1;
-  return row_pages(g, newest < rows ? newest : rows) + digest_pages<C>(g, rows);
+  int const newest = (g.window > tail ? g.window : tail) + (C::has_levels ? 0 : capped_chunk<C>);
+  int const exact = granules_of<C>(g.sinks) + granules_of<C>(newest) + 1;
+  int const all = granules_of<C>(rows);
+  return row_pages(g, exact < all ? exact : all) + digest_pages<C>(g, rows);
+}
+
+/// @brief Slots for exact granules that a lane's budget leaves beside its digests, where no row is
+/// compact. @see host::allowed_granules
+/// @param rows of the lane
+template <class C>
+KVFREEZE_HD std::int32_t allowed_slots(Geometry const& g, std::uint32_t budget, int rows) noexcept {
+  std::uint32_t const beside = digest_pages<C>(g, rows);
+  std::uint32_t const pages = budget > beside ? budget - beside : 0U;
+  return static_cast<std::int32_t>(pages * g.segment[rows_segment].per_page);
 }
 
 /// Pages of codes that a lane holds, or would.
@@ -84,7 +101,8 @@ struct PagePlan {
 /// what it holds and a part of what is free. @see host::plan_ladder
 ///
 /// Sums of budgets never exceed the part, so that what a lane takes within its budget is there,
-/// whatever the others do: decisions do not depend on who comes first.
+/// whatever the others do: decisions do not depend on who comes first. Where no row is compact a
+/// lane over its aim gives way at once: its budget is its aim.
 /// @param length the sequence's
 /// @return the water level's index
 /// @complexity O(lanes * levels) by one block
@@ -138,6 +156,13 @@ __device__ int plan_pages(Geometry const& g, LaneState* lanes, int length, PageP
   auto const growth_of = [](unsigned long long aim, unsigned long long base) {
     return aim > base ? aim - base : 0ULL;
   };
+  if constexpr (!C::has_levels) {
+    for (int i = thread; i < g.lanes; i += Threads) {
+      lanes[i].budget = lanes[i].aim = static_cast<std::uint32_t>(aim_of(lanes[i]));
+    }
+    __syncthreads();
+    return level;
+  }
   unsigned long long base_sum = 0;
   unsigned long long wanted_sum = 0;
   for (int i = thread; i < g.lanes; i += Threads) {

@@ -55,6 +55,7 @@ struct RecallLanes {
     lane.states = own.states;
     lane.wanted = own.plans;
     lane.thaws = all.granules;
+    lane.affordable = own.lane->allotment;
     if (own.lane->mode == LaneMode::dense) {
       lane.facts.granules = 0;
     } else {

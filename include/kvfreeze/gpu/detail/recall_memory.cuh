@@ -25,6 +25,8 @@ class RecallMemory {
         lanes_(C::recalls ? lanes_of(g) : 0),
         tails_(lanes_ * static_cast<std::size_t>(g.heads_per_lane)),
         results_(lanes_),
+        levels_(g.by_demand ? std::size_t{host::water_levels} : 0),
+        demands_(lanes_ * levels_.size()),
         histograms_(lanes_),
         mass_workspace_(C::recalls || C::notes_masses
                             ? softmax_masses_workspace_bytes(masses(lanes_of(g)))
@@ -32,6 +34,10 @@ class RecallMemory {
         workspace_(C::recalls ? recall_workspace_bytes(batch(lanes_)) : 0) {
     if constexpr (C::recalls) {  // descriptions are copied whole, padding included
       check(cudaMemset(tails_.data(), 0, tails_.size_bytes()), "cudaMemset");
+    }
+    if (g.by_demand) {
+      check(cudaMemcpy(levels_.data(), g.levels, levels_.size_bytes(), cudaMemcpyHostToDevice),
+            "cudaMemcpy of water levels");
     }
   }
 
@@ -59,11 +65,12 @@ class RecallMemory {
     batch.max_granules = geometry_.max_granules;
     batch.units =
         C::needs_queries ? kvfreeze::detail::dots_per_nat : kvfreeze::detail::masses_per_one;
+    batch.water_levels = Span<float const>(levels_.data(), levels_.size());
     return batch;
   }
 
-  [[nodiscard]] Span<RecallResult> results(std::size_t lanes) const noexcept {
-    return results_.span().subspan(0, lanes);
+  [[nodiscard]] RecallResults results(std::size_t lanes) const noexcept {
+    return {results_.span().subspan(0, lanes), demands_.span().subspan(0, lanes * levels_.size())};
   }
 
   [[nodiscard]] Span<host::LogHistogram> histograms(std::size_t lanes) const noexcept {
@@ -75,8 +82,9 @@ class RecallMemory {
   [[nodiscard]] Span<std::byte> workspace() const noexcept { return workspace_.span(); }
 
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return tails_.size_bytes() + results_.size_bytes() + histograms_.size_bytes() +
-           mass_workspace_.bytes() + workspace_.bytes();
+    return tails_.size_bytes() + results_.size_bytes() + levels_.size_bytes() +
+           demands_.size_bytes() + histograms_.size_bytes() + mass_workspace_.bytes() +
+           workspace_.bytes();
   }
 
  private:
@@ -88,6 +96,8 @@ class RecallMemory {
   std::size_t lanes_;
   DeviceArray<Lane> tails_;
   DeviceArray<RecallResult> results_;
+  DeviceArray<float> levels_;           ///< of the water, where a cap is met by it
+  DeviceArray<std::uint32_t> demands_;  ///< [lanes][water_levels]
   DeviceArray<host::LogHistogram> histograms_;
   Workspace mass_workspace_;
   Workspace workspace_;

@@ -4,8 +4,7 @@
 /// @brief The slow clock of a lane without compact rows: what the scheduler does not retain
 /// freezes.
 
-#include <kvfreeze/gpu/detail/block_partition.cuh>
-#include <kvfreeze/gpu/detail/lane_moves.cuh>
+#include <kvfreeze/gpu/detail/freeze_slots.cuh>
 #include <kvfreeze/gpu/detail/lone_scores.cuh>
 #include <kvfreeze/gpu/detail/ranked_list.cuh>
 #include <kvfreeze/gpu/detail/retain_kernels.cuh>
@@ -99,45 +98,25 @@ struct RetainRows {
     __syncthreads();
   }
 
-  /// @brief Freezes the rows that go: the tier has them, so nothing moves but what packs the
-  /// others. With a discarding tier they are gone. @return how many
-  __device__ int freeze() const {
-    // A granule with room for rows stays, behind the others.
-    int const slots = ref.lane->slots - (ref.is_filling() ? 1 : 0);
-    BlockPartition<threads> partition{shared.partition};
-    int const kept = partition.run(
-        slots,
-        [&](int i) {
-          return ref.plans[ref.record(static_cast<std::uint32_t>(i)).granule] == RetainPlan::goes;
+  /// Freezes the rows that go.
+  __device__ void freeze() const {
+    freeze_slots<C, threads>(
+        ref, step, shared.partition,
+        [&](int slot) {
+          return ref.plans[ref.record(static_cast<std::uint32_t>(slot)).granule] ==
+                 RetainPlan::goes;
         },
-        [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
-          move_exact(ref, from, to, warp_lane);
+        [&](std::uint32_t granule) {
+          if constexpr (C::sleeps && !C::discards) {
+            // Absent for its sleep in whole steps; without one the next recall looks at it.
+            std::uint32_t const wake = ref.timers[granule].wake;
+            if (wake > step + 1U) {
+              fall_asleep(ref, granule, wake);
+              return true;
+            }
+          }
+          return false;
         });
-    __syncthreads();
-    std::uint32_t sleepers = 0;
-    for (int i = kept + thread(); i < slots; i += threads) {
-      std::uint32_t const granule = ref.record(static_cast<std::uint32_t>(i)).granule;
-      constexpr Fidelity lower = C::discards ? Fidelity::evicted : Fidelity::frozen;
-      std::uint8_t const state = host::GranuleState::with(ref.states[granule], lower);
-      ref.states[granule] = static_cast<std::uint8_t>(state & ~host::GranuleState::forced);
-      ref.changed[granule] = static_cast<std::uint16_t>(step);
-      if constexpr (C::sleeps && !C::discards) {
-        // Absent for its sleep in whole steps; without one the next recall looks at it.
-        std::uint32_t const wake = ref.timers[granule].wake;
-        if (wake > step + 1U) {
-          fall_asleep(ref, granule, wake);
-          sleepers += 1;
-        }
-      }
-    }
-    if (sleepers != 0) {
-      atomicAdd(&ref.lane->asleep, sleepers);
-    }
-    __syncthreads();
-    if (slots < ref.lane->slots) {
-      carry_newest(ref, static_cast<std::uint32_t>(slots), static_cast<std::uint32_t>(kept));
-    }
-    return slots - kept;
   }
 
  private:

@@ -11,10 +11,11 @@ namespace kvfreeze::gpu::detail {
 
 /// @brief What a step wants exact and has not is fetched before attention. A block a lane.
 /// @param results [work lane] of recall_async(), or null: there are no digests
+/// @param demands [work lane][water_levels] of recall_async(), or null: nobody asks for them
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void thaw_kernel(
     Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scheduler scheduler,
-    typename C::Scorer scorer, RecallResult const* results) {
+    typename C::Scorer scorer, RecallResult const* results, std::uint32_t const* demands) {
   __shared__ ThawStorage<Threads> shared;
   int const work = static_cast<int>(blockIdx.x);
   WorkLane const where(g, s, work);
@@ -32,12 +33,24 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     count = static_cast<int>(result.thaws);
     if (threadIdx.x == 0) {
       ref.lane->deferred += result.deferred;
+      ref.lane->over_cap = result.over_cap != 0;
+    }
+    if (ref.lane->budget != no_limit) {
+      LaneFacts const facts = lane_facts(ref, s.layer, where.head, where.step);
+      if (g.by_demand && threadIdx.x < host::water_levels) {
+        auto const asked = demands[work * int{host::water_levels} + static_cast<int>(threadIdx.x)];
+        ref.lane->demand[threadIdx.x] =
+            row_pages(g, facts.protected_granules + static_cast<int>(asked));
+      }
+      __syncthreads();  // stamps are written
+      count = lane.fit(count, facts.allowed, [&](std::uint32_t i) { return ref.plans[i] == 0; });
     }
   } else {
     LaneFacts const facts = lane_facts(ref, s.layer, where.head, where.step);
     everything = kvfreeze::detail::is_eager<typename C::Scheduler>() ||
                  scheduler.recall(facts).kind == Selection::Kind::all;
-    count = lane.list_without_digests(everything);
+    count = lane.afford(lane.list_without_digests(everything));
+    count = lane.fit(count, facts.allowed, [&](std::uint32_t) { return !everything; });
   }
   int const thawed = lane.thaw(memory.pool, count);
   if constexpr (C::has_digest) {

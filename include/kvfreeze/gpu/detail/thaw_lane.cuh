@@ -4,6 +4,7 @@
 /// @brief What a lane's step wants exact and has not: fetched from the tier before attention.
 
 #include <kvfreeze/gpu/detail/describe_lane.cuh>
+#include <kvfreeze/gpu/detail/freeze_slots.cuh>
 #include <kvfreeze/gpu/detail/ladder_rank.cuh>
 #include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/ranked_list.cuh>
@@ -18,7 +19,11 @@ namespace kvfreeze::gpu::detail {
 /// Shared memory of the block.
 template <int Threads>
 struct ThawStorage {
-  typename RankedList<Threads>::Storage list;
+  union {
+    typename RankedList<Threads>::Storage list;
+    typename BlockPartition<Threads>::Storage partition;
+  };
+
   unsigned long long missed;
   std::uint32_t placed;  ///< were there pages?
 };
@@ -85,6 +90,39 @@ struct ThawLane {
           return is_frozen(state) && (everything || (state & must) != 0);
         },
         [&](int i, int rank) { runs.granules[rank] = static_cast<std::uint32_t>(i); });
+  }
+
+  /// @brief What of a list the lane's budgets hold. Exact granules make way for it; of what does
+  /// not fit the cap the end of the list waits. @see host::thaw_wanted
+  /// @param may may(granule): is it to make way?
+  /// @return how many, from the front of the list
+  template <class May>
+  __device__ int fit(int count, std::int32_t allowed, May const& may) const {
+    if (ref.lane->budget == no_limit) {
+      return count;
+    }
+    make_room<C, Threads>(ref, ref.lane->slots + count - allowed, where.step, shared.partition,
+                          may);
+    int const fits = min(count, max(allowed - ref.lane->slots, 0));
+    if (thread() == 0) {
+      ref.lane->deferred += static_cast<std::uint32_t>(count - fits);
+      ref.lane->over_cap = ref.lane->over_cap || fits < count;
+    }
+    return fits;
+  }
+
+  /// @brief As many of a list without digests as the transfer budget pays for; the others are first
+  /// in line at the next step. @return how many, from the front of the list
+  __device__ int afford(int count) const {
+    auto const most = static_cast<int>(min(ref.lane->allotment, static_cast<std::uint32_t>(count)));
+    for (int i = most + thread(); i < count; i += Threads) {
+      ref.states[runs.granules[i]] |= host::GranuleState::carried;
+    }
+    if (thread() == 0 && count > most) {
+      ref.lane->deferred += static_cast<std::uint32_t>(count - most);
+    }
+    __syncthreads();
+    return most;
   }
 
   /// @brief Gives the listed granules slots at the end of the lane, but before a granule that has

@@ -8,6 +8,7 @@
 #include <kvfreeze/gpu/detail/block_partition.cuh>
 #include <kvfreeze/gpu/detail/end_step_kernels.cuh>
 #include <kvfreeze/gpu/detail/force_rows_kernel.cuh>
+#include <kvfreeze/gpu/detail/freeze_slots.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
 #include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/thaw_lane.cuh>
@@ -113,7 +114,8 @@ __device__ void wake_protected(LaneRef<C> const& ref) {
 /// that are protected now; pages go back. Grid (lanes, sequences).
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void cut_kernel(
-    Geometry g, CacheMemory memory, CutSequences who, SequenceState<C> const* sequences) {
+    Geometry g, CacheMemory memory, CutSequences who, SequenceState<C> const* sequences,
+    std::uint32_t const* steps) {
   __shared__ typename BlockPartition<Threads>::Storage storage;
   __shared__ std::uint32_t cell;
   SequenceState<C> const& sequence = sequences[who.sequence()];
@@ -169,10 +171,16 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     int const owed = owed_granules(ref);
     std::uint32_t const more = row_pages(g, lane.slots + owed) - row_pages(g, lane.slots);
     __syncthreads();
-    give_way<C, Threads>(ref, lane.budget - min(lane.budget, more), storage);
+    if constexpr (C::has_levels) {
+      give_way<C, Threads>(ref, lane.budget - min(lane.budget, more), storage);
+    } else {
+      int const allowed = allowed_slots<C>(g, lane.budget, rows + 1);
+      make_room<C, Threads>(ref, lane.slots + owed + 1 - allowed, steps[who.sequence()], storage,
+                            [](std::uint32_t) { return true; });
+    }
   }
   if constexpr (C::needs_queries) {  // integers: the same as taking back what each query added
-    for (int i = thread / 32; i < kept; i += Threads / 32) {
+    for (int i = thread / 32; i < lane.slots; i += Threads / 32) {
       auto const slot = static_cast<std::uint32_t>(i);
       rebuild_sums(ref, slot, static_cast<int>(ref.record(slot).granule), rows);
     }
