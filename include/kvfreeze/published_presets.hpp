@@ -21,6 +21,7 @@
 #include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
 #include <kvfreeze/scheduler/rank_ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/recall_budget_scheduler.hpp>
+#include <kvfreeze/scheduler/spared_layers_scheduler.hpp>
 #include <kvfreeze/scorer/cumulative_mass_scorer.hpp>
 #include <kvfreeze/scorer/expected_attention_scorer.hpp>
 #include <kvfreeze/scorer/key_difference_scorer.hpp>
@@ -132,16 +133,16 @@ template <Element T = Half>
 using LagKv = Evicting<LagScorer<>, OverCapacityScheduler, Layout<T>>;
 
 /// Quest (ICML 2024): pages of 16 rows by the bound of their box; nothing leaves memory, reads are
-/// saved. Give the scheduler a fraction.
+/// saved. Give the scheduler a fraction. The first two layers read everything.
 template <Element T = Half, TierPolicy Tier = InPlaceTier>
-using Quest = KvFreezeCache<Layout<T, 16>, InstantMassScorer<BoxDigest<16>>, FixedBudgetScheduler,
+using Quest = KvFreezeCache<Layout<T, 16>, InstantMassScorer<BoxDigest<16>>, SparedLayersScheduler,
                             Tier, NeverTrigger>;
 
 /// ArkVale (NeurIPS 2024) with pages of 16 rows: those with the largest estimate come back before
-/// attention.
+/// attention. The first two layers keep everything.
 template <Element T = Half, TierPolicy Tier = HostTier>
 using ArkVale = KvFreezeCache<Layout<T, 16>, InstantMassScorer<CuboidDigest<16>>,
-                              FixedBudgetScheduler, Tier, NeverTrigger>;
+                              SparedLayersScheduler, Tier, NeverTrigger>;
 
 /// After InfiniGen (OSDI 2024): rows by a fifth of their keys' channels.
 template <Element T = Half, TierPolicy Tier = HostTier>

@@ -5,10 +5,10 @@ namespace kvfreeze::gpu::test {
 
 KVFREEZE_ROWS_TWIN(HalfFours, InstantMassScorer<KeyCodes<4>>, WaterLevelScheduler<>,
                    MissedMassTrigger);
-KVFREEZE_ROWS_TWIN(FloatLayerPages, InstantMassScorer<CuboidDigest<16>>, FixedBudgetScheduler,
+KVFREEZE_ROWS_TWIN(FloatLayerPages, InstantMassScorer<CuboidDigest<16>>, SparedLayersScheduler,
                    NeverTrigger);
-KVFREEZE_TIER_TWIN(BFloatPages, InstantMassScorer<BoxDigest<16>>, InPlaceTier, FixedBudgetScheduler,
-                   NeverTrigger);
+KVFREEZE_TIER_TWIN(BFloatPages, InstantMassScorer<BoxDigest<16>>, InPlaceTier,
+                   SparedLayersScheduler, NeverTrigger);
 KVFREEZE_TIER_TWIN(HalfFours, CumulativeMassScorer<>, DiscardTier, OverCapacityScheduler,
                    NeverTrigger);
 KVFREEZE_TIER_TWIN(HalfPages, ValueKeyRatioScorer<>, DiscardTier, OverCapacityScheduler,

@@ -17,10 +17,10 @@ using namespace gpu::test;
 
 static_assert(
     std::is_same_v<gpu::presets::ArkVale<>, Rows<HalfPages, InstantMassScorer<CuboidDigest<16>>,
-                                                 FixedBudgetScheduler, NeverTrigger>>);
+                                                 SparedLayersScheduler, NeverTrigger>>);
 static_assert(
     std::is_same_v<gpu::presets::Quest<>, Rows<HalfPages, InstantMassScorer<BoxDigest<16>>,
-                                               FixedBudgetScheduler, NeverTrigger, InPlaceTier>>);
+                                               SparedLayersScheduler, NeverTrigger, InPlaceTier>>);
 static_assert(std::is_same_v<gpu::presets::PagedEviction<>,
                              Rows<HalfPages, ValueKeyRatioScorer<>, OverCapacityScheduler,
                                   NeverTrigger, DiscardTier>>);
@@ -38,7 +38,8 @@ TEST_CASE("Granules of four rows are recalled, cut, pinned and brought back on b
 
 TEST_CASE("Pages of a layer come back by their cuboids, as ArkVale has it", "[cache]") {
   auto twins = twins_of<FloatLayerPages, InstantMassScorer<CuboidDigest<16>>>(
-      small, limits_of(256, 2), FixedBudgetScheduler{.fraction = 0.5F}, NeverTrigger{});
+      small, limits_of(256, 2), SparedLayersScheduler{.spared = 1, .fraction = 0.5F},
+      NeverTrigger{});
   std::size_t const second = cut_pin_and_reset(twins, 3, 42, 46);
   read_prompt(twins, second);
   CHECK(twins.rows(second).frozen > 0);
@@ -46,7 +47,7 @@ TEST_CASE("Pages of a layer come back by their cuboids, as ArkVale has it", "[ca
 
 TEST_CASE("Pages are attended by their boxes in place, as Quest has it", "[cache]") {
   auto twins = twins_of<BFloatPages, InstantMassScorer<BoxDigest<16>>, InPlaceTier>(
-      small, limits_of(256, 2), FixedBudgetScheduler{.granules = 4}, NeverTrigger{});
+      small, limits_of(256, 2), SparedLayersScheduler{.spared = 1, .granules = 4}, NeverTrigger{});
   std::size_t const second = cut_pin_and_reset(twins, 3, 42, 46);
   read_prompt(twins, second);
   CHECK(twins.rows(second).frozen > 0);
@@ -135,4 +136,7 @@ TEST_CASE("Granules keep within a byte cap", "[budgets]") {
   using Evicting = Rows<Narrow<HalfPages, 64>, ValueKeyRatioScorer<>, OverCapacityScheduler,
                         NeverTrigger, DiscardTier>;
   hold_caps<Evicting>(320, 16, {0.0, 0.2}, OverCapacityScheduler{});
+  using Spared = Rows<Narrow<HalfPages, 64>, InstantMassScorer<CuboidDigest<16>>,
+                      SparedLayersScheduler, NeverTrigger>;
+  hold_caps<Spared>(320, 16, {0.2}, SparedLayersScheduler{.spared = 1, .fraction = 1.0F});
 }

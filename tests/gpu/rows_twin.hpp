@@ -13,6 +13,7 @@
 #include <kvfreeze/scheduler/mass_ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
 #include <kvfreeze/scheduler/recall_budget_scheduler.hpp>
+#include <kvfreeze/scheduler/spared_layers_scheduler.hpp>
 #include <kvfreeze/scheduler/sublinear_scheduler.hpp>
 #include <kvfreeze/scheduler/water_level_scheduler.hpp>
 #include <kvfreeze/scorer/cumulative_mass_scorer.hpp>

@@ -37,7 +37,7 @@ TEST_CASE("cache laws: EntropyOracle", "[laws][cache]") {
 }
 
 TEST_CASE("cache laws: ArkVale", "[laws][cache]") {
-  laws::cache<presets::ArkVale<>>({.scheduler = {.fraction = 0.4F}});
+  laws::cache<presets::ArkVale<>>({.scheduler = {.spared = 1, .fraction = 0.4F}});
 }
 
 TEST_CASE("cache laws: PartialRecall", "[laws][cache]") {

@@ -6,6 +6,7 @@
 #include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
 #include <kvfreeze/scheduler/rank_ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/recall_budget_scheduler.hpp>
+#include <kvfreeze/scheduler/spared_layers_scheduler.hpp>
 #include <kvfreeze/scheduler/sublinear_scheduler.hpp>
 #include <kvfreeze/scheduler/water_level_scheduler.hpp>
 
@@ -19,12 +20,12 @@ using namespace kvfreeze;
 using Schedulers =
     std::tuple<SublinearScheduler<Thaw::lazy>, SublinearScheduler<Thaw::eager>,
                MassLadderScheduler<>, MassLadderScheduler<true>, WaterLevelScheduler<>,
-               WaterLevelScheduler<true>, FixedBudgetScheduler, OverCapacityScheduler,
-               KeepAllScheduler, LaneBudgetScheduler<>, LaneBudgetScheduler<PyramidShares>,
-               LaneBudgetScheduler<EntropyShares>, LaneBudgetScheduler<TableShares<>>,
-               LaneBudgetScheduler<HeadSplitShares>, RecallBudgetScheduler<>,
-               RankLadderScheduler<false>, RankLadderScheduler<true>, HeadBitsScheduler<>,
-               archetypes::MinimalScheduler, archetypes::WholeScheduler>;
+               WaterLevelScheduler<true>, FixedBudgetScheduler, SparedLayersScheduler,
+               OverCapacityScheduler, KeepAllScheduler, LaneBudgetScheduler<>,
+               LaneBudgetScheduler<PyramidShares>, LaneBudgetScheduler<EntropyShares>,
+               LaneBudgetScheduler<TableShares<>>, LaneBudgetScheduler<HeadSplitShares>,
+               RecallBudgetScheduler<>, RankLadderScheduler<false>, RankLadderScheduler<true>,
+               HeadBitsScheduler<>, archetypes::MinimalScheduler, archetypes::WholeScheduler>;
 
 TEMPLATE_LIST_TEST_CASE("scheduler laws", "[laws][scheduler]", Schedulers) {
   laws::scheduler(TestType{});
@@ -36,6 +37,7 @@ TEST_CASE("scheduler laws away from the defaults", "[laws][scheduler]") {
   laws::scheduler(MassLadderScheduler<true>{.missed_mass = 0.5F, .softness = 1.0F});
   laws::scheduler(WaterLevelScheduler<true>{.missed_mass = 0.0F, .softness = 0.5F});
   laws::scheduler(FixedBudgetScheduler{.granules = 7});
+  laws::scheduler(SparedLayersScheduler{.spared = 0, .granules = 7});
   laws::scheduler(OverCapacityScheduler{.capacity = 100, .shrink = 0.5F});
   laws::scheduler(LaneBudgetScheduler<PyramidShares>{.granules = 100, .shrink = 0.5F});
   laws::scheduler(RecallBudgetScheduler<>{.recalled = 0.0F, .fraction = 0.5F});

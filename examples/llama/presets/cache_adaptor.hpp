@@ -195,6 +195,9 @@ bool set_field(D& policy, std::string_view name, double value) {
   if constexpr (requires { policy.fraction = 0.0F; }) {
     if (name == "fraction") return set(policy.fraction);
   }
+  if constexpr (requires { policy.spared = 1; }) {
+    if (name == "spared") return set(policy.spared);
+  }
   if constexpr (requires { policy.granules = 1; }) {
     if (name == "granules") return set(policy.granules);
   }

@@ -19,6 +19,7 @@
 #include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
 #include <kvfreeze/scheduler/rank_ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/recall_budget_scheduler.hpp>
+#include <kvfreeze/scheduler/spared_layers_scheduler.hpp>
 #include <kvfreeze/scorer/cumulative_mass_scorer.hpp>
 #include <kvfreeze/scorer/expected_attention_scorer.hpp>
 #include <kvfreeze/scorer/instant_mass_scorer.hpp>
@@ -126,13 +127,13 @@ using PagedEviction = Evicting<ValueKeyRatioScorer<>, OverCapacityScheduler, Lay
 
 /// Quest.
 template <Element T = Half, CacheTier Tier = InPlaceTier>
-using Quest = KvFreezeCache<Layout<T, 16>, InstantMassScorer<BoxDigest<16>>, FixedBudgetScheduler,
+using Quest = KvFreezeCache<Layout<T, 16>, InstantMassScorer<BoxDigest<16>>, SparedLayersScheduler,
                             NeverTrigger, Tier>;
 
 /// ArkVale.
 template <Element T = Half, CacheTier Tier = PinnedTier>
 using ArkVale = KvFreezeCache<Layout<T, 16>, InstantMassScorer<CuboidDigest<16>>,
-                              FixedBudgetScheduler, NeverTrigger, Tier>;
+                              SparedLayersScheduler, NeverTrigger, Tier>;
 
 /// After InfiniGen.
 template <Element T = Half, CacheTier Tier = PinnedTier>

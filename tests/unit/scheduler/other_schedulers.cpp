@@ -4,6 +4,7 @@
 #include <kvfreeze/scheduler/keep_all_scheduler.hpp>
 #include <kvfreeze/scheduler/mass_ladder_scheduler.hpp>
 #include <kvfreeze/scheduler/over_capacity_scheduler.hpp>
+#include <kvfreeze/scheduler/spared_layers_scheduler.hpp>
 #include <kvfreeze/scheduler/water_level_scheduler.hpp>
 
 #include <catch2/catch.hpp>
@@ -55,6 +56,22 @@ TEST_CASE("a fixed budget is a share or a number, within what is allowed", "[sch
   REQUIRE(FixedBudgetScheduler{.fraction = 1.0F}.retain(lane).count == 40);
   REQUIRE(FixedBudgetScheduler{.granules = 64}.recall(lane).count == 40);
   REQUIRE(FixedBudgetScheduler{}.retain(lane).kind == Kind::count);
+}
+
+TEST_CASE("spared layers keep all that the cap lets them", "[scheduler]") {
+  SparedLayersScheduler const scheduler{.spared = 2, .granules = 64};
+  LaneFacts lane{.layer = 1, .granules = 1000};
+  REQUIRE(scheduler.recall(lane).kind == Kind::all);
+  REQUIRE(scheduler.retain(lane).kind == Kind::all);
+  REQUIRE(scheduler.share(lane) > 100.0F);
+  lane.allowed = 900;
+  REQUIRE(scheduler.recall(lane).count == 900);
+  lane.layer = 2;
+  REQUIRE(scheduler.recall(lane).count == 64);
+  REQUIRE(scheduler.retain(lane).count == 64);
+  REQUIRE(scheduler.share(lane) == 1.0F);
+  lane.granules = 60;
+  REQUIRE(scheduler.recall(lane).kind == Kind::all);
 }
 
 TEST_CASE("nothing goes until the lane is over its capacity", "[scheduler]") {
