@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <cstddef>
+#include <gpu/capped.cuh>
 #include <gpu/twins.cuh>
 
 namespace {
@@ -87,7 +88,31 @@ TEST_CASE("A captured step of coded rows serves later ones", "[cache]") {
   replay_by_turns(twins);
 }
 
-TEST_CASE("Nothing is ranked, so there is no budget to meet", "[cache]") {
+TEST_CASE("All codes fit under the least cap", "[budgets]") {
+  using Cache = gpu::presets::UniformQuantised<4, Half, 64>;
+  hold_caps<Cache>(320, 64, {0.0, 0.1});
+  Limits limits = limits_of(256, 1);
+  limits.resident_bytes = least_cap<Cache>(limits);
+  Cache cache(small, limits);
+  CHECK(cache.device_bytes() <= limits.resident_bytes);
+  Driver<Cache> driver(cache, 3);
+  for (int chunk = 0; chunk < 4; ++chunk) {
+    driver.prefill(64);
+  }
+  driver.check_report();
+  CHECK(driver.report().rows.frozen == 0);
+  CHECK_THROWS_AS(driver.thaw(), CapacityError);
+}
+
+TEST_CASE("A cap spares the room for rows that are never exact", "[budgets]") {
+  using Cache = gpu::presets::UniformQuantised<4, Half, 64>;
+  Limits limits = limits_of(4096, 1);
+  std::size_t const free = Cache(small, limits).device_bytes();
+  limits.resident_bytes = least_cap<Cache>(limits);
+  CHECK(Cache(small, limits).device_bytes() < free / 2);
+}
+
+TEST_CASE("Where nothing is ranked nobody chooses what moves", "[budgets]") {
   Limits limits = limits_of(256, 1);
   limits.transfer_bytes = std::size_t{1} << 20;
   CHECK_THROWS_AS((gpu::presets::UniformQuantised<4, Half, 64>(small, limits)), InvalidArgument);

@@ -52,8 +52,8 @@ namespace kvfreeze::gpu {
 /// not depend on the others; within a sequence the scheduler says how: by one water level for all
 /// lanes, in equal parts, or by its shares. A transfer budget (`Limits::transfer_bytes`, of a token
 /// of a sequence) covers what is written through and what comes back. Decisions under either are
-/// the device's own: its pages are not the host's blocks. Neither is for UniformScheduler or
-/// InPlaceTier.
+/// the device's own: its pages are not the host's blocks. Neither is for InPlaceTier, a transfer
+/// budget not for UniformScheduler.
 ///
 /// Layouts with compact rows take UniformScheduler, or a ladder that does not sleep
 /// (LadderScheduler, RankLadderScheduler, HeadBitsScheduler). Those without take any other
@@ -152,7 +152,8 @@ class KvFreezeCache {
   }
 
   /// @brief Says that the next step is a chunk of one sequence's prompt.
-  /// @param tokens of the chunk, at least 1; under a byte cap at most 512, without compact rows 64
+  /// @param tokens of the chunk, at least 1; under a byte cap at most 512, where nothing is ranked
+  /// 64
   /// @throws InvalidArgument for `tokens`; else as begin_async(). Nothing was enqueued then
   void begin_prefill_async(Sequence handle, int tokens, ::cuda::stream_ref stream) {
     steps_.check_chunk(handle, tokens, memory_.geometry().room != 0 ? detail::capped_chunk<C> : 0);
@@ -458,12 +459,13 @@ class KvFreezeCache {
   }
 
   static Limits const& checked(Limits const& limits) {
-    if ((C::uniform || C::in_place) &&
-        (limits.resident_bytes != unlimited || limits.transfer_bytes != unlimited)) {
-      throw InvalidArgument(
-          "Limits::resident_bytes and Limits::transfer_bytes must be unlimited where all rows are "
-          "coded or stay in place: " +
-          std::to_string(limits.resident_bytes) + ", " + std::to_string(limits.transfer_bytes));
+    if (C::in_place && limits.resident_bytes != unlimited) {
+      throw InvalidArgument("Limits::resident_bytes is " + std::to_string(limits.resident_bytes) +
+                            ", must be unlimited where all rows stay in place");
+    }
+    if ((C::in_place || C::uniform) && limits.transfer_bytes != unlimited) {
+      throw InvalidArgument("Limits::transfer_bytes is " + std::to_string(limits.transfer_bytes) +
+                            ", must be unlimited where nothing chooses what moves");
     }
     return limits;
   }

@@ -283,10 +283,13 @@ class CacheStorage {
             geometry_.page_bytes / sizeof(Value), page_count_};
   }
 
-  /// Pages of a sequence all of whose rows are exact, with room for the next one.
+  /// Pages of a sequence all of whose rows are exact, with room for the next one, and for codes
+  /// that all of them get in that step.
   [[nodiscard]] std::size_t pages_when_whole(int length) const noexcept {
+    std::int32_t const codes[most_levels] = {C::uniform ? length : 0};
     return static_cast<std::size_t>(geometry_.lanes) *
-           (row_pages(geometry_, granules_of<C>(length)) + digest_pages<C>(geometry_, length + 1));
+           (row_pages(geometry_, granules_of<C>(length)) + digest_pages<C>(geometry_, length + 1) +
+            code_pages<C>(geometry_, codes));
   }
 
   /// Pages of the pool.

@@ -93,7 +93,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     begin_lane_step(lane);
     int const rows = lane.rows + chunk.tokens;
     int exact = granules_of<C>(rows) - ref.granules();
-    if (C::has_levels && lane.budget != no_limit) {
+    if (C::ranks && lane.budget != no_limit) {
       std::uint32_t const beside = digest_pages<C>(g, rows) + code_pages<C>(g, lane.codes);
       auto const slots =
           static_cast<int>((lane.budget - min(lane.budget, beside)) * page_rows) - 1 - lane.slots;

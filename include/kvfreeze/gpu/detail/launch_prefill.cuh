@@ -51,7 +51,7 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   CacheMemory const view = memory.view();
   auto const lanes = static_cast<unsigned>(s.lanes);
   constexpr int threads = 128;
-  if (g.room != 0) {
+  if (C::ranks && g.room != 0) {
     make_way_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(g, view, s, chunk.tokens);
     check_launch("make_way_kernel");
   }

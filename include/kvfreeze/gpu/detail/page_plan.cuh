@@ -25,22 +25,24 @@ KVFREEZE_HD std::uint32_t digest_pages(Geometry const& g, int rows) noexcept {
              : 0U;
 }
 
-/// Tokens of a chunk that finds room under any cap. Where no row is compact all of them are exact
+/// Tokens of a chunk that finds room under any cap. Where nothing is ranked all of them are exact
 /// at first.
 template <class C>
-inline constexpr int capped_chunk = C::has_levels ? host::planned_chunk : 64;
+inline constexpr int capped_chunk = C::ranks ? host::planned_chunk : 64;
 
 /// Pages with which a lane can take a row or a chunk, whatever it holds of the others: its sinks,
-/// its newest rows, its digests.
+/// its newest rows, its digests; where all rows are coded, their codes.
 template <class C>
 KVFREEZE_HD std::uint32_t floor_pages(Geometry const& g, int length) noexcept {
   constexpr int tail = C::has_digest ? C::Digest::group_rows : 1;
   int const more = length + capped_chunk<C>;
   int const rows = more < g.max_tokens ? more : g.max_tokens;
-  int const newest = (g.window > tail ? g.window : tail) + (C::has_levels ? 0 : capped_chunk<C>);
+  int const newest = (g.window > tail ? g.window : tail) + (C::ranks ? 0 : capped_chunk<C>);
   int const exact = granules_of<C>(g.sinks) + granules_of<C>(newest) + 1;
   int const all = granules_of<C>(rows);
-  return row_pages(g, exact < all ? exact : all) + digest_pages<C>(g, rows);
+  std::uint32_t const coded =
+      C::uniform ? g.segment[pool_segment(0)].pages_of(static_cast<std::uint32_t>(all)) : 0U;
+  return row_pages(g, exact < all ? exact : all) + digest_pages<C>(g, rows) + coded;
 }
 
 /// @brief Slots for exact granules that a lane's budget leaves beside its digests, where no row is
@@ -55,7 +57,7 @@ KVFREEZE_HD std::int32_t allowed_slots(Geometry const& g, std::uint32_t budget, 
 
 /// Pages of codes that a lane holds, or would.
 template <class C>
-__device__ std::uint32_t code_pages(Geometry const& g, std::int32_t const* codes) {
+KVFREEZE_HD std::uint32_t code_pages(Geometry const& g, std::int32_t const* codes) {
   std::uint32_t pages = 0;
   for (int level = 0; level < C::levels; ++level) {
     pages += g.segment[pool_segment(level)].pages_of(static_cast<std::uint32_t>(codes[level]));

@@ -96,7 +96,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   }
   __shared__ bool ready;
   if (threadIdx.x == 0) {
-    if (lane.budget != no_limit) {  // the whole sequence fits its part of the pool
+    if (!C::uniform && lane.budget != no_limit) {  // the sequence fits its part of the pool
       lane.budget = max(row_pages(g, ref.granules()) + digest_pages<C>(g, lane.rows + 1),
                         floor_pages<C>(g, lane.rows));
     }
