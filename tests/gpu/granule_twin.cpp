@@ -1,4 +1,4 @@
-#include <gpu/granule_layouts.hpp>
+#include <gpu/layouts.hpp>
 #include <gpu/make_rows_twin.hpp>
 
 namespace kvfreeze::gpu::test {

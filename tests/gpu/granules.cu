@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <gpu/capped.cuh>
 #include <gpu/foreign_attention.cuh>
-#include <gpu/granule_layouts.hpp>
+#include <gpu/layouts.hpp>
 #include <gpu/rewinds.cuh>
 #include <gpu/rows_twins.cuh>
 #include <type_traits>

@@ -55,8 +55,8 @@ namespace kvfreeze::gpu {
 /// the device's own: its pages are not the host's blocks. Neither is for InPlaceTier, a transfer
 /// budget not for UniformScheduler.
 ///
-/// Layouts with compact rows take UniformScheduler, or a ladder that does not sleep
-/// (LadderScheduler, RankLadderScheduler, HeadBitsScheduler). Those without take any other
+/// Layouts with compact rows take UniformScheduler or a ladder (LadderScheduler,
+/// RankLadderScheduler, HeadBitsScheduler). Those without take any other
 /// scheduler, and any scorer, of which only those of masses may remember. So far single rows and a
 /// lane for each KV head where rows may be compact. Device memory is reserved up front.
 ///
@@ -69,8 +69,6 @@ template <LayoutPolicy L = Layout<Half, 1, Grouping::kv_head, LadderRows>,
           CacheTier Tier = PinnedTier>
 class KvFreezeCache {
   using C = Composition<L, Scorer, Scheduler, Trigger, Tier>;
-  static_assert(!C::has_levels || !C::sleeps,
-                "kvfreeze::gpu: so far no scheduler that sleeps where rows may be compact");
   static_assert(!C::has_state || C::needs_mass,
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
   static_assert(

@@ -227,6 +227,15 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) v
     }
   }
   if constexpr (C::has_levels) {
+    if constexpr (C::sleeps) {
+      if (thread == 0) {
+        forget_granule(ref, granule);
+      }
+      LaneFacts const facts = lane_facts(ref, s.layer, work.head, work.step);
+      bool const everything = scheduler.recall(facts).kind == Selection::Kind::all;
+      wake_due<C, Threads>(ref, everything ? 0xFFFFFFFFU : work.step);
+      __syncthreads();
+    }
     if (thread == 0) {
       auto const open = ref.open_range();
       LaneFacts const facts = lane_facts(ref, s.layer, work.head, work.step);

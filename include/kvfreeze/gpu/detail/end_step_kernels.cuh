@@ -5,7 +5,7 @@
 /// the report written where the host reads it.
 
 #include <kvfreeze/detail/arithmetic.hpp>
-#include <kvfreeze/gpu/detail/give_way.cuh>
+#include <kvfreeze/gpu/detail/page_plan.cuh>
 #include <kvfreeze/gpu/entropy_result.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 #include <kvfreeze/policy_traits.hpp>
@@ -257,45 +257,6 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     __threadfence_system();
     *written = step;
   }
-}
-
-/// @brief Codes go and frozen rows are first in line to come back. By one block. @see host::recover
-template <class C, int Threads>
-__device__ void recover(LaneRef<C> const& ref) {
-  int const thread = static_cast<int>(threadIdx.x);
-  int forced = 0;
-  for (int i = thread; i < ref.lane->rows; i += Threads) {
-    std::uint8_t state = ref.states[i];
-    Fidelity const fidelity = host::GranuleState::fidelity(state);
-    if (fidelity == Fidelity::frozen || fidelity == Fidelity::compact) {
-      state = host::GranuleState::with(state, Fidelity::frozen);
-      forced += (state & host::GranuleState::forced) == 0 ? 1 : 0;
-      ref.states[i] = static_cast<std::uint8_t>(state | host::GranuleState::forced);
-    }
-  }
-  if (forced != 0) {
-    atomicAdd(&ref.lane->forced, static_cast<std::uint32_t>(forced));
-  }
-  if (thread < C::levels) {
-    ref.lane->codes[thread] = 0;
-  }
-  __syncthreads();
-}
-
-/// @brief Begins the recoveries that triggers asked for; pages that lanes do not need go back to
-/// the pool. One block a lane.
-///
-/// Under a byte cap the water level already leaves each lane what fits: to force more would cost
-/// codes.
-template <class C, int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void release_kernel(
-    Geometry g, CacheMemory memory, std::uint32_t const* batch, SequenceState<C> const* sequences) {
-  std::uint32_t const sequence = batch[blockIdx.y];
-  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
-  if (sequences[sequence].recovery != Recovery::none && g.room == 0) {
-    recover<C, Threads>(ref);
-  }
-  release_pages(ref, memory.pool);
 }
 
 }  // namespace kvfreeze::gpu::detail

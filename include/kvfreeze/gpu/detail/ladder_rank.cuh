@@ -72,6 +72,7 @@ struct RankLadder {
     int const risers = place_risers(lane, list_risers(lane));
     hide_risen_codes(lane);
     __syncthreads();
+    sleep_unneeded(lane);
     // Over its aim a lane keeps nothing that it does not need.
     bool const above = capped && needed_pages<C>(geometry, *ref.lane, shared.exact) > ref.lane->aim;
     // Where nothing rises again, nothing sinks before it has to.

@@ -9,6 +9,7 @@
 #include <kvfreeze/gpu/detail/launch_rank.cuh>
 #include <kvfreeze/gpu/detail/page_lists_kernel.cuh>
 #include <kvfreeze/gpu/detail/plan_kernels.cuh>
+#include <kvfreeze/gpu/detail/release_kernel.cuh>
 #include <kvfreeze/gpu/detail/settle_kernels.cuh>
 #include <kvfreeze/gpu/detail/uniform_kernels.cuh>
 #include <kvfreeze/gpu/digest_scan.cuh>
@@ -153,8 +154,8 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
       g, view, scheduler, memory.batch(), memory.steps(), memory.sequences(), entropies,
       memory.status(), memory.reports(), tokens);
   check_launch("end_step_kernel");
-  release_kernel<C, threads>
-      <<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(), memory.sequences());
+  release_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(
+      g, view, memory.batch(), memory.steps(), memory.sequences(), memory.reports());
   check_launch("release_kernel");
   memory.rewind_batch(sequences, stream);
 }

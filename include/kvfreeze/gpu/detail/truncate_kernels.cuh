@@ -9,6 +9,7 @@
 #include <kvfreeze/gpu/detail/end_step_kernels.cuh>
 #include <kvfreeze/gpu/detail/force_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/freeze_slots.cuh>
+#include <kvfreeze/gpu/detail/give_way.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
 #include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/thaw_lane.cuh>

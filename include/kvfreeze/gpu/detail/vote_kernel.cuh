@@ -3,6 +3,7 @@
 #include <kvfreeze/gpu/detail/chunk_rows_kernels.cuh>
 #include <kvfreeze/gpu/detail/describe_lane.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
+#include <kvfreeze/gpu/detail/timers.cuh>
 
 #include <cstddef>
 
@@ -44,6 +45,10 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     bool const refused = lane.chunk == 0;
     __syncthreads();  // all have read what end_chunk() changes
     end_chunk<C, Threads>(ref);
+    if constexpr (C::sleeps) {
+      wake_due<C, Threads>(ref, work.step);
+      __syncthreads();
+    }
     if (threadIdx.x == 0) {
       auto const open = ref.open_range();
       lane.mode = refused || open.low >= open.high ? LaneMode::dense : LaneMode::looks;

@@ -4,6 +4,7 @@
 
 namespace kvfreeze::gpu::test {
 
+using HalfLadder = Layout<Half, 1, Grouping::kv_head, LadderRows>;
 using HalfFours = Layout<Half, 4>;
 using HalfPages = Layout<Half, 16>;
 using BFloatPages = Layout<BFloat16, 16>;
