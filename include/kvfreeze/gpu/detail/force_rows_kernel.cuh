@@ -10,6 +10,41 @@
 
 namespace kvfreeze::gpu::detail {
 
+/// @brief Rows that are away and picked are awake and first in line to come back; codes do not
+/// count. By one block. @see host::force_where
+/// @param forget_counts detections of all rows are forgotten
+/// @param cell of shared memory
+/// @param picks picks(granule)
+template <class C, int Threads, class Picks>
+__device__ void force_where(LaneRef<C> const& ref, bool forget_counts, std::uint32_t& cell,
+                            Picks const& picks) {
+  std::uint32_t forced = 0;
+  std::uint32_t woken = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < ref.granules(); i += Threads) {
+    std::uint8_t const state = ref.states[i];
+    Fidelity const fidelity = host::GranuleState::fidelity(state);
+    bool const away = fidelity == Fidelity::frozen || fidelity == Fidelity::asleep ||
+                      (C::has_levels && fidelity == Fidelity::compact);
+    if (away && picks(i)) {
+      woken += fidelity == Fidelity::asleep ? 1U : 0U;
+      forced += (state & host::GranuleState::forced) == 0 ? 1U : 0U;
+      ref.states[i] = static_cast<std::uint8_t>(host::GranuleState::with(state, Fidelity::frozen) |
+                                                host::GranuleState::forced);
+    }
+    if constexpr (C::sleeps) {
+      if (forget_counts) {
+        ref.timers[i].count = 0;
+      }
+    }
+  }
+  forced = block_sum(forced, cell);
+  woken = block_sum(woken, cell);
+  if (threadIdx.x == 0) {
+    ref.lane->forced += forced;
+    ref.lane->asleep -= woken;
+  }
+}
+
 /// @brief Whom a recovery brings back: all, or by the time that they have been away or sleep.
 /// @see host::recover
 template <class C>
@@ -33,35 +68,6 @@ struct RecoveredRows {
         return since < window_steps;
       default:
         return true;
-    }
-  }
-
-  /// @brief Whom it picks is awake and first in line to come back. By a block.
-  /// @param cell of shared memory
-  template <int Threads>
-  __device__ void force(std::uint32_t& cell) const {
-    std::uint32_t forced = 0;
-    std::uint32_t woken = 0;
-    for (int i = static_cast<int>(threadIdx.x); i < ref.granules(); i += Threads) {
-      std::uint8_t const state = ref.states[i];
-      Fidelity const fidelity = host::GranuleState::fidelity(state);
-      if ((fidelity == Fidelity::frozen || fidelity == Fidelity::asleep) && picks(i)) {
-        woken += fidelity == Fidelity::asleep ? 1U : 0U;
-        forced += (state & host::GranuleState::forced) == 0 ? 1U : 0U;
-        ref.states[i] = static_cast<std::uint8_t>(
-            host::GranuleState::with(state, Fidelity::frozen) | host::GranuleState::forced);
-      }
-      if constexpr (C::sleeps) {
-        if (level >= Recovery::full) {
-          ref.timers[i].count = 0;
-        }
-      }
-    }
-    forced = block_sum(forced, cell);
-    woken = block_sum(woken, cell);
-    if (threadIdx.x == 0) {
-      ref.lane->forced += forced;
-      ref.lane->asleep -= woken;
     }
   }
 };
@@ -129,8 +135,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   LaneRef<C> const ref(g, memory, index, blockIdx.x);
   if (sequence.recovery != Recovery::none) {
     int const window = kvfreeze::detail::window_steps(sequence.trigger);
-    RecoveredRows<C>{ref, scheduler, sequence.recovery, step - 1U, window}.template force<Threads>(
-        cell);
+    RecoveredRows<C> const rows{ref, scheduler, sequence.recovery, step - 1U, window};
+    force_where<C, Threads>(ref, sequence.recovery >= Recovery::full, cell,
+                            [&](int granule) { return rows.picks(granule); });
   }
   if constexpr (C::saves_counts) {
     for (int i = static_cast<int>(threadIdx.x); sequence.saves && i < ref.granules();

@@ -45,35 +45,15 @@ __device__ void plan_sinking(LadderLane<C> const& l, int stay) {
   }
 }
 
-/// @brief Frozen rows that were asked and not needed: another detection, another sleep.
+/// @brief Frozen rows that were asked and not needed sleep.
 /// @pre risers have their states or plans
-/// @see host::sleep_where
 template <class C>
 __device__ void sleep_unneeded(LadderLane<C> const& l) {
-  if constexpr (C::sleeps) {
-    LaneRef<C> const& ref = l.ref;
-    auto const open = ref.open_range();
-    int const asked = min(open.high, l.runs().rows[LaneRuns::digests]);
-    std::uint32_t const least = l.shared.cuts.least[0];
-    std::uint32_t sleepers = 0;
-    for (int i = open.low + static_cast<int>(threadIdx.x); i < asked; i += l.threads) {
-      constexpr std::uint8_t held = host::GranuleState::pinned | host::GranuleState::forced |
-                                    host::GranuleState::fidelity_mask;
-      auto const granule = static_cast<std::uint32_t>(i);
-      if ((ref.states[i] & held) != static_cast<std::uint8_t>(Fidelity::frozen) ||
-          ref.plans[i] != 0 || l.mass(LaneRuns::digests, i) >= least) {
-        continue;
-      }
-      int const sleep = detect(ref, l.scheduler, granule, true, l.where.step);
-      if (sleep > 0) {
-        fall_asleep(ref, granule, l.where.step + static_cast<std::uint32_t>(sleep));
-        sleepers += 1;
-      }
-    }
-    if (sleepers != 0) {
-      atomicAdd(&ref.lane->asleep, sleepers);
-    }
-  }
+  int const asked = l.runs().rows[LaneRuns::digests];
+  std::uint32_t const least = l.shared.cuts.least[0];
+  sleep_where<C, LadderLane<C>::threads>(l.ref, l.scheduler, l.where.step, [&](int i) {
+    return i < asked && l.ref.plans[i] == 0 && l.mass(LaneRuns::digests, i) < least;
+  });
 }
 
 /// @brief From a pool to a coarser one a row goes by way of the tier: with a transfer budget the

@@ -3,6 +3,7 @@
 #include <kvfreeze/gpu/detail/lane_facts.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
 #include <kvfreeze/gpu/detail/thaw_lane.cuh>
+#include <kvfreeze/gpu/detail/timers.cuh>
 #include <kvfreeze/gpu/recall_lane.cuh>
 #include <kvfreeze/policy_traits.hpp>
 #include <kvfreeze/selection.hpp>
@@ -58,13 +59,13 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     if (threadIdx.x == 0) {
       ref.lane->missed = static_cast<float>(shared.missed) * 0x1p-30F;
     }
-    lane.sleep_where(scheduler, [&](int i) { return ref.plans[i] == 0; });
+    sleep_where<C, Threads>(ref, scheduler, where.step, [&](int i) { return ref.plans[i] == 0; });
     if constexpr (C::has_state) {
       __syncthreads();
       lane.update_scores(scorer);
     }
   } else {
-    lane.sleep_where(scheduler, [&](int) { return !everything; });
+    sleep_where<C, Threads>(ref, scheduler, where.step, [&](int) { return !everything; });
   }
   lane.finish(s, work, thawed);
 }

@@ -178,34 +178,6 @@ struct ThawLane {
     __syncthreads();
   }
 
-  /// @brief Frozen granules that were asked and not wanted: another detection, another sleep.
-  /// @param unwanted unwanted(granule)
-  /// @see host::sleep_where
-  template <class Unwanted>
-  __device__ void sleep_where(typename C::Scheduler const& scheduler,
-                              Unwanted const& unwanted) const {
-    if constexpr (C::sleeps) {
-      auto const open = ref.open_range();
-      std::uint32_t sleepers = 0;
-      for (int i = open.low + thread(); i < open.high; i += Threads) {
-        constexpr std::uint8_t held = host::GranuleState::pinned | host::GranuleState::forced |
-                                      host::GranuleState::fidelity_mask;
-        if ((ref.states[i] & held) != static_cast<std::uint8_t>(Fidelity::frozen) || !unwanted(i)) {
-          continue;
-        }
-        auto const granule = static_cast<std::uint32_t>(i);
-        int const sleep = detect(ref, scheduler, granule, true, where.step);
-        if (sleep > 0) {
-          fall_asleep(ref, granule, where.step + static_cast<std::uint32_t>(sleep));
-          sleepers += 1;
-        }
-      }
-      if (sleepers != 0) {
-        atomicAdd(&ref.lane->asleep, sleepers);
-      }
-    }
-  }
-
   /// The scorer's memory of all rows that were asked takes their masses in.
   __device__ void update_scores(typename C::Scorer const& scorer) const {
     for (int i = thread(); i < ref.granules(); i += Threads) {

@@ -35,6 +35,34 @@ __device__ void fall_asleep(LaneRef<C> const& ref, std::uint32_t granule, std::u
   ref.states[granule] = host::GranuleState::with(ref.states[granule], Fidelity::asleep);
 }
 
+/// @brief Frozen granules that were asked and not wanted: another detection, another sleep. By a
+/// block of `Threads`. @see host::sleep_where
+/// @param unwanted unwanted(granule)
+template <class C, int Threads, class Unwanted>
+__device__ void sleep_where(LaneRef<C> const& ref, typename C::Scheduler const& scheduler,
+                            std::uint32_t step, Unwanted const& unwanted) {
+  if constexpr (C::sleeps) {
+    auto const open = ref.open_range();
+    std::uint32_t sleepers = 0;
+    for (int i = open.low + static_cast<int>(threadIdx.x); i < open.high; i += Threads) {
+      constexpr std::uint8_t held = host::GranuleState::pinned | host::GranuleState::forced |
+                                    host::GranuleState::fidelity_mask;
+      if ((ref.states[i] & held) != static_cast<std::uint8_t>(Fidelity::frozen) || !unwanted(i)) {
+        continue;
+      }
+      auto const granule = static_cast<std::uint32_t>(i);
+      int const sleep = detect(ref, scheduler, granule, true, step);
+      if (sleep > 0) {
+        fall_asleep(ref, granule, step + static_cast<std::uint32_t>(sleep));
+        sleepers += 1;
+      }
+    }
+    if (sleepers != 0) {
+      atomicAdd(&ref.lane->asleep, sleepers);
+    }
+  }
+}
+
 /// @brief Wakes the granules that are due, by the lane's block. One byte is read of each granule:
 /// sleepers cost that much.
 /// @see host::wake_due
