@@ -6,6 +6,7 @@
 #include <gpu/capped.cuh>
 #include <gpu/ladder_twins.cuh>
 #include <random>
+#include <support/short_tests.hpp>
 #include <vector>
 
 namespace {
@@ -24,6 +25,9 @@ using Driver = gpu::test::Driver<Cache>;
 Limits budget_limits(int tokens, int sequences) {
   return gpu::test::capped_limits(tokens, sequences);
 }
+
+/// Shorter histories are asked for.
+bool const few = kvfreeze_test::short_tests();
 
 std::size_t least_cap(Limits const& limits) {
   return gpu::test::least_cap<Cache>(limits, ladder());
@@ -44,7 +48,7 @@ TEST_CASE("A byte cap holds from the first token to the last", "[budgets]") {
     bool raised = false;
     driver.prefill(200);
     driver.check(64);
-    for (int i = 0; i < 80; ++i) {
+    for (int i = 0; i < (few ? 40 : 80); ++i) {
       Driver::step({&driver});
       StepReport const report = driver.report();
       REQUIRE(report.ledger.resident() <= limits.resident_bytes);
@@ -105,7 +109,7 @@ TEST_CASE("What a capped sequence keeps does not depend on the others", "[budget
   Driver other(shared, 9);
   first.prefill(60);
   second.prefill(60);
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < (few ? 30 : 60); ++i) {
     Driver::step({&first});
     if (i % 3 == 0) {
       Driver::step({&second});
@@ -126,7 +130,7 @@ TEST_CASE("Truncation, pins, chunks and a reset under a cap", "[budgets]") {
   Driver driver(cache, 6);
   std::mt19937 random(11);
   int length = 0;
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < (few ? 30 : 60); ++i) {
     int const what = static_cast<int>(random() % 12);
     if (what == 0 && length < 512 - 130) {
       int const tokens = 1 + static_cast<int>(random() % 128);
@@ -166,7 +170,7 @@ TEST_CASE("A transfer budget bounds what a step moves", "[budgets]") {
     driver.prefill(200);
     std::uint64_t deferred = 0;
     std::uint64_t thawed = 0;
-    for (int i = 0; i < 60; ++i) {
+    for (int i = 0; i < (few ? 25 : 60); ++i) {
       Driver::step({&driver});
       StepReport const report = driver.report();
       REQUIRE(report.moved_in_bytes + report.moved_out_bytes <= limits.transfer_bytes);

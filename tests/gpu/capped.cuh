@@ -16,6 +16,7 @@
 #include <gpu/device.cuh>
 #include <gpu/twins.cuh>
 #include <random>
+#include <support/short_tests.hpp>
 #include <vector>
 
 namespace kvfreeze::gpu::test {
@@ -198,10 +199,16 @@ class Driver {
 /// @brief Under caps from the least one up: the ledger and the allocations stay below it, protected
 /// rows are exact, rows are what they were and reports count them, through chunks, cuts, pins and
 /// steps; and the cap decides at times.
-/// @param scale of the room above the least cap, in rows of the whole context
+/// @param group rows of a digest
+/// @param scales of the room above the least cap, in rows of the whole context; short tests take
+/// the first
 template <class Cache, class... Policies>
-void hold_caps(int tokens, std::size_t group, std::vector<double> const& scales,
+void hold_caps(int tokens, std::size_t group, std::vector<double> scales,
                Policies const&... policies) {
+  if (kvfreeze_test::short_tests()) {
+    tokens = std::min(tokens, 224);
+    scales.resize(1);
+  }
   Limits limits = capped_limits(tokens, 1);
   std::size_t const least = least_cap<Cache>(limits, policies...);
   REQUIRE(least > 0);
@@ -261,7 +268,7 @@ void hold_transfers(bool capped, Policies const&... policies) {
   }
   std::uint64_t deferred = 0;
   std::uint64_t thawed = 0;
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < (kvfreeze_test::short_tests() ? 25 : 60); ++i) {
     Driver<Cache>::step({&driver});
     StepReport const report = driver.report();
     REQUIRE(report.moved_in_bytes + report.moved_out_bytes <= limits.transfer_bytes);
