@@ -249,9 +249,10 @@ void hold_caps(int tokens, std::size_t group, std::vector<double> scales,
 
 /// @brief What a step moves stays below a transfer budget of three rows a lane, one of which is
 /// written through; what had to wait comes later.
+/// @param group rows of a digest
 /// @param capped under a byte cap too
 template <class Cache, class... Policies>
-void hold_transfers(bool capped, Policies const&... policies) {
+void hold_transfers(std::size_t group, bool capped, Policies const&... policies) {
   constexpr std::size_t row_bytes = 2 * 64 * sizeof(typename Cache::element_type);
   Limits limits = capped_limits(320, 1);
   if (capped) {
@@ -275,7 +276,7 @@ void hold_transfers(bool capped, Policies const&... policies) {
     deferred += report.deferred_rows;
     thawed += report.thawed_rows;
   }
-  driver.check();
+  driver.check(group);
   CHECK(deferred > 0);
   CHECK(thawed > 0);
 }

@@ -200,8 +200,8 @@ TEST_CASE("A water level meets the cap, the same whoever else is there", "[budge
 }
 
 TEST_CASE("A transfer budget bounds what a step of recall moves", "[budgets]") {
-  hold_transfers<Capped>(false, busy());
-  hold_transfers<Capped>(true, busy());
+  hold_transfers<Capped>(64, false, busy());
+  hold_transfers<Capped>(64, true, busy());
 }
 
 TEST_CASE("Caps that recall cannot keep are refused with the least", "[budgets]") {

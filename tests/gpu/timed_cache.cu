@@ -115,5 +115,5 @@ TEST_CASE("Eager rows come back as a transfer budget lets them", "[budgets]") {
   scheduler.softness = 0.5F;
   using Eager = Rows<Narrow<layout_of_t<float>, 64>, MeanAbsDotScorer<>,
                      SublinearScheduler<Thaw::eager>, NeverTrigger>;
-  hold_transfers<Eager>(false, scheduler, NeverTrigger{}, MeanAbsDotScorer<>{.window = 8});
+  hold_transfers<Eager>(1, false, scheduler, NeverTrigger{}, MeanAbsDotScorer<>{.window = 8});
 }

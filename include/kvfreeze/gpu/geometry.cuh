@@ -86,7 +86,7 @@ struct Geometry {
   std::uint32_t room = 0;         ///< pages of a sequence under a byte cap; 0: there is no cap
   std::uint32_t transfers = 0;    ///< granules that a token may bring from the tier; with a budget
   bool limits_transfers = false;  ///< there is a budget for them
-  bool by_demand = false;         ///< a byte cap is met by a water level, not by equal parts
+  bool by_demand = false;         ///< without compact rows: a byte cap is met by a water level
   float levels[host::water_levels] = {};  ///< of the water, ascending epsilons
   SegmentGeometry segment[segments];
   PoolPage pool[most_levels];

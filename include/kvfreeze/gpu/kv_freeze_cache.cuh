@@ -56,9 +56,9 @@ namespace kvfreeze::gpu {
 /// budget not for UniformScheduler.
 ///
 /// Layouts with compact rows take UniformScheduler or a ladder (LadderScheduler,
-/// RankLadderScheduler, HeadBitsScheduler). Those without take any other
-/// scheduler, and any scorer, of which only those of masses may remember. So far single rows and a
-/// lane for each KV head where rows may be compact. Device memory is reserved up front.
+/// RankLadderScheduler, HeadBitsScheduler). Those without take any other scheduler, and any scorer,
+/// of which only those of masses may remember. So far single rows and a lane for each KV head where
+/// rows may be compact. Device memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
@@ -150,8 +150,7 @@ class KvFreezeCache {
   }
 
   /// @brief Says that the next step is a chunk of one sequence's prompt.
-  /// @param tokens of the chunk, at least 1; under a byte cap at most 512, where nothing is ranked
-  /// 64
+  /// @param tokens of the chunk, at least 1; under a byte cap at most 512 on a ladder, elsewhere 64
   /// @throws InvalidArgument for `tokens`; else as begin_async(). Nothing was enqueued then
   void begin_prefill_async(Sequence handle, int tokens, ::cuda::stream_ref stream) {
     steps_.check_chunk(handle, tokens, memory_.geometry().room != 0 ? detail::capped_chunk<C> : 0);
@@ -162,7 +161,8 @@ class KvFreezeCache {
   /// many as the scorer asks for) say which rows stay exact, the others sink when the step ends.
   ///
   /// Attention of the chunk is your kernel's, over the chunk and what gather_async() gives. Under a
-  /// byte cap rows that have no room go to the tier alone.
+  /// byte cap rows of it that have no room go to the tier alone on a ladder; elsewhere the lane's
+  /// other rows make way for them.
   /// @param q [tokens][query_heads][head_dim]
   /// @param k, v [tokens][kv_heads][head_dim], finite: what is not is reported by the next step
   /// @tparam Input element type of q, k and v
