@@ -94,9 +94,11 @@ struct CacheMemory {
   std::uint32_t* tables = nullptr;  ///< [sequence][lane][table_pages]
   std::uint8_t* states = nullptr;   ///< [sequence][lane][max_granules], as host::GranuleState
   std::uint8_t* plans = nullptr;    ///< [sequence][lane][max_granules]: moves of the slow clock
-  float* importance = nullptr;      ///< [sequence][lane][row_elements], sums of q² by channel
-  float* means = nullptr;           ///< [sequence][lane][row_elements], of the first values
-  std::uint32_t* pins = nullptr;    ///< [sequence][pin_words]
+  /// [sequence][lane][level][leaving_words()]: bits of the slots whose codes the slow clock drops.
+  std::uint32_t* leaving = nullptr;
+  float* importance = nullptr;    ///< [sequence][lane][row_elements], sums of q² by channel
+  float* means = nullptr;         ///< [sequence][lane][row_elements], of the first values
+  std::uint32_t* pins = nullptr;  ///< [sequence][pin_words]
   /// [sequence][lane][max_granules]: low half of the step of the last freeze; not on the ladder,
   /// where no recovery asks for it.
   std::uint16_t* changed = nullptr;
@@ -125,6 +127,11 @@ KVFREEZE_HD inline std::size_t moment_floats(Geometry const& g) noexcept {
          2 * static_cast<std::size_t>(g.lane_queries * g.head_dim);
 }
 
+/// Words of a level's bits, one for each code that there may be.
+KVFREEZE_HD constexpr int leaving_words(Geometry const& g) noexcept {
+  return (g.max_granules + 31) / 32;
+}
+
 /// Granules of so many rows.
 template <class C>
 KVFREEZE_HD constexpr int granules_of(int rows) noexcept {
@@ -142,6 +149,7 @@ struct LaneRef {
   std::byte* pages = nullptr;
   std::uint8_t* states = nullptr;
   std::uint8_t* plans = nullptr;
+  std::uint32_t* leaving_bits = nullptr;  ///< null without compact rows
   float* importance = nullptr;
   float* means = nullptr;
   std::uint32_t const* pins = nullptr;          ///< of the sequence
@@ -168,6 +176,10 @@ struct LaneRef {
     pages = memory.pool.base;
     states = memory.states + number * static_cast<std::size_t>(g.max_granules);
     plans = memory.plans + number * static_cast<std::size_t>(g.max_granules);
+    if constexpr (C::has_levels) {
+      leaving_bits =
+          memory.leaving + number * static_cast<std::size_t>(C::levels * leaving_words(g));
+    }
     importance = memory.importance + number * static_cast<std::size_t>(g.row_elements);
     means = memory.means + number * static_cast<std::size_t>(g.row_elements);
     pins = memory.pins + static_cast<std::size_t>(sequence) * static_cast<std::size_t>(g.pin_words);
@@ -296,6 +308,11 @@ struct LaneRef {
   [[nodiscard]] __device__ BFloat16& scale(int level, std::uint32_t slot) const {
     return reinterpret_cast<BFloat16*>(page(pool_segment(level), slot) +
                                        geometry->pool[level].scales)[within(level, slot)];
+  }
+
+  /// Bits of a level's slots whose codes the slow clock drops; at other times none is set.
+  [[nodiscard]] __device__ std::uint32_t* leaving(int level) const {
+    return leaving_bits + level * leaving_words(*geometry);
   }
 
   [[nodiscard]] __device__ std::uint32_t& code_granule(int level, std::uint32_t slot) const {

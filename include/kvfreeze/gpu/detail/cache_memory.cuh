@@ -57,6 +57,9 @@ class CacheStorage {
         tables_(array_bytes(lane_count(), g.table_pages)),
         states_(array_bytes(lane_count(), static_cast<std::size_t>(g.max_granules))),
         plans_(states_.size()),
+        leaving_(C::has_levels ? array_bytes(lane_count(),
+                                             static_cast<std::size_t>(C::levels * leaving_words(g)))
+                               : 0),
         importance_(array_bytes(lane_count(), static_cast<std::size_t>(g.row_elements))),
         means_(importance_.size()),
         pins_(array_bytes(static_cast<std::size_t>(g.max_sequences),
@@ -118,6 +121,7 @@ class CacheStorage {
     memory.tables = tables_.data();
     memory.states = states_.data();
     memory.plans = plans_.data();
+    memory.leaving = leaving_.data();
     memory.importance = importance_.data();
     memory.means = means_.data();
     memory.pins = pins_.data();
@@ -438,13 +442,13 @@ class CacheStorage {
   /// Metadata whatever the number of pages.
   [[nodiscard]] std::size_t fixed_bytes() const noexcept {
     return free_count_.size_bytes() + lanes_.size_bytes() + tables_.size_bytes() +
-           states_.size_bytes() + plans_.size_bytes() + importance_.size_bytes() +
-           means_.size_bytes() + pins_.size_bytes() + changed_.size_bytes() + timers_.size_bytes() +
-           saved_.size_bytes() + scores_.size_bytes() + ring_.size_bytes() +
-           previous_.size_bytes() + lists_.size_bytes() + moments_.size_bytes() +
-           lone_scores_.size_bytes() + lag_scores_.size_bytes() + mean_entropy_.size_bytes() +
-           batch_.size_bytes() + steps_.size_bytes() + sequences_.size_bytes() +
-           tier_.device_bytes();
+           states_.size_bytes() + plans_.size_bytes() + leaving_.size_bytes() +
+           importance_.size_bytes() + means_.size_bytes() + pins_.size_bytes() +
+           changed_.size_bytes() + timers_.size_bytes() + saved_.size_bytes() +
+           scores_.size_bytes() + ring_.size_bytes() + previous_.size_bytes() +
+           lists_.size_bytes() + moments_.size_bytes() + lone_scores_.size_bytes() +
+           lag_scores_.size_bytes() + mean_entropy_.size_bytes() + batch_.size_bytes() +
+           steps_.size_bytes() + sequences_.size_bytes() + tier_.device_bytes();
   }
 
   /// The later one of two reports that are whole.
@@ -470,6 +474,7 @@ class CacheStorage {
   DeviceArray<std::uint32_t> tables_;
   DeviceArray<std::uint8_t> states_;
   DeviceArray<std::uint8_t> plans_;
+  DeviceArray<std::uint32_t> leaving_;
   DeviceArray<float> importance_;
   DeviceArray<float> means_;
   DeviceArray<std::uint32_t> pins_;

@@ -80,12 +80,6 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
       runs.granules[runs.begin[LaneRuns::exact] + i] =
           ref.record(static_cast<std::uint32_t>(i)).granule;
     }
-    for (int level = 0; level < C::levels; ++level) {
-      for (int i = thread; i < runs.rows[LaneRuns::pool(level)]; i += Threads) {
-        runs.granules[runs.begin[LaneRuns::pool(level)] + i] =
-            ref.code_granule(level, static_cast<std::uint32_t>(i));
-      }
-    }
   }
   if (thread != 0) {
     return;
@@ -103,16 +97,11 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
     SegmentGeometry const& segment = g.segment[pool_segment(level)];
     int const begin = runs.begin[LaneRuns::pool(level)];
     RefineLane refine;
-    refine.groups = scan.groups;
     refine.residuals = CodePages(ref.pages, ref.table + segment.first_page, segment.per_page,
                                  g.page_bytes, g.pool[level].residual_bytes);
-    refine.rows = runs.granules + begin;
     refine.count = ranks ? static_cast<std::uint32_t>(runs.rows[LaneRuns::pool(level)]) : 0U;
     refine.stride = stride;
-    refine.query = query;
     refine.logits = runs.logits + begin;
-    refine.screen = runs.logits;
-    refine.screen_stride = stride;
     s.refinements[level * s.lanes + work] = refine;
   }
   typename LayerStep<C>::Lane attention;

@@ -38,7 +38,7 @@ __device__ void scan_groups(DigestLane const& lane, unsigned first, unsigned end
     for (unsigned group = first; group < end; group += step) {
       if (awake == nullptr || awake[group] != 0) {
         std::size_t const row = static_cast<std::size_t>(group) * Digest::group_rows;
-        note.group(row);
+        note.group(row, head);
         Scan::template scan<Pairs>(own, queries, some, dim, groups.at(group), logits + row,
                                    lane.stride, note);
       }
@@ -70,7 +70,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
 
 /// Shared memory of a block.
 template <class Digest>
-constexpr std::size_t digest_scan_bytes(int warps, int pairs, int dim) {
+KVFREEZE_HD constexpr std::size_t digest_scan_bytes(int warps, int pairs, int dim) {
   return static_cast<std::size_t>(8 * pairs * query_line(dim) +
                                   warps * WarpScan<Digest>::bytes(dim));
 }

@@ -94,7 +94,13 @@ struct LadderLane {
     }
   }
 
-  /// The list of risers lies where digests would have granules, which they do not need.
+  /// Where the code of a riser from a pool is: in place of its digest's logit, which no longer
+  /// counts.
+  [[nodiscard]] __device__ CodePlace& code_place(std::uint32_t granule) const {
+    return reinterpret_cast<CodePlace&>(runs().logits[granule]);
+  }
+
+  /// The list of risers lies where the ranking had the places of codes, which it needs no more.
   [[nodiscard]] __device__ Riser& riser(int i) const {
     return reinterpret_cast<Riser*>(runs().granules)[i];
   }

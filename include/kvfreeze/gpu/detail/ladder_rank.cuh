@@ -69,8 +69,9 @@ struct RankLadder {
       }
       return;
     }
-    int const risers = place_risers(lane, list_risers(lane));
-    hide_risen_codes(lane);
+    int const asked = list_risers(lane);
+    int const risers = place_risers(lane, asked);
+    hide_risen_codes(lane, asked);
     __syncthreads();
     sleep_unneeded(lane);
     // Over its aim a lane keeps nothing that it does not need.

@@ -57,20 +57,28 @@ __device__ int list_risers(LadderLane<C> const& l) {
   if (threadIdx.x % 32 == 0) {
     atomicAdd(&l.shared.missed, static_cast<unsigned long long>(frozen));
   }
+  // Without a row that must be exact there is no need for the states of compact ones, which lie
+  // anywhere.
+  bool const asks = l.state().forced != 0 || l.ref.pins[0] != 0;
+  auto const state_of = [&](std::uint32_t granule) {
+    return asks ? l.ref.states[granule] : std::uint8_t{0};
+  };
   for (int level = 0; level < C::levels; ++level) {
     int const run = LaneRuns::pool(level);
     risers = List::for_each(
         l.runs().rows[run], risers, l.shared.list,
         [&](int first, int n) {
-          std::uint32_t granules[4];
-          l.coded(level, first, n, granules);
+          std::uint32_t granules[4] = {};
+          if (asks) {
+            l.coded(level, first, n, granules);
+          }
           Mass masses[4];
           l.masses(run, first, n, masses);
           unsigned rise = 0;
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
             bool const rises =
-                j < n && riser_level<C>(cuts, l.ref.states[granules[j]], masses[j], level + 1) > 0;
+                j < n && riser_level<C>(cuts, state_of(granules[j]), masses[j], level + 1) > 0;
             rise |= rises ? 1U << j : 0U;
           }
           return rise;
@@ -78,8 +86,10 @@ __device__ int list_risers(LadderLane<C> const& l) {
         [&](int i, int rank) {
           std::uint32_t const granule = l.coded(level, i);
           Mass const mass = l.mass(run, i);
-          push(granule, riser_level<C>(cuts, l.ref.states[granule], mass, level + 1), true, rank);
+          push(granule, riser_level<C>(cuts, state_of(granule), mass, level + 1), true, rank);
           l.runs().masses[granule] = mass;  // for the order of what must wait
+          l.code_place(granule) = {static_cast<std::uint32_t>(i),
+                                   static_cast<std::uint32_t>(level)};
         });
   }
   return risers;

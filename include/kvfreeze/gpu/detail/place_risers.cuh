@@ -115,23 +115,23 @@ __device__ int place_risers(LadderLane<C> const& l, int asked) {
   return risers;
 }
 
-/// @brief Codes of rows that rose are not attended beside the rows themselves.
+/// @brief Codes of rows that rose are not attended beside the rows themselves, and leave.
+/// @param asked risers that are listed
 template <class C>
-__device__ void hide_risen_codes(LadderLane<C> const& l) {
+__device__ void hide_risen_codes(LadderLane<C> const& l, int asked) {
   LaneRuns const& runs = l.runs();
-  for (int level = 0; level < C::levels; ++level) {
-    int const run = LaneRuns::pool(level);
-    l.for_each_four(runs.rows[run], [&](int first, int n) {
-      std::uint32_t granules[4];
-      l.coded(level, first, n, granules);
-      for (int j = 0; j < n; ++j) {
-        if ((l.ref.plans[granules[j]] & Plan::leaves_pool) != 0) {
-          for (int h = 0; h < l.heads(); ++h) {
-            runs.logits[h * runs.stride + runs.begin[run] + first + j] = minus_infinity();
-          }
-        }
+  for (int i = static_cast<int>(threadIdx.x); i < asked; i += l.threads) {
+    Riser const r = l.riser(i);
+    if ((l.ref.plans[r.granule] & Plan::leaves_pool) != 0) {
+      CodePlace const place = l.code_place(r.granule);
+      atomicOr(l.ref.leaving(static_cast<int>(place.level)) + place.slot / 32,
+               1U << (place.slot % 32));
+      float* const logits =
+          runs.logits + runs.begin[LaneRuns::pool(static_cast<int>(place.level))] + place.slot;
+      for (int h = 0; h < l.heads(); ++h) {
+        logits[h * runs.stride] = minus_infinity();
       }
-    });
+    }
   }
 }
 

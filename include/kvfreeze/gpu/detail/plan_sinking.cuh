@@ -23,12 +23,17 @@ __device__ void plan_sinking(LadderLane<C> const& l, int stay) {
   for (int level = 0; level < C::levels; ++level) {
     int const run = LaneRuns::pool(level);
     for (int i = static_cast<int>(threadIdx.x); i < runs.rows[run]; i += l.threads) {
-      std::uint32_t const granule = l.coded(level, i);
-      if (ref.plans[granule] == 0 && is_old(ref.code_stamp(level, static_cast<std::uint32_t>(i)))) {
-        int const to = cuts.level(l.mass(run, i));
-        if (to <= level) {
-          ref.plans[granule] = static_cast<std::uint8_t>(Plan::leaves_pool | Plan::to(to));
-        }
+      if (!is_old(ref.code_stamp(level, static_cast<std::uint32_t>(i)))) {
+        continue;
+      }
+      int const to = cuts.level(l.mass(run, i));
+      if (to > level) {
+        continue;
+      }
+      std::uint8_t& plan = ref.plans[l.coded(level, i)];
+      if (plan == 0) {
+        plan = static_cast<std::uint8_t>(Plan::leaves_pool | Plan::to(to));
+        atomicOr(ref.leaving(level) + i / 32, 1U << (i % 32));
       }
     }
   }
@@ -85,6 +90,7 @@ __device__ void limit_sinking(LadderLane<C> const& l, int risers) {
       for (int i = static_cast<int>(threadIdx.x); i < rows; i += l.threads) {
         if (moves(i) && (left == 0 || l.coded(level, i) > last)) {
           l.ref.plans[l.coded(level, i)] = 0;
+          atomicAnd(l.ref.leaving(level) + i / 32, ~(1U << (i % 32)));
         }
       }
       __syncthreads();

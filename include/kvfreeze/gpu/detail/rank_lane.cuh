@@ -7,31 +7,12 @@
 #include <kvfreeze/gpu/detail/digest_scan_kernels.cuh>
 #include <kvfreeze/gpu/detail/lane_barrier.cuh>
 #include <kvfreeze/gpu/detail/rank_arguments.cuh>
-#include <kvfreeze/gpu/detail/refine_kernels.cuh>
+#include <kvfreeze/gpu/detail/rank_scan.cuh>
 
 #include <cstddef>
 #include <cstdint>
 
 namespace kvfreeze::gpu::detail {
-
-/// Shared memory of a warp that refines rows of any level.
-template <class C, int Level = 0>
-KVFREEZE_HD constexpr int refine_warp_bytes(int dim) {
-  if constexpr (Level == C::levels) {
-    return 0;
-  } else {
-    constexpr int residual = C::template key_residual<Level>;
-    int own = 0;
-    if constexpr (residual > 0) {
-      own = WarpRefine<typename C::Digest, residual>::bytes(dim);
-    }
-    int const others = refine_warp_bytes<C, Level + 1>(dim);
-    return own > others ? own : others;
-  }
-}
-
-/// Query heads that are refined together, whatever the level.
-inline constexpr int refine_heads = 4;
 
 /// @brief One lane, by one of its blocks. Every function is called by all threads.
 template <class C, int Dim>
@@ -42,12 +23,10 @@ class RankLane {
  public:
   /// Shared memory of a block beside RankStorage, in bytes.
   static constexpr std::size_t shared_bytes(int heads, int dim) {
-    int const pairs = heads <= 2 ? 1 : heads <= 4 ? 2 : 4;
-    std::size_t const scan = digest_scan_bytes<Digest>(rank_warps, pairs, dim);
-    auto const refine = static_cast<std::size_t>(4 * refine_heads * query_line(dim) +
-                                                 rank_warps * refine_warp_bytes<C>(dim));
-    std::size_t const most = scan > refine ? scan : refine;
-    return most > Tiles::Sizes::ring_bytes ? most : Tiles::Sizes::ring_bytes;
+    std::size_t const scan = heads <= 2   ? scan_bytes<1>(dim)
+                             : heads <= 4 ? scan_bytes<2>(dim)
+                                          : scan_bytes<4>(dim);
+    return scan > Tiles::Sizes::ring_bytes ? scan : Tiles::Sizes::ring_bytes;
   }
 
   /// @param storage its `place` is the block's
@@ -73,11 +52,11 @@ class RankLane {
       s_.attention = step_.attention[place_.lane];
     }
     __syncthreads();
-    scan();
+    list_codes();
     arrive();
     exact_logits();
     barrier().wait(s_.arrived);
-    refine();
+    scan();
     note_largest();
     barrier().meet();
     sum_weights(s_.tiles, plan(), place_, s_.masses);
@@ -116,23 +95,56 @@ class RankLane {
     return plan;
   }
 
-  /// Logits of all digests.
+  /// Shared memory of scan().
+  template <int Pairs>
+  static constexpr std::size_t scan_bytes(int dim) {
+    return digest_scan_bytes<Digest>(rank_warps, Pairs, dim) +
+           static_cast<std::size_t>(rank_warps * RankNote<C, 2 * Pairs>::bytes(dim));
+  }
+
+  /// Granules of the pools' rows, and where each of them has its code.
+  __device__ void list_codes() const {
+    WorkLane const where(a_.ladder.geometry, step_, place_.lane);
+    LaneRef<C> const ref(a_.ladder.geometry, a_.ladder.memory, where.sequence, where.lane);
+    LaneRuns const runs = lane_runs(ref, step_, place_.lane);
+#pragma unroll
+    for (int level = 0; level < C::levels; ++level) {
+      int const run = LaneRuns::pool(level);
+      for (int i = place_.block * rank_threads + static_cast<int>(threadIdx.x); i < runs.rows[run];
+           i += place_.blocks * rank_threads) {
+        auto const slot = static_cast<std::uint32_t>(i);
+        std::uint32_t const granule = ref.code_granule(level, slot);
+        runs.granules[runs.begin[run] + i] = granule;
+        runs.granules[granule] = CodePlace{slot, static_cast<std::uint32_t>(level)}.word();
+      }
+    }
+  }
+
+  /// Logits of all digests and of the pools' rows.
   __device__ __forceinline__ void scan() const {
+    if (heads() <= 2) {
+      scan_pairs<1>();
+    } else if (heads() <= 4) {
+      scan_pairs<2>();
+    } else {
+      scan_pairs<4>();
+    }
+  }
+
+  template <int Pairs>
+  __device__ __forceinline__ void scan_pairs() const {
     DigestLane const lane = step_.scans[place_.lane];
     auto const blocks = static_cast<unsigned>(place_.blocks);
     unsigned const first = static_cast<unsigned>(place_.block) * rank_warps + warp_index();
-    LargestFrozen note(s_.tiles.run(LaneRuns::digests).states, s_.largest);
     int const dim = a_.exact.dim;
-    if (heads() <= 2) {
-      scan_groups<Digest, 1>(lane, first, lane.count, blocks * rank_warps, memory_, heads(), dim,
-                             note);
-    } else if (heads() <= 4) {
-      scan_groups<Digest, 2>(lane, first, lane.count, blocks * rank_warps, memory_, heads(), dim,
-                             note);
-    } else {
-      scan_groups<Digest, 4>(lane, first, lane.count, blocks * rank_warps, memory_, heads(), dim,
-                             note);
-    }
+    using Note = RankNote<C, 2 * Pairs>;
+    Note note(s_.tiles.run(LaneRuns::digests).states,
+              step_.granules + static_cast<std::ptrdiff_t>(place_.lane) * step_.stride,
+              step_.refinements + place_.lane, step_.lanes, s_.largest,
+              memory_ + digest_scan_bytes<Digest>(rank_warps, Pairs, dim) +
+                  warp_index() * static_cast<unsigned>(Note::bytes(dim)));
+    scan_groups<Digest, Pairs>(lane, first, lane.count, blocks * rank_warps, memory_, heads(), dim,
+                               note);
   }
 
   /// Logits of the exact rows, of which each block has a part.
@@ -158,82 +170,6 @@ class RankLane {
       store_logits<Tiles>(s_.attention, arguments, warp, q, memory_, begin, end, rows,
                           [&](unsigned, float logit) { largest = fmaxf(largest, logit); });
       s_.largest.note(static_cast<int>(warp.heads.first + warp_thread() % warp_heads), largest);
-    }
-  }
-
-  /// Logits of the pools' rows: the digests', with the lower bits of their keys.
-  __device__ __forceinline__ void refine() const {
-    auto* const queries = reinterpret_cast<float*>(memory_);
-    int const dim = a_.exact.dim;
-    float const* const q = a_.exact.q + static_cast<std::size_t>(place_.lane) *
-                                            static_cast<std::size_t>(heads() * dim);
-    for (int head = 0; head < heads(); head += refine_heads) {
-      int const some = min(heads() - head, refine_heads);
-      if (head > 0) {
-        __syncthreads();  // the heads before are done
-      }
-      stage_queries(q + head * dim, some, refine_heads, dim, queries);
-      __syncthreads();
-      float largest[refine_heads];
-#pragma unroll
-      for (float& x : largest) {
-        x = minus_infinity();
-      }
-      unsigned const warp = static_cast<unsigned>(place_.block) * rank_warps + warp_index();
-      refine_level(warp, queries, head, some, largest);
-#pragma unroll
-      for (int h = 0; h < refine_heads; ++h) {
-        s_.largest.note(head + h, largest[h]);
-      }
-    }
-  }
-
-  /// The warp's share of the rows of a level and those above it, 32 at a time.
-  /// @param part 32 rows of the level, the warp's first
-  template <int Level = 0>
-  __device__ void refine_level(unsigned part, float const* queries, int head, int some,
-                               float (&largest)[refine_heads]) const {
-    if constexpr (Level < C::levels) {
-      constexpr int residual = C::template key_residual<Level>;
-      RefineLane const lane = step_.refinements[Level * step_.lanes + place_.lane];
-      unsigned const parts = (lane.count + 31) / 32;
-      auto const note = [&](int h, float logit) { largest[h] = fmaxf(largest[h], logit); };
-      for (; part < parts; part += static_cast<unsigned>(place_.blocks) * rank_warps) {
-        if constexpr (residual > 0) {
-          static_assert(WarpRefine<Digest, residual>::heads == refine_heads);
-          RowsToRefine<Digest, residual> const rows(
-              lane,
-              memory_ + 4 * refine_heads * query_line(a_.exact.dim) +
-                  warp_index() * static_cast<unsigned>(refine_warp_bytes<C>(a_.exact.dim)),
-              32 * part, a_.exact.dim);
-          rows.run(queries, head, some, note);
-          __syncwarp();  // the codes are read
-        } else {
-          gather_logits(lane, 32 * part + threadIdx.x % 32, head, some, note);
-        }
-      }
-      refine_level<Level + 1>(part - parts, queries, head, some, largest);
-    }
-  }
-
-  /// The digests' logits of a row, where the pool holds no key bits.
-  template <class Note>
-  static __device__ void gather_logits(RefineLane const& lane, unsigned i, int head, int some,
-                                       Note const& note) {
-    if (i >= lane.count) {
-      return;
-    }
-    float const* const from = global(lane.screen) +
-                              static_cast<std::ptrdiff_t>(head) * lane.screen_stride +
-                              global(lane.rows)[i];
-    float* const to = global(lane.logits) + static_cast<std::ptrdiff_t>(head) * lane.stride + i;
-#pragma unroll
-    for (int h = 0; h < refine_heads; ++h) {
-      if (h < some) {
-        float const logit = __ldcg(from + static_cast<std::ptrdiff_t>(h) * lane.screen_stride);
-        to[static_cast<std::ptrdiff_t>(h) * lane.stride] = logit;
-        note(h, logit);
-      }
     }
   }
 

@@ -78,6 +78,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     memory.means[number * static_cast<std::size_t>(g.row_elements) + static_cast<std::size_t>(d)] =
         0.0F;
   }
+  if constexpr (C::has_levels) {
+    int const words = C::levels * leaving_words(g);
+    for (int i = static_cast<int>(threadIdx.x); i < words; i += Threads) {
+      memory.leaving[number * static_cast<std::size_t>(words) + static_cast<std::size_t>(i)] = 0;
+    }
+  }
   if constexpr (C::needs_cosine) {
     int const elements = g.lane_queries * g.head_dim;
     for (int i = static_cast<int>(threadIdx.x); i < elements; i += Threads) {

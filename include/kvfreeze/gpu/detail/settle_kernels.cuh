@@ -4,6 +4,7 @@
 /// @brief The slow clock of each lane on the ladder: what the step's plans say, done. One block a
 /// lane, one launch for the whole model.
 
+#include <kvfreeze/gpu/detail/bit_partition.cuh>
 #include <kvfreeze/gpu/detail/block_partition.cuh>
 #include <kvfreeze/gpu/detail/code_rows.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
@@ -17,7 +18,11 @@ namespace kvfreeze::gpu::detail {
 /// Shared memory of the settling block.
 template <class C, int Threads>
 struct SettleStorage {
-  typename BlockPartition<Threads>::Storage partition;
+  union {
+    typename BlockPartition<Threads>::Storage partition;
+    typename BitPartition<Threads>::Storage bits;
+  };
+
   typename RowCoder<C, Threads>::Storage coder;
   int added[most_levels];
   std::uint32_t placed;  ///< were there pages? A word, as compilers load it with its neighbours
@@ -60,19 +65,23 @@ struct SettleLane {
   /// Codes that leave their pool go behind those that stay, where code_from_tier() finds them.
   __device__ void drop_codes(int level) const {
     int const codes = ref.lane->codes[level];
-    BlockPartition<Threads> partition{shared.partition};
-    int const kept = partition.run(
-        codes,
-        [&](int i) {
-          std::uint32_t const granule = ref.code_granule(level, static_cast<std::uint32_t>(i));
-          return (ref.plans[granule] & Plan::leaves_pool) != 0;
-        },
-        [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
+    std::uint32_t* const leaving = ref.leaving(level);
+    BitPartition<Threads> partition{shared.bits};
+    int const kept =
+        partition.run(codes, leaving, [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
           move_code(ref, level, from, to, warp_lane);
         });
+    if (kept == codes) {
+      return;
+    }
     __syncthreads();
     if (thread() == 0) {
       ref.lane->codes[level] = kept;
+    }
+    for (int i = thread(); 32 * i < codes; i += Threads) {
+      if (leaving[i] != 0) {
+        leaving[i] = 0;
+      }
     }
     for (int i = kept + thread(); i < codes; i += Threads) {
       std::uint32_t const granule = ref.code_granule(level, static_cast<std::uint32_t>(i));

@@ -21,7 +21,8 @@ struct LaneRuns {
   float* logits = nullptr;  ///< `logits[h * stride + begin[run] + i]`, octaves
   std::ptrdiff_t stride = 0;
   Mass* masses = nullptr;             ///< [stride]
-  std::uint32_t* granules = nullptr;  ///< [stride], of exact and compact rows
+  std::uint32_t* granules = nullptr;  ///< [stride], of exact and compact rows; first, by row of the
+                                      ///< digests, CodePlace of those that are compact
   int begin[2 + most_levels] = {};
   int rows[2 + most_levels] = {};
 
@@ -29,6 +30,18 @@ struct LaneRuns {
   static constexpr int exact = 1;
 
   [[nodiscard]] static KVFREEZE_HD constexpr int pool(int level) noexcept { return 2 + level; }
+};
+
+/// Where a compact row's code is, as a word.
+struct CodePlace {
+  std::uint32_t slot : 24;
+  std::uint32_t level : 8;
+
+  [[nodiscard]] __device__ static CodePlace of(std::uint32_t word) {
+    return {word & 0xFFFFFFU, word >> 24};
+  }
+
+  [[nodiscard]] __device__ std::uint32_t word() const { return level << 24 | slot; }
 };
 
 /// Attention's description of a lane of C: its element type and the bits of its levels.

@@ -55,13 +55,14 @@ struct FoldStorage {
   float* base;              ///< [scan_heads]
   float* inverse;           ///< [scan_heads], of unit
   std::uint16_t* list;      ///< [quads], where the quads of the codes come from, if not in order
+  std::uint8_t* planes;     ///< [dim / 4], of the channel quads of nested codes
 
   /// @brief Words from head to head: eight quads are read by half-warps without bank conflicts.
   static KVFREEZE_HD constexpr int weight_words(int quads) { return rounded_up(quads, 32) + 8; }
 
   static KVFREEZE_HD constexpr int bytes(int dim, int quads) {
     return 12 * rounded_up(dim, 16) + 4 * scan_heads * (weight_words(quads) + 3) +
-           rounded_up(2 * quads, 16);
+           rounded_up(2 * quads, 16) + rounded_up(dim / 4, 16);
   }
 
   __device__ FoldStorage(std::byte* memory, int dim, int quads)
@@ -71,7 +72,8 @@ struct FoldStorage {
         unit(reinterpret_cast<float*>(weights + scan_heads * weight_words(quads))),
         base(unit + scan_heads),
         inverse(base + scan_heads),
-        list(reinterpret_cast<std::uint16_t*>(inverse + scan_heads)) {}
+        list(reinterpret_cast<std::uint16_t*>(inverse + scan_heads)),
+        planes(reinterpret_cast<std::uint8_t*>(list) + rounded_up(2 * quads, 16)) {}
 
   __device__ void store(int c, float4 width, float4 center) const {
     auto* const two = reinterpret_cast<float4*>(channels + c);
@@ -200,6 +202,7 @@ struct FoldOf<NestedKeyCodes<Screen, Total, Group>> {
         float4 const cell = product(quarter, cell_factor(planes));
         widest = planes == 0 ? cell : quarter;
         center = fused_product(cell, 0.5F, load_scales(codes.origins + c));
+        storage.planes[c / 4] = static_cast<std::uint8_t>(planes);
       }
       if (c < rounded_up(dim, 16)) {
         storage.store(c, widest, center);

@@ -94,13 +94,15 @@ __device__ inline bool pairs_are_aligned(float const* logits, std::ptrdiff_t str
 
 /// @brief What is noted of a scan's logits beside storing them: nothing.
 ///
-/// A thread's note is told of each group by `group(row)`, its first row. Of 64 rows of the group,
-/// from one on, it is told in advance by `look(row)`; then the whole warp calls `decide()`, and
-/// `pair(slot, block, a, b)` gives logits of rows 16 * block + 2 * g and the next of the 64, where
-/// g is threadIdx.x % 32 / 4. Or `one(slot, row, logit)` gives those of the group's rows one by
-/// one. `close<Scan>(head, some)` ends a pass over groups under `some` heads from one on.
+/// A thread's note is told of each group by `group(row, head)`, its first row and head. Of 64 rows
+/// of the group, from one on, it is told in advance by `look(row)`; then the whole warp calls
+/// `decide()`, and `pair(slot, block, a, b)` gives logits of rows 16 * block + 2 * g and the next
+/// of the 64, where g is threadIdx.x % 32 / 4. Then the whole warp calls `folded(storage, q, heads,
+/// dim)`, while the storage has the group. Or `one(slot, row, logit)` gives logits of the group's
+/// rows one by one, and the whole warp calls `whole(logits, stride, heads)`. `close<Scan>(head,
+/// some)` ends a pass over groups under `some` heads from one on.
 struct NoScanNote {
-  __device__ void group(std::size_t) {}
+  __device__ void group(std::size_t, int) {}
 
   __device__ void look(int) {}
 
@@ -108,7 +110,11 @@ struct NoScanNote {
 
   __device__ void pair(int, int, float, float) {}
 
+  __device__ void folded(FoldStorage const&, float const*, int, int) {}
+
   __device__ void one(int, int, float) {}
+
+  __device__ void whole(float const*, std::ptrdiff_t, int) {}
 
   template <class Scan>
   __device__ void close(int, int) {}
@@ -221,6 +227,7 @@ struct CodeScan {
           p[1] = b;
         });
       }
+      note.folded(storage, q, heads, dim);
     }
   }
 };
@@ -288,6 +295,7 @@ struct VectorScan {
         note.one(p, row, logit);
       }
     }
+    note.whole(logits, stride, heads);
   }
 };
 
