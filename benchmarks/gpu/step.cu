@@ -8,19 +8,16 @@
 // Where the device or the host has no room for 32 layers there are fewer, and the table says so;
 // contexts for which even 2 layers do not fit are left out, by name.
 
-#include <kvfreeze/gpu/decode_attention.cuh>
 #include <kvfreeze/gpu/presets.cuh>
 
+#include "dense_rows.cuh"
 #include "harness.cuh"
-#include "random_words.cuh"
 #include "synthetic_rows.cuh"
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
-#include <numeric>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -30,7 +27,6 @@ using namespace kvfreeze;
 using namespace kvfreeze::gpu;
 using namespace kvfreeze::gpu::bench;
 
-constexpr int page_tokens = 16;
 constexpr int head_dim = 128;
 
 struct Settings : Options {
@@ -163,87 +159,6 @@ class Ladder {
   bool counted_ = false;  // capturing the step counted the first one
 };
 
-/// Attention over all rows of all layers, paged. Layers share rows where together they would be
-/// more than `most_bytes`, several times any L2.
-class Dense {
-  using Lanes = AttentionLanes<Half>;
-
- public:
-  Dense(Shape const& shape, int sequences, int context, std::size_t most_bytes,
-        Stream const& stream)
-      : lanes_(static_cast<std::size_t>(sequences) * static_cast<std::size_t>(shape.kv_heads)),
-        rows_(static_cast<std::size_t>(context)) {
-    std::size_t const layer_bytes =
-        lanes_ * rows_ * 2 * static_cast<std::size_t>(shape.head_dim) * sizeof(Half);
-    bytes_ = layer_bytes * static_cast<std::size_t>(shape.layers);
-    std::size_t const copies = std::clamp<std::size_t>((most_bytes + layer_bytes - 1) / layer_bytes,
-                                                       1, static_cast<std::size_t>(shape.layers));
-    words_ = random_words(copies * layer_bytes / sizeof(std::uint32_t), 1);
-    std::vector<std::uint32_t> numbers(lanes_ * rows_ / page_tokens);
-    std::iota(numbers.begin(), numbers.end(), 0U);
-    std::mt19937 random(2);
-    std::shuffle(numbers.begin(), numbers.end(), random);
-    pages_ = upload(numbers);
-    for (std::size_t copy = 0; copy < copies; ++copy) {
-      descriptors_.push_back(
-          describe(shape, copy * layer_bytes / sizeof(Half), layer_bytes / sizeof(Half)));
-    }
-    shape_.group = shape.query_heads / shape.kv_heads;
-    shape_.head_dim = shape.head_dim;
-    shape_.octaves = 0.1275F;  // 1 / sqrt(128) / log(2)
-    shape_.longest = rows_;
-    counts_ = upload(std::vector<std::uint32_t>(lanes_, static_cast<std::uint32_t>(rows_)));
-    std::size_t const queries =
-        lanes_ * static_cast<std::size_t>(shape_.group) * static_cast<std::size_t>(shape.head_dim);
-    q_ = upload(std::vector<float>(queries, 0.25F));
-    out_ = DeviceArray<float>(queries);
-    tickets_ = upload(std::vector<std::uint32_t>(decode_attention_tickets(shape_, lanes_)));
-    workspace_ = Workspace(decode_attention_workspace_bytes<Lanes, head_dim>(shape_, lanes_));
-    graph_ = std::make_unique<Graph>(stream, [&] {
-      for (int layer = 0; layer < shape.layers; ++layer) {
-        Lanes const lanes{descriptors_[static_cast<std::size_t>(layer) % copies].span(),
-                          counts_.span()};
-        decode_attention_async<head_dim>(lanes, shape_, q_, out_, Span<float>{}, tickets_,
-                                         workspace_, ::cuda::stream_ref(stream.get()));
-      }
-    });
-  }
-
-  void attend() { graph_->launch(); }
-
-  /// K and V that a step reads.
-  [[nodiscard]] std::size_t bytes() const { return bytes_; }
-
- private:
-  [[nodiscard]] DeviceArray<AttentionLane<Half>> describe(Shape const& shape, std::size_t first,
-                                                          std::size_t elements) const {
-    KvPages<Half> pool;
-    pool.memory = Span<Half const>(reinterpret_cast<Half const*>(words_.data()) + first, elements);
-    pool.page_tokens = page_tokens;
-    pool.head_dim = shape.head_dim;
-    check_pages(pool);
-    std::vector<AttentionLane<Half>> all(lanes_);
-    for (std::size_t lane = 0; lane < lanes_; ++lane) {
-      all[lane].rows = pool.rows(0, nullptr, pages_.data() + lane * rows_ / page_tokens);
-    }
-    return upload(all);
-  }
-
-  std::size_t lanes_;
-  std::size_t rows_;
-  std::size_t bytes_ = 0;
-  DecodeShape shape_;
-  DeviceArray<std::uint32_t> words_;
-  DeviceArray<std::uint32_t> pages_;
-  std::vector<DeviceArray<AttentionLane<Half>>> descriptors_;
-  DeviceArray<std::uint32_t> counts_;
-  DeviceArray<float> q_;
-  DeviceArray<float> out_;
-  DeviceArray<std::uint32_t> tickets_;
-  Workspace workspace_;
-  std::unique_ptr<Graph> graph_;
-};
-
 struct Result {
   int sequences = 0;
   int context = 0;
@@ -268,7 +183,12 @@ Result measure_step(Settings const& settings, int sequences, int context, int la
   Shape const shape = shape_of(layers);
   Ladder ladder(shape, sequences, context, settings.rounds() + 2);
   std::size_t const much = settings.small ? std::size_t{1} << 20U : std::size_t{1} << 30U;
-  Dense dense(shape, sequences, context, much, ladder.stream());
+  DenseRows<head_dim> const dense(shape, sequences, context, much);
+  Graph const attention(ladder.stream(), [&] {
+    for (int layer = 0; layer < shape.layers; ++layer) {
+      dense.attend_async(layer, ladder.stream());
+    }
+  });
   Timer timer(ladder.stream());
   std::vector<double> attend;
   std::vector<double> advance;
@@ -279,7 +199,7 @@ Result measure_step(Settings const& settings, int sequences, int context, int la
     ladder.prepare();
     double const layers_us = timer.once([&] { ladder.attend(); });
     double const advance_us = timer.once([&] { ladder.advance(); });
-    double const dense_us = timer.once([&] { dense.attend(); });
+    double const dense_us = timer.once([&] { attention.launch(); });
     if (round == 0) {  // warms up
       continue;
     }

@@ -30,6 +30,7 @@ struct RankStorage {
   LanePlace place;  ///< here, so that no registers hold it from phase to phase
   LaneTiles tiles;
   typename LayerStep<C>::Lane attention;
+  RefineLane refinements[C::levels];
   LargestLogits largest;
   MassStorage masses;
   HeadScale scales[LargestLogits::most_heads];

@@ -51,6 +51,10 @@ class RankLane {
     if (threadIdx.x == 0) {
       s_.attention = step_.attention[place_.lane];
     }
+    if (threadIdx.x < C::levels) {
+      int const level = static_cast<int>(threadIdx.x);
+      s_.refinements[level] = step_.refinements[level * step_.lanes + place_.lane];
+    }
     __syncthreads();
     list_codes();
     arrive();
@@ -145,7 +149,7 @@ class RankLane {
     using Note = RankNote<C, 2 * Pairs>;
     Note note(s_.tiles.run(LaneRuns::digests).states,
               step_.granules + static_cast<std::ptrdiff_t>(place_.lane) * step_.stride,
-              step_.refinements + place_.lane, step_.lanes, s_.largest,
+              s_.refinements, lane.logits, s_.largest,
               memory_ + digest_scan_bytes<Digest>(rank_warps, Pairs, dim) +
                   warp_index() * static_cast<unsigned>(Note::bytes(dim)));
     scan_groups<Digest, Pairs>(lane, first, lane.count, blocks * rank_warps, memory_, heads(), dim,

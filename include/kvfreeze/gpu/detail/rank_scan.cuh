@@ -69,7 +69,23 @@ class GroupCells {
     constexpr unsigned mask = 0x01010101U * ((1U << Residual) - 1U);
     int const t = static_cast<int>(threadIdx.x % 4);
     int4 sums{0, 0, 0, 0};
-    for (int first = 0; first < quads_; first += 16) {  // 64 channels
+    int first = 0;
+    if constexpr (Residual == 2) {
+      for (; first + 32 <= quads_;
+           first += 32) {  // 128 channels, of which half the threads have 64
+        uint2 const a = __ldg(reinterpret_cast<uint2 const*>(first_row + first) + t);
+        uint2 const b = __ldg(reinterpret_cast<uint2 const*>(second_row + first) + t);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          int const shift = 2 * i;
+          multiply_codes(
+              sums,
+              {a.x >> shift & mask, b.x >> shift & mask, a.y >> shift & mask, b.y >> shift & mask},
+              at_quad(first + t / 2 * 16 + t % 2 * 2 + 4 * i));
+        }
+      }
+    }
+    for (; first < quads_; first += 16) {  // 64 channels
       if constexpr (Residual == 4) {
         uint2 const a = __ldg(reinterpret_cast<uint2 const*>(first_row + 2 * first) + t);
         uint2 const b = __ldg(reinterpret_cast<uint2 const*>(second_row + 2 * first) + t);
@@ -105,6 +121,13 @@ class GroupCells {
     return load_weights(weights_, line_, first, heads_, static_cast<int>(threadIdx.x % 32));
   }
 
+  /// The same of a quad of the thread's own and the next.
+  [[nodiscard]] __device__ uint2 at_quad(int quad) const {
+    auto const head = static_cast<int>(threadIdx.x % 32 / 4);
+    return head < heads_ ? *reinterpret_cast<uint2 const*>(weights_ + head * line_ + quad)
+                         : uint2{0, 0};
+  }
+
   /// The same of quads t and t + 4.
   [[nodiscard]] __device__ uint2 apart(int first) const {
     auto const head = static_cast<int>(threadIdx.x % 32 / 4);
@@ -129,23 +152,26 @@ class RankNote {
   using Digest = typename C::Digest;
 
   static constexpr int line = 64 + 4;  ///< floats from head to head, in different banks
+  static constexpr int list_bytes = 64 * (sizeof(std::byte const*) + sizeof(std::uint32_t));
+  static constexpr std::uint32_t position_bits = 0x3FFFFFFU;  ///< below them a row of 64
 
  public:
   /// Shared memory of a warp, a multiple of 16.
   static KVFREEZE_HD constexpr int bytes(int dim) {
-    return 4 * (Heads * line + 64) + (C::refines ? GroupCells::bytes(Heads, dim) : 0);
+    return 4 * Heads * line + list_bytes + (C::refines ? GroupCells::bytes(Heads, dim) : 0);
   }
 
   /// @param places of the lane's compact rows, CodePlace by row
-  /// @param refinements the lane's, `stride` from level to level
+  /// @param refinements of the lane's levels, in shared memory
+  /// @param logits of the lane
   /// @param memory shared, of the warp
   __device__ RankNote(std::uint8_t const* states, std::uint32_t const* places,
-                      RefineLane const* refinements, int stride, LargestLogits& all,
+                      RefineLane const* refinements, float* logits, LargestLogits& all,
                       std::byte* memory)
       : states_(states),
         places_(places),
         refinements_(refinements),
-        stride_(stride),
+        logits_(logits),
         all_(all),
         screens_(reinterpret_cast<float*>(memory)) {
     clear();
@@ -187,15 +213,25 @@ class RankNote {
     if (!some_compact_) {
       return;
     }
-    bool const compact[2] = {is(first_, Fidelity::compact), is(second_, Fidelity::compact)};
-    uint2 const words =
-        compact[0] || compact[1]
-            ? __ldcg(reinterpret_cast<uint2 const*>(places_ + first_row_) + threadIdx.x % 32)
-            : uint2{0, 0};
-    CodePlace const places[2] = {CodePlace::of(words.x), CodePlace::of(words.y)};
-    GroupCells cells(reinterpret_cast<std::uint32_t*>(screens_ + Heads * line + 64), dim);
+    std::uint32_t const states[2] = {first_, second_};
+    Row rows[2];
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      if (is(states[j], Fidelity::compact)) {
+        unsigned const row = threadIdx.x % 32 * 2 + static_cast<unsigned>(j);
+        CodePlace const place = CodePlace::of(__ldcg(places_ + first_row_ + row));
+        RefineLane const& level = refinements_[static_cast<int>(place.level)];
+        auto const begin = static_cast<std::uint32_t>(level.logits - logits_);
+        rows[j] = {static_cast<int>(place.level), (begin + place.slot) | row << 26,
+                   C::refines ? level.residuals.at(place.slot) : nullptr};
+      }
+    }
+    GroupCells cells(reinterpret_cast<std::uint32_t*>(reinterpret_cast<std::byte*>(entries()) +
+                                                      64 * sizeof(std::uint32_t)),
+                     dim);
     bool is_folded = false;
-    refine_levels<0>(compact, places, cells, is_folded, storage, q, heads);
+    refine_levels<0>(rows, cells, is_folded, storage, q, heads);
+    __syncwarp();  // the next rows may take the screens' place
   }
 
   __device__ void one(int slot, int row, float logit) {
@@ -209,7 +245,7 @@ class RankNote {
       std::size_t const row = row_ + static_cast<std::size_t>(i);
       if (is(states_[row], Fidelity::compact)) {
         CodePlace const place = CodePlace::of(__ldcg(places_ + row));
-        RefineLane const& to = refinements_[static_cast<int>(place.level) * stride_];
+        RefineLane const& to = refinements_[static_cast<int>(place.level)];
         for (int h = 0; h < heads; ++h) {
           float const logit = __ldcg(logits + h * stride + i);
           to.logits[static_cast<std::ptrdiff_t>(head_ + h) * to.stride + place.slot] = logit;
@@ -247,64 +283,94 @@ class RankNote {
     largest_[slot] = fmaxf(largest_[slot], counts ? logit : minus_infinity());
   }
 
-  /// The 64 rows' compact ones, level by level.
-  template <int Level>
-  __device__ void refine_levels(bool const (&compact)[2], CodePlace const (&places)[2],
-                                GroupCells& cells, bool& is_folded, FoldStorage const& storage,
-                                float const* q, int heads) {
-    if constexpr (Level < C::levels) {
-      unsigned const lane = threadIdx.x % 32;
-      bool const here[2] = {compact[0] && places[0].level == Level,
-                            compact[1] && places[1].level == Level};
-      unsigned const even = __ballot_sync(whole_warp, here[0]);
-      unsigned const odd = __ballot_sync(whole_warp, here[1]);
-      if ((even | odd) != 0) {
-        auto* const list = reinterpret_cast<std::uint32_t*>(screens_ + Heads * line);
-        unsigned const below = (1U << lane) - 1U;
-        __syncwarp();  // the level before is done with the list
-        if (here[0]) {
-          list[__popc(even & below)] = listed(places[0], 2 * lane);
-        }
-        if (here[1]) {
-          list[__popc(even) + __popc(odd & below)] = listed(places[1], 2 * lane + 1);
-        }
-        constexpr int residual = C::template key_residual<Level>;
-        if (residual > 0 && !is_folded) {
-          cells.fold(storage, q, heads);
-          is_folded = true;
-        }
-        __syncwarp();
-        refine_rows<residual>(refinements_[Level * stride_], list, __popc(even) + __popc(odd),
-                              cells, storage, heads);
-      }
-      refine_levels<Level + 1>(compact, places, cells, is_folded, storage, q, heads);
-    } else {
-      __syncwarp();  // the next rows may take the screens' place
-    }
+  /// A compact row of the thread's.
+  struct Row {
+    int level = -1;           ///< -1: it is none
+    std::uint32_t entry = 0;  ///< where its logits are; its number among 64
+    std::byte const* residual = nullptr;
+  };
+
+  /// Residuals of listed rows.
+  [[nodiscard]] __device__ std::byte const** addresses() const {
+    return reinterpret_cast<std::byte const**>(screens_ + Heads * line);
   }
 
-  /// A row of the 64 and its slot.
-  static __device__ std::uint32_t listed(CodePlace place, unsigned row) {
-    return place.slot | row << 24;
+  /// Row::entry of listed rows.
+  [[nodiscard]] __device__ std::uint32_t* entries() const {
+    return reinterpret_cast<std::uint32_t*>(addresses() + 64);
+  }
+
+  /// Levels whose pools hold as many key bits as those of one, a bit each; none if a level below it
+  /// is among them.
+  template <int Level>
+  static KVFREEZE_HD constexpr unsigned alike() {
+    static_assert(C::levels <= 3);
+    constexpr int second = C::levels > 1 ? 1 : 0;
+    constexpr int third = C::levels > 2 ? 2 : 0;
+    constexpr int bits[] = {C::template key_residual<0>, C::template key_residual<second>,
+                            C::template key_residual<third>};
+    unsigned levels = 0;
+    for (int level = 0; level < C::levels; ++level) {
+      if (bits[level] == bits[Level]) {
+        levels |= 1U << level;
+      }
+    }
+    return (levels & ((1U << Level) - 1U)) != 0 ? 0U : levels;
+  }
+
+  /// The 64 rows' compact ones: those whose keys have as many bits together.
+  template <int Level>
+  __device__ void refine_levels(Row const (&rows)[2], GroupCells& cells, bool& is_folded,
+                                FoldStorage const& storage, float const* q, int heads) {
+    if constexpr (Level < C::levels) {
+      constexpr unsigned levels = alike<Level>();
+      if constexpr (levels != 0) {
+        constexpr int residual = C::template key_residual<Level>;
+        bool here[2];
+        unsigned listed[2];
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          here[j] = rows[j].level >= 0 && (levels >> rows[j].level & 1U) != 0;
+          listed[j] = __ballot_sync(whole_warp, here[j]);
+        }
+        int const count = __popc(listed[0]) + __popc(listed[1]);
+        if (count != 0) {
+          unsigned const below = (1U << threadIdx.x % 32) - 1U;
+          __syncwarp();  // the levels before are done with the list
+#pragma unroll
+          for (int j = 0; j < 2; ++j) {
+            if (here[j]) {
+              int const at = __popc(listed[j] & below) + (j == 0 ? 0 : __popc(listed[0]));
+              entries()[at] = rows[j].entry;
+              addresses()[at] = rows[j].residual;
+            }
+          }
+          if (residual > 0 && !is_folded) {
+            cells.fold(storage, q, heads);
+            is_folded = true;
+          }
+          __syncwarp();
+          refine_rows<residual>(count, cells, storage, heads);
+        }
+      }
+      refine_levels<Level + 1>(rows, cells, is_folded, storage, q, heads);
+    }
   }
 
   /// Listed rows, 16 at a time.
   template <int Residual>
-  __device__ void refine_rows(RefineLane const& to, std::uint32_t const* list, int count,
-                              GroupCells const& cells, FoldStorage const& storage, int heads) {
-    constexpr std::uint32_t slot_bits = 0xFFFFFFU;
+  __device__ void refine_rows(int count, GroupCells const& cells, FoldStorage const& storage,
+                              int heads) {
     auto const g = static_cast<int>(threadIdx.x % 32 / 4);
     int const h = static_cast<int>(threadIdx.x % 4) * 2;
-    CodePages const residuals = to.residuals;
-    std::ptrdiff_t const stride = to.stride;
-    float* const logits = to.logits + static_cast<std::ptrdiff_t>(head_ + h) * stride;
+    std::ptrdiff_t const stride = refinements_->stride;
+    float* const logits = logits_ + static_cast<std::ptrdiff_t>(head_ + h) * stride;
     for (int first = 0; first < count; first += 16) {
-      std::uint32_t const entries[2] = {list[min(first + g, count - 1)],
-                                        list[min(first + g + 8, count - 1)]};
+      int const listed[2] = {min(first + g, count - 1), min(first + g + 8, count - 1)};
+      std::uint32_t const rows[2] = {entries()[listed[0]], entries()[listed[1]]};
       int4 dots{0, 0, 0, 0};
       if constexpr (Residual > 0) {
-        dots = cells.template multiply<Residual>(residuals.at(entries[0] & slot_bits),
-                                                 residuals.at(entries[1] & slot_bits));
+        dots = cells.template multiply<Residual>(addresses()[listed[0]], addresses()[listed[1]]);
       }
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
@@ -315,12 +381,12 @@ class RankNote {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
           if (first + g + 8 * r < count) {
-            float logit = screens_[(h + i) * line + static_cast<int>(entries[r] >> 24)];
+            float logit = screens_[(h + i) * line + static_cast<int>(rows[r] >> 26)];
             if constexpr (Residual > 0) {
               int const dot = r == 0 ? (i == 0 ? dots.x : dots.y) : (i == 0 ? dots.z : dots.w);
               logit = cells.template refined<Residual>(i, dot, unit, logit);
             }
-            logits[i * stride + (entries[r] & slot_bits)] = logit;
+            logits[i * stride + (rows[r] & position_bits)] = logit;
             add(i, true, logit);
           }
         }
@@ -331,7 +397,7 @@ class RankNote {
   std::uint8_t const* states_;
   std::uint32_t const* places_;
   RefineLane const* refinements_;
-  int stride_;
+  float* logits_;
   LargestLogits& all_;
   float* screens_;  ///< [Heads][line] of 64 rows; then the list of rows, then the cells
   std::size_t row_ = 0;
