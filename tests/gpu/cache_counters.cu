@@ -1,6 +1,5 @@
 // What a step of the cache asks of the device, counted: launches, memory, the link to the host.
-//
-//   LAUNCHER kvfreeze_gpu_ladder "[table]"             the table of docs/gpu.md
+// benchmarks/gpu/traffic.cu prints tables.
 
 #include <kvfreeze/gpu/kv_freeze_cache.cuh>
 
@@ -8,7 +7,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdio>
 #include <gpu/cache_pair.cuh>
 #include <gpu/cuda_calls.hpp>
 #include <gpu/device.cuh>
@@ -165,50 +163,4 @@ TEST_CASE("What is read from the host is rows that were not exact", "[counters]"
   }
   CHECK(reading > 20);
   CHECK(quiet > 20);
-}
-
-TEST_CASE("The table of a step's kernels", "[.][table]") {
-  if (!KernelCounter::counts()) {
-    WARN("nobody counts here");
-    return;
-  }
-  constexpr int rows = 1024;
-  constexpr int steps = 16;
-  LadderScheduler<> scheduler;
-  scheduler.dense = false;
-  CachePair pair(llama, room_for(rows + steps), scheduler);
-  CachePair::Text text = pair.open(5);
-  auto const kernels = count_steps(pair, text, rows, steps);
-  auto const report = pair.device.report(text.device);
-  auto const lane_rows = static_cast<double>(report.rows.total());
-  std::printf(
-      "%d lanes of %d rows: %.0f %% exact, %.0f %% compact, %.0f %% frozen; %zu KB touched "
-      "in the last step\n\n",
-      llama.kv_heads, report.length, 100.0 * static_cast<double>(report.rows.exact) / lane_rows,
-      100.0 * static_cast<double>(report.rows.compact) / lane_rows,
-      100.0 * static_cast<double>(report.rows.frozen) / lane_rows, report.touched_bytes / 1000);
-  std::printf(
-      "| kernel | launches | sectors read | KB in them | sectors written | asked for, of "
-      "sectors | bytes a row | warp instructions a row |\n"
-      "|---|---|---|---|---|---|---|---|\n");
-  KernelCount sum{.name = "all"};
-  auto const print = [&](KernelCount const& k) {
-    auto const of_step = [](auto count) { return static_cast<double>(count) / steps; };
-    double const read = of_step(k.load_sectors);
-    double const written = of_step(k.store_sectors);
-    std::printf("| `%s` | %d | %.0f | %.1f | %.0f | %.2f | %.1f | %.1f |\n", k.name.c_str(),
-                k.launches / steps, read, 0.032 * read, written, k.efficiency(),
-                32.0 * (read + written) / lane_rows, of_step(k.warp_instructions) / lane_rows);
-  };
-  for (KernelCount const& k : kernels) {
-    print(k);
-    sum.launches += k.launches;
-    sum.load_bytes += k.load_bytes;
-    sum.load_sectors += k.load_sectors;
-    sum.store_bytes += k.store_bytes;
-    sum.store_sectors += k.store_sectors;
-    sum.warp_instructions += k.warp_instructions;
-  }
-  print(sum);
-  CHECK(sum.launches > 0);
 }

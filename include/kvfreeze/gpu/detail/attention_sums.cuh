@@ -7,11 +7,82 @@
 
 namespace kvfreeze::gpu::detail {
 
+/// @brief A warp's sums of weight * value of exact rows, eight channels a thread; `Dim / 8` threads
+/// share a row.
+template <int Dim>
+struct RowSums {
+  float sums[warp_heads][thread_channels] = {};
+
+  /// @param factor of head warp_thread() % warp_heads
+  __device__ void scale(float factor) {
+#pragma unroll
+    for (int h = 0; h < warp_heads; ++h) {
+      float const of_head = __shfl_sync(0xFFFFFFFFU, factor, h);
+#pragma unroll
+      for (float& x : sums[h]) {
+        x *= of_head;
+      }
+    }
+  }
+
+  /// @brief Puts the sums where the warp's are, [heads][Dim]. Threads that have the same channels
+  /// of other rows each end up with some of the heads.
+  /// @tparam Source says which channels: the thread's i-th is `channel(i)`, and so are the three
+  ///   behind it if i is a multiple of 4
+  template <class Source>
+  __device__ void store(float (*to)[Dim]) const {
+    unsigned const t = warp_thread();
+    if constexpr (Dim == 256) {
+      store_heads<Source>(sums, to);
+    } else {
+      float half[2][thread_channels];
+      add_partners<16>(sums, half);
+      if constexpr (Dim == 128) {
+        store_heads<Source>(half, to + t / 16 * 2);
+      } else {
+        float quarter[1][thread_channels];
+        add_partners<8>(half, quarter);
+        store_heads<Source>(quarter, to + t / 8);
+      }
+    }
+  }
+
+ private:
+  /// Sums of threads t and t ^ Distance: one has the first half of the heads, one the second.
+  template <unsigned Distance, int Heads>
+  static __device__ void add_partners(float const (&x)[2 * Heads][thread_channels],
+                                      float (&out)[Heads][thread_channels]) {
+    bool const upper = (warp_thread() & Distance) != 0;
+#pragma unroll
+    for (int h = 0; h < Heads; ++h) {
+#pragma unroll
+      for (int i = 0; i < thread_channels; ++i) {
+        float const given = upper ? x[h][i] : x[h + Heads][i];
+        float const kept = upper ? x[h + Heads][i] : x[h][i];
+        out[h][i] = kept + __shfl_xor_sync(0xFFFFFFFFU, given, static_cast<int>(Distance));
+      }
+    }
+  }
+
+  template <class Source, int Heads>
+  static __device__ void store_heads(float const (&x)[Heads][thread_channels], float (*to)[Dim]) {
+#pragma unroll
+    for (int h = 0; h < Heads; ++h) {
+      *reinterpret_cast<float4*>(to[h] + Source::channel(0)) =
+          float4{x[h][0], x[h][1], x[h][2], x[h][3]};
+      *reinterpret_cast<float4*>(to[h] + Source::channel(4)) =
+          float4{x[h][4], x[h][5], x[h][6], x[h][7]};
+    }
+  }
+};
+
 /// @brief Attention of a warp's heads over the tiles that it computes.
+/// @tparam Values sums of values: RowSums, CodeSums
+template <class Values>
 struct AttentionSums {
   float max = lowest_logit();  ///< of the thread's head, octaves; the same in all its threads
   float sum = 0.0F;            ///< weights of the thread's rows
-  float out[warp_heads][thread_channels] = {};
+  Values values;
 
   /// @param weights [tile_rows], the warp's own
   template <RowSource Source>
@@ -50,16 +121,9 @@ struct AttentionSums {
     }
     __syncwarp();
     if (__any_sync(0xFFFFFFFFU, factor != 1.0F)) {
-#pragma unroll
-      for (int h = 0; h < warp_heads; ++h) {
-        float const of_head = __shfl_sync(0xFFFFFFFFU, factor, h);
-#pragma unroll
-        for (float& x : out[h]) {
-          x *= of_head;
-        }
-      }
+      values.scale(factor);
     }
-    source.accumulate(slot, weights, out);
+    source.accumulate(slot, weights, values);
   }
 };
 

@@ -1,7 +1,7 @@
 #pragma once
 
 /// @file
-/// @brief Rows coded into slots of a lane's pools, a warp each.
+/// @brief Rows coded into slots of a lane's pools, half a warp each.
 
 #include <kvfreeze/gpu/detail/encode_rows_kernels.cuh>
 #include <kvfreeze/gpu/lane.cuh>
@@ -19,11 +19,13 @@ struct ExactRow {
   typename C::Value const* v;
 };
 
-/// @brief Codes rows one at a time. Its shared memory holds the levels' tables and, for each half
-/// of a warp, the code that is being put together.
+/// @brief Codes two rows of a level at a time, by a warp. Its shared memory holds the levels'
+/// tables and, for each half of a warp, the code that is being put together.
 template <class C, int Threads>
 struct RowCoder {
-  static constexpr int blocks = host::kernels::max_head_dim / 64;
+  static constexpr int most_dim =
+      C::max_head_dim > 0 ? C::max_head_dim : host::kernels::max_head_dim;
+  static constexpr int blocks = (most_dim + 63) / 64;
   static constexpr int most_bytes = blocks * (64 + 32);  ///< 8 bits of V and 4 of K
 
   struct Storage {
@@ -38,22 +40,23 @@ struct RowCoder {
     storage.four.fill(static_cast<int>(threadIdx.x));
   }
 
-  /// Writes a row's code, but for granule and stamp. Both halves of the warp do the same work; the
-  /// first one stores it.
+  /// @brief Writes a row's code, but for granule and stamp. Each half of the warp has a row.
+  /// @param level of both
+  /// @param stores false: the half has none of its own, and writes nothing
   static __device__ void encode(Storage& storage, LaneRef<C> const& ref, int level,
-                                std::uint32_t slot, ExactRow<C> const& row, int lane) {
-    for_level<0>(storage, ref, level, slot, row, lane);
+                                std::uint32_t slot, ExactRow<C> const& row, bool stores) {
+    for_level<0>(storage, ref, level, slot, row, stores);
   }
 
  private:
   template <int Level>
   static __device__ void for_level(Storage& storage, LaneRef<C> const& ref, int level,
-                                   std::uint32_t slot, ExactRow<C> const& row, int lane) {
+                                   std::uint32_t slot, ExactRow<C> const& row, bool stores) {
     if constexpr (Level < C::levels) {
       if (level == Level) {
-        encode_level<Level>(storage, ref, slot, row, lane);
+        encode_level<Level>(storage, ref, slot, row, stores);
       } else {
-        for_level<Level + 1>(storage, ref, level, slot, row, lane);
+        for_level<Level + 1>(storage, ref, level, slot, row, stores);
       }
     }
   }
@@ -69,11 +72,11 @@ struct RowCoder {
 
   template <int Level>
   static __device__ void encode_level(Storage& storage, LaneRef<C> const& ref, std::uint32_t slot,
-                                      ExactRow<C> const& row, int lane) {
+                                      ExactRow<C> const& row, bool stores) {
     constexpr int bits = C::template value_bits<Level>;
     constexpr int residual = C::template key_residual<Level>;
     int const dim = ref.geometry->head_dim;
-    int const half = lane % 16;
+    auto const half = static_cast<int>(threadIdx.x % 16);
     std::byte* const staged = storage.staged[threadIdx.x / 16];
     auto const value = [&](int c) { return __fsub_rn(widened(row.v[c]), ref.means[c]); };
     BFloat16 scale;
@@ -90,13 +93,13 @@ struct RowCoder {
                                 C::Digest::codes(digest, dim), staged + value_bytes, half);
     }
     __syncwarp();
-    if (lane < 16) {
+    if (stores) {
       copy_code(ref.values(Level, slot), staged, value_bytes, half);
       if constexpr (residual > 0) {
         copy_code(ref.residual(Level, slot), staged + value_bytes,
                   static_cast<int>(ref.geometry->pool[Level].residual_bytes), half);
       }
-      if (lane == 0) {
+      if (half == 0) {
         ref.scale(Level, slot) = scale;
       }
     }

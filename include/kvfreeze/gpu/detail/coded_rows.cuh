@@ -3,9 +3,11 @@
 #include <kvfreeze/element.hpp>
 #include <kvfreeze/gpu/attention_lane.cuh>
 #include <kvfreeze/gpu/detail/async_copy.cuh>
+#include <kvfreeze/gpu/detail/code_sums.cuh>
 #include <kvfreeze/gpu/detail/row_source.cuh>
 #include <kvfreeze/host/kernels/value_codes.hpp>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -28,18 +30,32 @@ struct CodeLevels {
   }
 };
 
+/// Are the levels of codes exact in TF32, as CodeSums multiplies them?
+template <int Bits>
+constexpr bool levels_are_exact() noexcept {
+  for (float const level : host::ValueLevels<Bits>::levels) {
+    constexpr std::uint32_t cut_off = 0x1FFF;
+    if ((std::bit_cast<std::uint32_t>(level) & cut_off) != 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static_assert(levels_are_exact<2>() && levels_are_exact<4>());
+
 /// @brief Compact rows: logits are given, values decoded in registers.
 ///
-/// Of 64 channels, thread j of eight has those of code words 2 j and 2 j + 1, four each.
+/// Of every eight rows thread 4 g + t decodes rows t and t + 4. @see CodeSums
 template <int Bits, int Dim>
 class CodedRows {
  public:
   static constexpr int tile_rows = 32;
   static constexpr int row_bytes = Dim * Bits / 8;
   static constexpr int slot_bytes = tile_rows * (row_bytes + static_cast<int>(sizeof(float)));
-  static constexpr bool neighbours = false;
   static constexpr bool relative = true;
   using Given = GivenLogits<tile_rows / 8>;
+  using Sums = CodeSums<Dim>;
 
   /// Of row t of the tile, in thread t. Found in two steps, a tile apart.
   struct Ahead {
@@ -112,58 +128,82 @@ class CodedRows {
     return reinterpret_cast<float const*>(slot + tile_rows * row_bytes)[row];
   }
 
-  __device__ void accumulate(std::byte const* slot, float4 const* weights,
-                             float (&sums)[warp_heads][thread_channels]) const {
-    constexpr unsigned row_threads = Dim / thread_channels;
-    unsigned const within = warp_thread() % row_threads;
-    std::byte const* const codes = slot + within * Bits;  // a code word is Bits / 2 bytes
-#pragma unroll 2
-    for (unsigned i = 0; i < tile_rows * row_threads / 32; ++i) {
-      unsigned const row = i * (32 / row_threads) + warp_thread() / row_threads;
-      float v[thread_channels];
-      decode(codes + row * row_bytes, v);
-      float4 const w = weights[row];
+  __device__ void accumulate(std::byte const* slot, float4 const* weights, Sums& sums) const {
+    unsigned const g = warp_thread() / 4;
+    unsigned const t = warp_thread() % 4;
+    float const* const own = reinterpret_cast<float const*>(weights) + g % warp_heads;
+    std::byte const* const codes = slot + g * CodeWords::bytes;
+#pragma unroll 1
+    for (unsigned first = t; first < tile_rows; first += 8) {
+      typename Sums::Weights const columns(own[warp_heads * first], own[warp_heads * (first + 4)]);
+      CodeWords const a(codes + first * row_bytes);
+      CodeWords const b(codes + (first + 4) * row_bytes);
 #pragma unroll
-      for (int c = 0; c < thread_channels; ++c) {
-        sums[0][c] = __fmaf_rn(w.x, v[c], sums[0][c]);
-        sums[1][c] = __fmaf_rn(w.y, v[c], sums[1][c]);
-        sums[2][c] = __fmaf_rn(w.z, v[c], sums[2][c]);
-        sums[3][c] = __fmaf_rn(w.w, v[c], sums[3][c]);
+      for (int word = 0; word < Sums::words; ++word) {
+        float first_row[4];
+        float second_row[4];
+        decode(a.word(word), first_row);
+        decode(b.word(word), second_row);
+        sums.add(word, first_row, second_row, columns);
       }
     }
   }
 
-  /// Word 2 j + i / 4, of which part i % 4 is 16 channels further on for each.
-  static __device__ int channel(int i) {
-    auto const within = static_cast<int>(warp_thread() % (Dim / thread_channels));
-    return within / 8 * 64 + i % 4 * 16 + within % 8 * 2 + i / 4;
-  }
-
  private:
-  __device__ void decode(std::byte const* at, float (&v)[thread_channels]) const {
+  /// A thread's code words of a row: four channels each.
+  struct CodeWords {
+    static constexpr int bytes = Sums::words * Bits / 2;
+
+    std::uint32_t x[(bytes + 3) / 4];
+
+    __device__ explicit CodeWords(std::byte const* from) {
+      if constexpr (bytes == 2) {
+        x[0] = *reinterpret_cast<std::uint16_t const*>(from);
+      } else if constexpr (bytes == 4) {
+        x[0] = *reinterpret_cast<std::uint32_t const*>(from);
+      } else if constexpr (bytes == 8) {
+        auto const two = *reinterpret_cast<uint2 const*>(from);
+        x[0] = two.x;
+        x[1] = two.y;
+      } else {
+#pragma unroll
+        for (int i = 0; i < bytes / 16; ++i) {
+          auto const four = reinterpret_cast<uint4 const*>(from)[i];
+          x[4 * i] = four.x;
+          x[4 * i + 1] = four.y;
+          x[4 * i + 2] = four.z;
+          x[4 * i + 3] = four.w;
+        }
+      }
+    }
+
+    /// In the lowest bits.
+    [[nodiscard]] __device__ std::uint32_t word(int i) const {
+      constexpr int each = 4 * Bits;
+      return x[i * each / 32] >> (i * each % 32);
+    }
+  };
+
+  __device__ void decode(std::uint32_t word, float (&v)[4]) const {
     if constexpr (Bits == 2) {
-      unsigned const x = *reinterpret_cast<unsigned short const*>(at);
+      float2 const lower = tables_.two[word & 15U];
+      float2 const upper = tables_.two[(word >> 4) & 15U];
+      v[0] = lower.x;
+      v[1] = lower.y;
+      v[2] = upper.x;
+      v[3] = upper.y;
+    } else if constexpr (Bits == 4) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        float2 const two = tables_.two[(x >> (4 * i)) & 15U];
-        v[2 * i] = two.x;
-        v[2 * i + 1] = two.y;
-      }
-    } else if constexpr (Bits == 4) {
-      unsigned const x = *reinterpret_cast<unsigned const*>(at);
-#pragma unroll
-      for (int i = 0; i < thread_channels; ++i) {
-        v[i] = tables_.four[(x >> (4 * i)) & 15U];
+        v[i] = tables_.four[(word >> (4 * i)) & 15U];
       }
     } else {
-      uint2 const x = *reinterpret_cast<uint2 const*>(at);
       // 2^23 + byte is a float whose low bits are the byte; bytes are moved up by 128 before.
       constexpr float origin = 0x1p23F + 128.0F;
-      unsigned const words[2] = {x.x ^ 0x80808080U, x.y ^ 0x80808080U};
 #pragma unroll
-      for (int i = 0; i < thread_channels; ++i) {
+      for (int i = 0; i < 4; ++i) {
         unsigned const bits =
-            __byte_perm(words[i / 4], 0x4B000000U, 0x7650U | static_cast<unsigned>(i % 4));
+            __byte_perm(word ^ 0x80808080U, 0x4B000000U, 0x7650U | static_cast<unsigned>(i));
         v[i] = __fsub_rn(__uint_as_float(bits), origin);
       }
     }

@@ -144,13 +144,13 @@ class DecodeBlock {
     __syncthreads();
     // Runs of one frame share their sums: exact rows, then compact ones.
     std::uint32_t run_begin = lane_begin;
-    AttentionSums exact;
+    AttentionSums<typename Tiles::Exact::Sums> exact;
     bool const some = take_runs<0>(exact, run_begin, std::make_integer_sequence<int, exact_runs>{});
     if (some) {
       add_warps<typename Tiles::Exact>(exact);
     }
     if constexpr (Lane::levels > 0) {
-      AttentionSums compact;
+      AttentionSums<CodeSums<Dim>> compact;
       if (take_runs<exact_runs>(compact, run_begin,
                                 std::make_integer_sequence<int, Lane::levels>{})) {
         add_warps<CodedRows<Tiles::template bits<exact_runs>(), Dim>>(compact);
@@ -159,16 +159,16 @@ class DecodeBlock {
   }
 
   /// @return whether the block has tiles of these runs
-  template <int First, int... Runs>
-  __device__ bool take_runs(AttentionSums& sums, std::uint32_t& run_begin,
+  template <int First, class Values, int... Runs>
+  __device__ bool take_runs(AttentionSums<Values>& sums, std::uint32_t& run_begin,
                             std::integer_sequence<int, Runs...>) {
     bool some = false;
     ((some = take_run<First + Runs>(sums, run_begin) || some), ...);
     return some;
   }
 
-  template <int Run>
-  __device__ bool take_run(AttentionSums& sums, std::uint32_t& run_begin) {
+  template <int Run, class Values>
+  __device__ bool take_run(AttentionSums<Values>& sums, std::uint32_t& run_begin) {
     std::uint32_t const first = run_begin;
     run_begin += run_tiles<Run>(lane_);
     std::uint32_t const from = max(begin_, first);
@@ -200,8 +200,8 @@ class DecodeBlock {
   }
 
   template <RowSource Source>
-  __device__ void take_rows(Source const& source, AttentionSums& sums, std::uint32_t from,
-                            std::uint32_t to, std::uint32_t rows) {
+  __device__ void take_rows(Source const& source, AttentionSums<typename Source::Sums>& sums,
+                            std::uint32_t from, std::uint32_t to, std::uint32_t rows) {
     float4* const weights = s_.weights[place_.warp];
     for_each_tile<Sizes>(
         source, place_, s_.ring, from, to, rows,
@@ -211,8 +211,8 @@ class DecodeBlock {
   }
 
   /// The warps' sums into the lane's.
-  template <class Source>
-  __device__ void add_warps(AttentionSums& sums) {
+  template <class Source, class Values>
+  __device__ void add_warps(AttentionSums<Values>& sums) {
     unsigned const t = warp_thread();
 #pragma unroll
     for (int distance = warp_heads; distance < 32; distance *= 2) {
@@ -226,28 +226,8 @@ class DecodeBlock {
     float const top = team_max(place_.warp - place_.first_warp, t % warp_heads);
     float const factor = exp2_at_most_one(sums.max - (top > lowest_logit() ? top : 0.0F));
     auto* const parts = reinterpret_cast<float(*)[warp_heads][Dim]>(s_.ring);
-#pragma unroll
-    for (int h = 0; h < warp_heads; ++h) {
-      float const of_head = __shfl_sync(0xFFFFFFFFU, factor, h);
-#pragma unroll
-      for (float& x : sums.out[h]) {
-        x *= of_head;
-      }
-    }
-    // Threads that have the same channels of other rows: each ends up with some of the heads.
-    if constexpr (Dim == 256) {
-      store_heads<Source>(sums.out, parts[place_.warp]);
-    } else {
-      float half[2][thread_channels];
-      add_partners<16>(sums.out, half);
-      if constexpr (Dim == 128) {
-        store_heads<Source>(half, parts[place_.warp] + t / 16 * 2);
-      } else {
-        float quarter[1][thread_channels];
-        add_partners<8>(half, quarter);
-        store_heads<Source>(quarter, parts[place_.warp] + t / 8);
-      }
-    }
+    sums.values.scale(factor);
+    sums.values.template store<Source>(parts[place_.warp]);
     if (threadIdx.x < static_cast<unsigned>(place_.pass_heads)) {
       weigh_part(threadIdx.x);
     }
@@ -258,41 +238,6 @@ class DecodeBlock {
       add_parts(parts);
     }
     __syncthreads();
-  }
-
-  /// Sums of threads t and t ^ Distance: one has the first half of the heads, one the second.
-  template <unsigned Distance, int Heads>
-  static __device__ void add_partners(float const (&x)[2 * Heads][thread_channels],
-                                      float (&out)[Heads][thread_channels]) {
-    bool const upper = (warp_thread() & Distance) != 0;
-#pragma unroll
-    for (int h = 0; h < Heads; ++h) {
-#pragma unroll
-      for (int i = 0; i < thread_channels; ++i) {
-        float const given = upper ? x[h][i] : x[h + Heads][i];
-        float const kept = upper ? x[h + Heads][i] : x[h][i];
-        out[h][i] = kept + __shfl_xor_sync(0xFFFFFFFFU, given, static_cast<int>(Distance));
-      }
-    }
-  }
-
-  /// Puts a thread's sums where the warp's are.
-  template <class Source, int Heads>
-  static __device__ void store_heads(float const (&x)[Heads][thread_channels], float (*to)[Dim]) {
-#pragma unroll
-    for (int h = 0; h < Heads; ++h) {
-      if constexpr (Source::neighbours) {
-        *reinterpret_cast<float4*>(to[h] + Source::channel(0)) =
-            float4{x[h][0], x[h][1], x[h][2], x[h][3]};
-        *reinterpret_cast<float4*>(to[h] + Source::channel(4)) =
-            float4{x[h][4], x[h][5], x[h][6], x[h][7]};
-      } else {
-#pragma unroll
-        for (int i = 0; i < thread_channels; ++i) {
-          to[h][Source::channel(i)] = x[h][i];
-        }
-      }
-    }
   }
 
   __device__ float team_max(unsigned head_group, unsigned head) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/element.hpp>
+#include <kvfreeze/gpu/detail/attention_sums.cuh>
 #include <kvfreeze/gpu/detail/row_source.cuh>
 #include <kvfreeze/gpu/detail/slot_rows.cuh>
 #include <kvfreeze/gpu/paged_rows.cuh>
@@ -103,9 +104,9 @@ class ExactRows {
  public:
   static constexpr int tile_rows = 8;
   static constexpr int slot_bytes = (WithValues ? 2 : 1) * tile_rows * Slot::row_bytes;
-  static constexpr bool neighbours = true;
   static constexpr bool relative = false;
   using Ahead = typename Slot::Place;
+  using Sums = RowSums<Dim>;
   using Given = NoLogits;
 
   /// @param lane must outlive this; its rows from `first` on are meant
@@ -153,9 +154,8 @@ class ExactRows {
 
   __device__ float factor(std::byte const*, unsigned) const { return 1.0F; }
 
-  __device__ void accumulate(std::byte const* slot, float4 const* weights,
-                             float (&sums)[warp_heads][thread_channels]) const {
-    Slot::template accumulate<tile_rows>(slot + tile_rows * Slot::row_bytes, weights, sums);
+  __device__ void accumulate(std::byte const* slot, float4 const* weights, Sums& sums) const {
+    Slot::template accumulate<tile_rows>(slot + tile_rows * Slot::row_bytes, weights, sums.sums);
   }
 
   static __device__ int channel(int i) { return Slot::channel(i); }
@@ -178,9 +178,9 @@ class KnownRows {
  public:
   static constexpr int tile_rows = 16;
   static constexpr int slot_bytes = tile_rows * Slot::row_bytes;
-  static constexpr bool neighbours = true;
   static constexpr bool relative = false;
   using Ahead = typename Slot::Place;
+  using Sums = RowSums<Dim>;
   using Given = GivenLogits<tile_rows / 8>;
 
   template <class Lane>
@@ -217,9 +217,8 @@ class KnownRows {
 
   __device__ float factor(std::byte const*, unsigned) const { return 1.0F; }
 
-  __device__ void accumulate(std::byte const* slot, float4 const* weights,
-                             float (&sums)[warp_heads][thread_channels]) const {
-    Slot::template accumulate<tile_rows>(slot, weights, sums);
+  __device__ void accumulate(std::byte const* slot, float4 const* weights, Sums& sums) const {
+    Slot::template accumulate<tile_rows>(slot, weights, sums.sums);
   }
 
   static __device__ int channel(int i) { return Slot::channel(i); }

@@ -68,6 +68,9 @@ __device__ inline void find_largest(LaneTiles const& tiles, MassPlan const& plan
       x = minus_infinity();
     }
     tiles.for_each(place, [&](int, LogitRun const& run, int row) {
+      if (!warp_has_rows(run, row)) {
+        return;
+      }
       RowQuad<false> const quad(run, row, plan.page_shift);
       float x[rank_heads][4];
       quad.load(run, first, heads, x);
@@ -159,6 +162,9 @@ __device__ inline void sum_weights(LaneTiles const& tiles, MassPlan const& plan,
     std::uint64_t sums[rank_heads] = {};
     std::uint64_t first_sums[rank_heads] = {};
     tiles.for_each(place, [&](int r, LogitRun const& run, int row) {
+      if (!warp_has_rows(run, row)) {
+        return;
+      }
       RowQuad<false> const quad(run, row, plan.page_shift);
       float x[rank_heads][4];
       quad.load(run, first, heads, x);
@@ -272,44 +278,56 @@ __device__ inline void masses_of(MassPlan const& plan, LogitRun const& run,
   }
 }
 
+/// @brief Masses of a thread's four rows, stored. By whole warps.
+/// @param histogram that they are added to; null: none
+/// @return how many of them count and are 0
+__device__ inline unsigned make_quad_masses(MassPlan const& plan, LogitRun const& run, int row,
+                                            HeadScale const* scales, BlockHistogram* histogram) {
+  RowQuad<true> const quad(run, row, plan.page_shift);
+  std::uint32_t masses[4] = {};
+  masses_of(plan, run, quad, scales, masses);
+  int granules = quad.granules;
+  if (plan.page_shift != 0) {
+    masses[0] += masses[1] + masses[2] + masses[3];
+    if (plan.page_shift == 4) {
+      masses[0] += __shfl_xor_sync(warp_mask, masses[0], 1);
+      masses[0] += __shfl_xor_sync(warp_mask, masses[0], 2);
+      granules = threadIdx.x % 4 == 0 ? granules : 0;
+    }
+  }
+  unsigned zeros = 0;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    if (j >= granules) {
+      continue;
+    }
+    bool const counts = ((quad.counted >> j) & 1U) != 0;
+    masses[j] = run.protects && !counts ? 0U : masses[j];
+    if (histogram == nullptr || !counts) {
+      continue;
+    }
+    if (masses[j] == 0) {
+      zeros += 1;
+    } else {
+      histogram->add(masses[j]);
+    }
+  }
+  store_four(run.masses + quad.granule, masses, granules);
+  return zeros;
+}
+
 /// @brief The third part: masses of the block's tiles.
 /// @tparam Counting they are also added to the lane's histogram
 /// @param histogram empty; if Counting
 template <bool Counting>
 __device__ void make_masses(LaneTiles const& tiles, MassPlan const& plan, LanePlace const& place,
                             HeadScale const* scales, BlockHistogram* histogram) {
-  auto const thread = static_cast<int>(threadIdx.x);
   unsigned zeros = 0;
   int counted = 0;
   tiles.for_each(place, [&](int, LogitRun const& run, int row) {
-    RowQuad<true> const quad(run, row, plan.page_shift);
-    std::uint32_t masses[4] = {};
-    masses_of(plan, run, quad, scales, masses);
-    int granules = quad.granules;
-    if (plan.page_shift != 0) {
-      masses[0] += masses[1] + masses[2] + masses[3];
-      if (plan.page_shift == 4) {
-        masses[0] += __shfl_xor_sync(warp_mask, masses[0], 1);
-        masses[0] += __shfl_xor_sync(warp_mask, masses[0], 2);
-        granules = thread % 4 == 0 ? granules : 0;
-      }
+    if (warp_has_rows(run, row)) {
+      zeros += make_quad_masses(plan, run, row, scales, Counting ? histogram : nullptr);
     }
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      if (j >= granules) {
-        continue;
-      }
-      bool const counts = ((quad.counted >> j) & 1U) != 0;
-      masses[j] = run.protects && !counts ? 0U : masses[j];
-      if constexpr (Counting) {
-        if (counts && masses[j] == 0) {
-          zeros += 1;
-        } else if (counts) {
-          histogram->add(masses[j]);
-        }
-      }
-    }
-    store_four(run.masses + quad.granule, masses, granules);
     counted += rank_tile;
     if (Counting && counted >= BlockHistogram::most_rows) {
       histogram->flush(plan.histograms[place.lane], zeros);

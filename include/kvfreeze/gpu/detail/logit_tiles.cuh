@@ -92,6 +92,12 @@ struct LaneTiles {
   }
 };
 
+/// Has the warp any of the rows that its threads have four of, this one from `row` on? The last
+/// tile of a run may be nearly empty.
+__device__ inline bool warp_has_rows(LogitRun const& run, int row) {
+  return row - 4 * static_cast<int>(threadIdx.x % 32) < run.rows;
+}
+
 /// The block's place, where the grid is [lanes][blocks of each]. A lane has fewer if it is short.
 __device__ inline LanePlace place_in_grid(LaneTiles const& tiles) {
   LanePlace place;

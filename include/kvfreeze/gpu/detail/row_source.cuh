@@ -31,15 +31,14 @@ struct TileSpan {
 /// empty. `copy` starts copying a tile that has been looked up to a slot of shared memory. `given`
 /// reads what `logits` needs and the slot does not have, a tile ahead too. `factor` is multiplied
 /// with a row's weight. `accumulate` adds weight * value of all rows, `weights[r]` having the four
-/// heads' of row r; the thread's i-th sum of a head is of channel `channel(i)`.
+/// heads' of row r.
 template <class S>
 concept RowSource =
     requires(S const& source, typename S::Ahead& ahead, typename S::Given const& given,
              TileSpan tile, std::byte* slot, float (&logits)[S::tile_rows / 8],
-             float4 const* weights, float (&sums)[warp_heads][thread_channels]) {
+             float4 const* weights, typename S::Sums& sums) {
       { S::slot_bytes } -> std::convertible_to<int>;
-      { S::neighbours } -> std::convertible_to<bool>;  // channel(i + 1) is the next, for i != 3, 7
-      { S::relative } -> std::convertible_to<bool>;    // to the mean value, and rotated
+      { S::relative } -> std::convertible_to<bool>;  // to the mean value, and rotated
       source.look_up(ahead, tile);
       source.look_up(ahead, tile, tile);
       source.copy(ahead, tile, slot);
@@ -48,7 +47,6 @@ concept RowSource =
       source.note(tile, logits);  // what else is to be done with them
       { source.factor(slot, 0) } -> std::same_as<float>;
       source.accumulate(slot, weights, sums);
-      { S::channel(0) } -> std::same_as<int>;
     };
 
 __device__ inline unsigned warp_thread() { return threadIdx.x % 32; }

@@ -24,7 +24,9 @@ struct SettleStorage {
   };
 
   typename RowCoder<C, Threads>::Storage coder;
-  int added[most_levels];
+  int added[most_levels];   ///< codes at the end of each pool
+  int listed[most_levels];  ///< rows on the lists
+  std::uint16_t list[most_levels][Threads];
   std::uint32_t placed;  ///< were there pages? A word, as compilers load it with its neighbours
 };
 
@@ -167,17 +169,17 @@ struct SettleLane {
     }
   }
 
-  /// @brief Codes rows at the end of the pools, a warp each. Where the pool of pages is empty they
-  /// freeze: the tier has them.
+  /// @brief Codes rows at the end of the pools, half a warp each. Where the pool of pages is empty
+  /// they freeze: the tier has them.
   /// @param rows how many are looked at
   /// @param target target(i): level to which the i-th goes, or 0
   /// @param source source(i): its granule and exact rows
   /// @return how many were coded
   template <class Target, class Source>
   __device__ int push_codes(int rows, Target const& target, Source const& source) const {
-    int const lane = thread() % 32;
     if (thread() < most_levels) {
       shared.added[thread()] = 0;
+      shared.listed[thread()] = 0;  // compilers load it with its neighbours
     }
     __syncthreads();
     for (int i = thread(); i < rows; i += Threads) {
@@ -199,27 +201,17 @@ struct SettleLane {
     if (shared.placed == 0) {
       return 0;
     }
-    for (int i = thread() / 32; i < rows; i += Threads / 32) {
-      int const level = target(i) - 1;
-      if (level < 0) {
-        continue;
+    for (int begin = 0; begin < rows; begin += Threads) {
+      list_codes(begin, rows, target);
+      for (int level = 0; level < C::levels; ++level) {
+        encode_listed(level, begin, source);
       }
-      int at = 0;
-      if (lane == 0) {
-        at = atomicAdd(&shared.added[level], 1);
+      __syncthreads();
+      if (thread() < C::levels) {
+        shared.added[thread()] += shared.listed[thread()];
       }
-      auto const slot =
-          static_cast<std::uint32_t>(ref.lane->codes[level] + __shfl_sync(0xFFFFFFFFU, at, 0));
-      auto const row = source(i);
-      RowCoder<C, Threads>::encode(shared.coder, ref, level, slot, row, lane);
-      if (lane == 0) {
-        ref.code_granule(level, slot) = row.granule;
-        ref.code_stamp(level, slot) = static_cast<std::uint16_t>(step);
-        std::uint8_t const state = ref.states[row.granule];
-        ref.states[row.granule] = host::GranuleState::with(state, Fidelity::compact);
-      }
+      __syncthreads();
     }
-    __syncthreads();
     int coded = 0;
     for (int level = 0; level < C::levels; ++level) {
       coded += shared.added[level];
@@ -229,6 +221,44 @@ struct SettleLane {
     }
     __syncthreads();
     return coded;
+  }
+
+ private:
+  /// Lists those of the next rows that are coded, by level.
+  template <class Target>
+  __device__ void list_codes(int begin, int rows, Target const& target) const {
+    if (thread() < most_levels) {
+      shared.listed[thread()] = 0;
+    }
+    __syncthreads();
+    int const i = begin + thread();
+    int const level = i < rows ? target(i) - 1 : -1;
+    if (level >= 0) {
+      shared.list[level][atomicAdd(&shared.listed[level], 1)] =
+          static_cast<std::uint16_t>(thread());
+    }
+    __syncthreads();
+  }
+
+  /// Codes the listed rows of a level behind those that its pool has.
+  template <class Source>
+  __device__ void encode_listed(int level, int begin, Source const& source) const {
+    int const count = shared.listed[level];
+    int const half = thread() % 32 / 16;
+    for (int pair = thread() / 32 * 2; pair < count; pair += Threads / 32 * 2) {
+      int const at = min(pair + half, count - 1);
+      bool const own = pair + half == at;
+      auto const slot =
+          static_cast<std::uint32_t>(ref.lane->codes[level] + shared.added[level] + at);
+      auto const row = source(begin + shared.list[level][at]);
+      RowCoder<C, Threads>::encode(shared.coder, ref, level, slot, row, own);
+      if (own && thread() % 16 == 0) {
+        ref.code_granule(level, slot) = row.granule;
+        ref.code_stamp(level, slot) = static_cast<std::uint16_t>(step);
+        std::uint8_t const state = ref.states[row.granule];
+        ref.states[row.granule] = host::GranuleState::with(state, Fidelity::compact);
+      }
+    }
   }
 };
 

@@ -22,7 +22,8 @@ namespace kvfreeze::host::inline KVFREEZE_ISA {
 /// above threshold c - 1 and not above threshold c.
 ///
 /// Two and four bits are in units of the row's largest magnitude, 8 bits are integers. Codes of 2
-/// bits are the upper bits of those of 4.
+/// bits are the upper bits of those of 4. Levels have 11 bits, so that tensor cores multiply them as
+/// they are.
 template <int Bits>
 struct ValueLevels;
 
@@ -34,15 +35,16 @@ struct ValueLevels<4> {
       -0.8437F, -0.6537F, -0.5059F, -0.3815F, -0.2787F, -0.1832F, -0.0912F, 0.0F,
       0.0912F,  0.1832F,  0.2787F,  0.3815F,  0.5059F,  0.6537F,  0.8437F};
   static constexpr std::array<float, 16> levels = {
-      -0.9526F, -0.7349F, -0.5725F, -0.4394F, -0.3278F, -0.2297F, -0.1368F, -0.0455F,
-      0.0455F,  0.1368F,  0.2297F,  0.3278F,  0.4394F,  0.5725F,  0.7349F,  0.9526F};
+      -0x1.E7Cp-1F, -0x1.784p-1F, -0x1.25p-1F, -0x1.C2p-2F, -0x1.4FCp-2F, -0x1.D68p-3F,
+      -0x1.184p-3F, -0x1.74Cp-5F, 0x1.74Cp-5F, 0x1.184p-3F, 0x1.D68p-3F,  0x1.4FCp-2F,
+      0x1.C2p-2F,   0x1.25p-1F,   0x1.784p-1F, 0x1.E7Cp-1F};
 };
 
 template <>
 struct ValueLevels<2> {
   static constexpr std::array<float, 3> thresholds = {
       ValueLevels<4>::thresholds[3], ValueLevels<4>::thresholds[7], ValueLevels<4>::thresholds[11]};
-  static constexpr std::array<float, 4> levels = {-0.5897F, -0.1733F, 0.1733F, 0.5897F};
+  static constexpr std::array<float, 4> levels = {-0x1.2Ep-1F, -0x1.63p-3F, 0x1.63p-3F, 0x1.2Ep-1F};
 };
 
 /// @brief Bytes of the codes of one row and head.
