@@ -22,8 +22,8 @@ namespace kvfreeze::host::inline KVFREEZE_ISA {
 /// above threshold c - 1 and not above threshold c.
 ///
 /// Two and four bits are in units of the row's largest magnitude, 8 bits are integers. Codes of 2
-/// bits are the upper bits of those of 4. Levels have 11 bits, so that tensor cores multiply them as
-/// they are.
+/// bits are the upper bits of those of 4. Levels have 11 bits, so that tensor cores multiply them
+/// as they are.
 template <int Bits>
 struct ValueLevels;
 
