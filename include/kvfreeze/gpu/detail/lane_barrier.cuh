@@ -42,18 +42,6 @@ struct LaneBarrier {
     __syncthreads();
   }
 
-  /// @brief When all have come, one of them is told so, and goes on for all; meet() ends it. By all
-  /// threads.
-  /// @param cell_of_block in shared memory, free before and after
-  [[nodiscard]] __device__ bool elects(bool& cell_of_block) const {
-    std::uint32_t const before = arrive();
-    bool const last = comes_last(before, cell_of_block);
-    if (!last) {
-      wait(before);
-    }
-    return last;
-  }
-
   /// Both.
   __device__ void meet() const { wait(arrive()); }
 
@@ -61,11 +49,7 @@ struct LaneBarrier {
   /// @param cell_of_block in shared memory, free before and after
   /// @return is this block the last? It then sees what the others wrote
   [[nodiscard]] __device__ bool is_last(bool& cell_of_block) const {
-    return comes_last(arrive(), cell_of_block);
-  }
-
- private:
-  [[nodiscard]] __device__ bool comes_last(std::uint32_t before, bool& cell_of_block) const {
+    std::uint32_t const before = arrive();
     if (threadIdx.x == 0) {
       cell_of_block = blocks == 1 || ((before + share()) & ~turn) == 0;
     }
@@ -75,6 +59,7 @@ struct LaneBarrier {
     return last;
   }
 
+ private:
   /// What a block counts for: all together turn the highest bit over.
   [[nodiscard]] __device__ std::uint32_t share() const { return first ? turn - (blocks - 1) : 1U; }
 };

@@ -1,7 +1,6 @@
 // Lists and partitions that a block makes of bits: the entries, in the order, that the forms that
 // ask entry by entry give.
 
-#include <kvfreeze/gpu/detail/bit_list.cuh>
 #include <kvfreeze/gpu/detail/bit_partition.cuh>
 #include <kvfreeze/gpu/detail/block_partition.cuh>
 
@@ -17,25 +16,11 @@
 using namespace kvfreeze;
 using namespace kvfreeze::gpu;
 
-namespace bit_lists_test {
+namespace bit_partition_test {
 
 constexpr int threads = 128;
-using List = gpu::detail::BitList<threads>;
 using Bits = gpu::detail::BitPartition<threads>;
 using Flags = gpu::detail::BlockPartition<threads>;
-
-/// Lists the bits that are set, from rank `first` on.
-__global__ __attribute__((visibility("hidden"))) void list_kernel(std::uint32_t const* words, int n,
-                                                                  int first, std::uint32_t* list,
-                                                                  int* count) {
-  __shared__ List::Storage storage;
-  int const end = List::for_each(words, n, first, storage, [&](int i, int rank) {
-    list[rank] = static_cast<std::uint32_t>(i);
-  });
-  if (threadIdx.x == 0) {
-    *count = end;
-  }
-}
 
 /// Packs entries whose bits are clear, by bits and by asking for each.
 __global__ __attribute__((visibility("hidden"))) void partition_kernel(std::uint32_t const* leaves,
@@ -81,49 +66,22 @@ std::vector<std::uint32_t> some_bits(std::mt19937& random, int n, unsigned every
 constexpr int sizes[] = {0, 1, 31, 32, 33, 127, 513, 4095, 4096, 4097, 20001};
 constexpr unsigned rates[] = {1, 2, 50, 5000};
 
-}  // namespace bit_lists_test
+}  // namespace bit_partition_test
 
-TEST_CASE("Lists of bits are in order", "[bit_lists]") {
-  test::Stream const stream;
-  std::mt19937 random(3);
-  for (int const n : bit_lists_test::sizes) {
-    for (unsigned const every : bit_lists_test::rates) {
-      constexpr int first = 3;
-      std::vector<std::uint32_t> const words = bit_lists_test::some_bits(random, n, every, false);
-      std::vector<std::uint32_t> expected(first, 0xFFFFFFFFU);
-      for (int i = 0; i < n; ++i) {
-        if ((words[static_cast<std::size_t>(i / 32)] >> (i % 32) & 1U) != 0) {
-          expected.push_back(static_cast<std::uint32_t>(i));
-        }
-      }
-      auto const device = test::upload(words);
-      auto const list = test::filled(static_cast<std::size_t>(n) + first, 0xFFFFFFFFU);
-      auto const count = test::filled(1, -1);
-      bit_lists_test::list_kernel<<<1, bit_lists_test::threads, 0, stream.get()>>>(
-          device.data(), n, first, list.data(), count.data());
-      check_launch("list_kernel");
-      REQUIRE(test::download(count, stream)[0] == static_cast<int>(expected.size()));
-      auto found = test::download(list, stream);
-      found.resize(expected.size());
-      REQUIRE(found == expected);
-    }
-  }
-}
-
-TEST_CASE("What bits say leaves, and the rest packs as if each entry were asked", "[bit_lists]") {
+TEST_CASE("What bits say leaves, and the rest packs as if each entry were asked", "[bit_partition]") {
   test::Stream const stream;
   std::mt19937 random(4);
-  for (int const n : bit_lists_test::sizes) {
-    for (unsigned const every : bit_lists_test::rates) {
+  for (int const n : bit_partition_test::sizes) {
+    for (unsigned const every : bit_partition_test::rates) {
       std::vector<std::uint32_t> const words =
-          bit_lists_test::some_bits(random, n, every, n % 2 != 0);
+          bit_partition_test::some_bits(random, n, every, n % 2 != 0);
       std::vector<std::uint32_t> entries(static_cast<std::size_t>(n) + 1);
       std::iota(entries.begin(), entries.end(), 0U);
       auto const device = test::upload(words);
       auto const by_bits = test::upload(entries);
       auto const by_flags = test::upload(entries);
       auto const kept = test::filled(2, -1);
-      bit_lists_test::partition_kernel<<<1, bit_lists_test::threads, 0, stream.get()>>>(
+      bit_partition_test::partition_kernel<<<1, bit_partition_test::threads, 0, stream.get()>>>(
           device.data(), n, by_bits.data(), by_flags.data(), kept.data());
       check_launch("partition_kernel");
       auto const counts = test::download(kept, stream);
