@@ -68,7 +68,8 @@ constexpr unsigned rates[] = {1, 2, 50, 5000};
 
 }  // namespace bit_partition_test
 
-TEST_CASE("What bits say leaves, and the rest packs as if each entry were asked", "[bit_partition]") {
+TEST_CASE("What bits say leaves, and the rest packs as if each entry were asked",
+          "[bit_partition]") {
   test::Stream const stream;
   std::mt19937 random(4);
   for (int const n : bit_partition_test::sizes) {
