@@ -37,8 +37,7 @@ foreach(isa IN LISTS isas)
   add_executable(${target} isa/fingerprint.cpp)
   kvfreeze_own_target(${target})
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
-  # -O2 takes twice as long to compile, in four builds.
-  target_compile_options(${target} PRIVATE ${flags_${isa}} "$<$<CONFIG:Release>:-O1>")
+  target_compile_options(${target} PRIVATE ${flags_${isa}})
   list(APPEND programs "$<TARGET_FILE:${target}>")
 endforeach()
 
