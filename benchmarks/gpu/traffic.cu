@@ -13,6 +13,7 @@
 #include "harness.cuh"
 #include "synthetic_rows.cuh"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>

@@ -1,5 +1,5 @@
-// Lists and partitions that a block makes of bits: the entries, in the order, that the forms that
-// ask entry by entry give.
+// Partitions that a block makes of bits: the entries, in the order, that the form that asks entry
+// by entry gives.
 
 #include <kvfreeze/gpu/detail/bit_partition.cuh>
 #include <kvfreeze/gpu/detail/block_partition.cuh>

@@ -315,6 +315,15 @@ struct LaneRef {
     return leaving_bits + level * leaving_words(*geometry);
   }
 
+  /// By any thread, at the same time as others.
+  __device__ void mark_leaving(int level, std::uint32_t slot) const {
+    atomicOr(leaving(level) + slot / 32, 1U << (slot % 32));
+  }
+
+  __device__ void unmark_leaving(int level, std::uint32_t slot) const {
+    atomicAnd(leaving(level) + slot / 32, ~(1U << (slot % 32)));
+  }
+
   [[nodiscard]] __device__ std::uint32_t& code_granule(int level, std::uint32_t slot) const {
     return reinterpret_cast<std::uint32_t*>(page(pool_segment(level), slot) +
                                             geometry->pool[level].granules)[within(level, slot)];

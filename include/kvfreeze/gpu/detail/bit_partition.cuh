@@ -5,6 +5,7 @@
 
 #include <kvfreeze/gpu/detail/block_scan.cuh>
 #include <kvfreeze/gpu/detail/block_sum.cuh>
+#include <kvfreeze/gpu/detail/partition_lists.cuh>
 
 #include <cstdint>
 
@@ -14,13 +15,8 @@ namespace kvfreeze::gpu::detail {
 /// @tparam Threads of the block, which calls together
 template <int Threads>
 struct BitPartition {
-  static constexpr int room = 2 * Threads;  ///< entries found and not moved yet
-
-  struct Storage {
+  struct Storage : PartitionLists<Threads> {
     std::uint32_t warp_sums[Threads / 32];
-    std::uint32_t gaps[room];
-    std::uint32_t movers[room];
-    std::uint32_t count;
   };
 
   Storage& storage;
@@ -45,22 +41,13 @@ struct BitPartition {
     Search movers(kept, entries);
     int found_gaps = 0;
     int found_movers = 0;
-    for (;;) {
+    do {
       found_gaps +=
           gaps.find(storage, storage.gaps, found_gaps, [&](int word) { return leaves[word]; });
       found_movers += movers.find(storage, storage.movers, found_movers,
                                   [&](int word) { return ~leaves[word]; });
-      int const moves = min(found_gaps, found_movers);
-      if (moves == 0) {
-        return kept;  // there are as many movers as gaps
-      }
-      for (int i = thread / 32; i < moves; i += Threads / 32) {
-        swap(storage.movers[i], storage.gaps[i], thread % 32);
-      }
-      __syncthreads();
-      found_gaps = shift(storage.gaps, moves, found_gaps);
-      found_movers = shift(storage.movers, moves, found_movers);
-    }
+    } while (storage.move(found_gaps, found_movers, swap));  // there are as many of both
+    return kept;
   }
 
  private:
@@ -100,7 +87,7 @@ struct BitPartition {
           next = aligned + 32 * Threads;
           continue;
         }
-        int const space = room - held - found;
+        int const space = Storage::room - held - found;
         for (int at = static_cast<int>(before); bits != 0 && at < space; ++at) {
           list[held + found + at] =
               static_cast<std::uint32_t>(base + __ffs(static_cast<int>(bits)) - 1);
@@ -108,29 +95,12 @@ struct BitPartition {
         }
         found += min(static_cast<int>(total), space);
         __syncthreads();
-        if (held + found == room) {
+        if (held + found == Storage::room) {
           return found;
         }
       }
     }
   };
-
-  /// Moves what lies behind the first `done` to the front; returns how many that are.
-  static __device__ int shift(std::uint32_t* list, int done, int count) {
-    int const thread = static_cast<int>(threadIdx.x);
-    int const left = count - done;
-    std::uint32_t const first = thread < left ? list[done + thread] : 0U;
-    std::uint32_t const second = thread + Threads < left ? list[done + thread + Threads] : 0U;
-    __syncthreads();
-    if (thread < left) {
-      list[thread] = first;
-    }
-    if (thread + Threads < left) {
-      list[thread + Threads] = second;
-    }
-    __syncthreads();
-    return left;
-  }
 };
 
 }  // namespace kvfreeze::gpu::detail

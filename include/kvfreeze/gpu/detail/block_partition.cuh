@@ -4,6 +4,7 @@
 /// @brief Stream compaction in place, by one block: what stays moves into the gaps in front.
 
 #include <kvfreeze/gpu/detail/block_sum.cuh>
+#include <kvfreeze/gpu/detail/partition_lists.cuh>
 
 #include <cub/block/block_scan.cuh>
 
@@ -21,11 +22,8 @@ template <int Threads>
 struct BlockPartition {
   using Scan = cub::BlockScan<int, Threads>;
 
-  struct Storage {
+  struct Storage : PartitionLists<Threads> {
     typename Scan::TempStorage scan;
-    std::uint32_t gaps[2 * Threads];
-    std::uint32_t movers[2 * Threads];
-    std::uint32_t count;
   };
 
   Storage& storage;
@@ -58,17 +56,9 @@ struct BlockPartition {
         movers += append(found, back + thread, storage.movers + movers);
         back += Threads;
       }
-      int const moves = min(gaps, movers);
-      if (moves == 0) {
+      if (!storage.move(gaps, movers, swap)) {
         break;  // no gaps are left: there are as many movers as gaps
       }
-      int const lane = thread % 32;
-      for (int i = thread / 32; i < moves; i += Threads / 32) {
-        swap(storage.movers[i], storage.gaps[i], lane);
-      }
-      __syncthreads();
-      gaps = shift(storage.gaps, moves, gaps);
-      movers = shift(storage.movers, moves, movers);
     }
     return kept;
   }
@@ -84,29 +74,6 @@ struct BlockPartition {
     }
     __syncthreads();
     return total;
-  }
-
-  /// Moves what lies behind the first `done` to the front; returns how many that are.
-  __device__ int shift(std::uint32_t* list, int done, int count) {
-    int const thread = static_cast<int>(threadIdx.x);
-    int const left = count - done;
-    std::uint32_t first = 0;
-    std::uint32_t second = 0;
-    if (thread < left) {
-      first = list[done + thread];
-    }
-    if (thread + Threads < left) {
-      second = list[done + thread + Threads];
-    }
-    __syncthreads();
-    if (thread < left) {
-      list[thread] = first;
-    }
-    if (thread + Threads < left) {
-      list[thread + Threads] = second;
-    }
-    __syncthreads();
-    return left;
   }
 };
 

@@ -1,7 +1,7 @@
 #pragma once
 
 /// @file
-/// @brief A lane's rows as scan, refinement and attention are told of them.
+/// @brief A lane's rows as scan and attention are told of them.
 
 #include <kvfreeze/gpu/detail/step.cuh>
 
@@ -93,17 +93,6 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   scan.query = query;
   scan.logits = runs.logits;
   s.scans[work * g.heads_per_lane] = scan;
-  for (int level = 0; level < C::levels; ++level) {
-    SegmentGeometry const& segment = g.segment[pool_segment(level)];
-    int const begin = runs.begin[LaneRuns::pool(level)];
-    RefineLane refine;
-    refine.residuals = CodePages(ref.pages, ref.table + segment.first_page, segment.per_page,
-                                 g.page_bytes, g.pool[level].residual_bytes);
-    refine.count = ranks ? static_cast<std::uint32_t>(runs.rows[LaneRuns::pool(level)]) : 0U;
-    refine.stride = stride;
-    refine.logits = runs.logits + begin;
-    s.refinements[level * s.lanes + work] = refine;
-  }
   typename LayerStep<C>::Lane attention;
   attention.rows.k = reinterpret_cast<typename C::Value const*>(ref.pages);
   attention.rows.v = reinterpret_cast<typename C::Value const*>(ref.pages + g.values_offset);

@@ -124,8 +124,7 @@ __device__ void hide_risen_codes(LadderLane<C> const& l, int asked) {
     Riser const r = l.riser(i);
     if ((l.ref.plans[r.granule] & Plan::leaves_pool) != 0) {
       CodePlace const place = l.code_place(r.granule);
-      atomicOr(l.ref.leaving(static_cast<int>(place.level)) + place.slot / 32,
-               1U << (place.slot % 32));
+      l.ref.mark_leaving(static_cast<int>(place.level), place.slot);
       float* const logits =
           runs.logits + runs.begin[LaneRuns::pool(static_cast<int>(place.level))] + place.slot;
       for (int h = 0; h < l.heads(); ++h) {

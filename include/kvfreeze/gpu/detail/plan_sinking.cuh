@@ -33,7 +33,7 @@ __device__ void plan_sinking(LadderLane<C> const& l, int stay) {
       std::uint8_t& plan = ref.plans[l.coded(level, i)];
       if (plan == 0) {
         plan = static_cast<std::uint8_t>(Plan::leaves_pool | Plan::to(to));
-        atomicOr(ref.leaving(level) + i / 32, 1U << (i % 32));
+        ref.mark_leaving(level, static_cast<std::uint32_t>(i));
       }
     }
   }
@@ -90,7 +90,7 @@ __device__ void limit_sinking(LadderLane<C> const& l, int risers) {
       for (int i = static_cast<int>(threadIdx.x); i < rows; i += l.threads) {
         if (moves(i) && (left == 0 || l.coded(level, i) > last)) {
           l.ref.plans[l.coded(level, i)] = 0;
-          atomicAnd(l.ref.leaving(level) + i / 32, ~(1U << (i % 32)));
+          l.ref.unmark_leaving(level, static_cast<std::uint32_t>(i));
         }
       }
       __syncthreads();

@@ -8,6 +8,7 @@
 #include <kvfreeze/gpu/detail/lane_masses.cuh>
 #include <kvfreeze/gpu/detail/lane_share.cuh>
 #include <kvfreeze/gpu/detail/largest_logits.cuh>
+#include <kvfreeze/gpu/detail/rank_scan.cuh>
 
 #include <cstdint>
 
@@ -30,7 +31,7 @@ struct RankStorage {
   LanePlace place;  ///< here, so that no registers hold it from phase to phase
   LaneTiles tiles;
   typename LayerStep<C>::Lane attention;
-  RefineLane refinements[C::levels];
+  CodedPool pools[C::levels];
   LargestLogits largest;
   MassStorage masses;
   HeadScale scales[LargestLogits::most_heads];

@@ -51,10 +51,6 @@ class RankLane {
     if (threadIdx.x == 0) {
       s_.attention = step_.attention[place_.lane];
     }
-    if (threadIdx.x < C::levels) {
-      int const level = static_cast<int>(threadIdx.x);
-      s_.refinements[level] = step_.refinements[level * step_.lanes + place_.lane];
-    }
     __syncthreads();
     list_codes();
     arrive();
@@ -106,7 +102,8 @@ class RankLane {
            static_cast<std::size_t>(rank_warps * RankNote<C, 2 * Pairs>::bytes(dim));
   }
 
-  /// Granules of the pools' rows, and where each of them has its code.
+  /// The pools, granules of their rows, and where each of these has its code. By all blocks of the
+  /// lane.
   __device__ void list_codes() const {
     WorkLane const where(a_.ladder.geometry, step_, place_.lane);
     LaneRef<C> const ref(a_.ladder.geometry, a_.ladder.memory, where.sequence, where.lane);
@@ -114,6 +111,9 @@ class RankLane {
 #pragma unroll
     for (int level = 0; level < C::levels; ++level) {
       int const run = LaneRuns::pool(level);
+      if (threadIdx.x == 0) {
+        s_.pools[level] = {residual_pages(ref, level), static_cast<std::uint32_t>(runs.begin[run])};
+      }
       for (int i = place_.block * rank_threads + static_cast<int>(threadIdx.x); i < runs.rows[run];
            i += place_.blocks * rank_threads) {
         auto const slot = static_cast<std::uint32_t>(i);
@@ -143,8 +143,8 @@ class RankLane {
     int const dim = a_.exact.dim;
     using Note = RankNote<C, 2 * Pairs>;
     Note note(s_.tiles.run(LaneRuns::digests).states,
-              step_.granules + static_cast<std::ptrdiff_t>(place_.lane) * step_.stride,
-              s_.refinements, lane.logits, s_.largest,
+              step_.granules + static_cast<std::ptrdiff_t>(place_.lane) * step_.stride, s_.pools,
+              lane.logits, static_cast<std::ptrdiff_t>(lane.stride), s_.largest,
               memory_ + digest_scan_bytes<Digest>(rank_warps, Pairs, dim) +
                   warp_index() * static_cast<unsigned>(Note::bytes(dim)));
     scan_groups<Digest, Pairs>(lane, first, lane.count, blocks * rank_warps, memory_, heads(), dim,

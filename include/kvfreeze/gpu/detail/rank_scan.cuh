@@ -5,143 +5,30 @@
 /// of their longer codes while the queries are folded for the group.
 
 #include <kvfreeze/gpu/code_pages.cuh>
+#include <kvfreeze/gpu/detail/group_cells.cuh>
 #include <kvfreeze/gpu/detail/largest_logits.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/detail/warp_scan.cuh>
-#include <kvfreeze/gpu/refine_lane.cuh>
-#include <kvfreeze/host/kernels/key_residuals.hpp>
 
 #include <cstddef>
 #include <cstdint>
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief Weights of a group's cells under its heads, by which the lower bits of nested codes are
-/// multiplied: the bits of WarpRefine's, from what the scan has folded.
-class GroupCells {
- public:
-  /// Words from head to head: quads of whole 64 channels.
-  static KVFREEZE_HD constexpr int line(int dim) {
-    return FoldStorage::weight_words(rounded_up(dim, 64) / 4);
-  }
-
-  static KVFREEZE_HD constexpr int bytes(int heads, int dim) { return 4 * heads * line(dim); }
-
-  /// @param memory shared, of the warp: bytes() of it
-  __device__ GroupCells(std::uint32_t* memory, int dim)
-      : weights_(memory), line_(line(dim)), quads_(rounded_up(dim, 64) / 4), dim_(dim) {}
-
-  /// By the warp; all of it may multiply then.
-  __device__ void fold(FoldStorage const& storage, float const* q, int heads) {
-    heads_ = heads;
-    int const lane = static_cast<int>(threadIdx.x % 32);
-    int const row = quads_ <= 16 ? 16 : 32;  // lanes of a head
-    for (int h = lane / row; h < heads; h += 32 / row) {
-      float const inverse = storage.inverse[h];
-      for (int i = lane % row; i < quads_; i += row) {
-        std::uint32_t word = 0;
-        if (4 * i < dim_) {
-          int const planes = storage.planes[i];
-          float4 const weight = product(load_quad(q + h * query_line(dim_) + 4 * i),
-                                        load_quad(storage.widths + 4 * i));
-          // Without planes the width is the cell itself.
-          word = pack_weights(product(weight, inverse), planes == 0 ? 1.0F : cell_factor(planes));
-        }
-        weights_[h * line_ + i] = word;
-      }
-    }
-    __syncwarp();
-    int4 sums{0, 0, 0, 0};
-    constexpr unsigned ones = 0x01010101U;
-    for (int first = 0; first < quads_; first += 8) {
-      multiply_codes(sums, {ones, ones, ones, ones}, at(first));
-    }
-    sum_[0] = sums.x;
-    sum_[1] = sums.y;
-  }
-
-  /// @brief Products of two rows' residuals, under heads 2 t and 2 t + 1 of lane 4 g + t, whose
-  /// rows they are.
-  /// @return x, y: the first row's; z, w: the second one's
-  template <int Residual>
-  [[nodiscard]] __device__ int4 multiply(std::byte const* first_row,
-                                         std::byte const* second_row) const {
-    constexpr unsigned mask = 0x01010101U * ((1U << Residual) - 1U);
-    int const t = static_cast<int>(threadIdx.x % 4);
-    int4 sums{0, 0, 0, 0};
-    int first = 0;
-    if constexpr (Residual == 2) {
-      for (; first + 32 <= quads_;
-           first += 32) {  // 128 channels, of which half the threads have 64
-        uint2 const a = __ldg(reinterpret_cast<uint2 const*>(first_row + first) + t);
-        uint2 const b = __ldg(reinterpret_cast<uint2 const*>(second_row + first) + t);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          int const shift = 2 * i;
-          multiply_codes(
-              sums,
-              {a.x >> shift & mask, b.x >> shift & mask, a.y >> shift & mask, b.y >> shift & mask},
-              at_quad(first + t / 2 * 16 + t % 2 * 2 + 4 * i));
-        }
-      }
-    }
-    for (; first < quads_; first += 16) {  // 64 channels
-      if constexpr (Residual == 4) {
-        uint2 const a = __ldg(reinterpret_cast<uint2 const*>(first_row + 2 * first) + t);
-        uint2 const b = __ldg(reinterpret_cast<uint2 const*>(second_row + 2 * first) + t);
-        multiply_codes(sums, {a.x & mask, b.x & mask, a.y & mask, b.y & mask}, at(first));
-        multiply_codes(sums, {a.x >> 4 & mask, b.x >> 4 & mask, a.y >> 4 & mask, b.y >> 4 & mask},
-                       at(first + 8));
-      } else {
-        static_assert(Residual == 2);
-        unsigned const a = __ldg(reinterpret_cast<unsigned const*>(first_row + first) + t);
-        unsigned const b = __ldg(reinterpret_cast<unsigned const*>(second_row + first) + t);
-        multiply_codes(sums, {a & mask, b & mask, a >> 2 & mask, b >> 2 & mask}, apart(first));
-        multiply_codes(sums, {a >> 4 & mask, b >> 4 & mask, a >> 6 & mask, b >> 6 & mask},
-                       apart(first + 8));
-      }
-    }
-    return sums;
-  }
-
-  /// @brief The logit of a row whose products add up to `dot`.
-  /// @param i of the thread's two heads
-  /// @param unit of the head
-  template <int Residual>
-  [[nodiscard]] __device__ float refined(int i, int dot, float unit, float screen) const {
-    // Twice the distance of the residual from its middle, which the screen stood for.
-    int const twice = 2 * dot - ((1 << Residual) - 1) * sum_[i];
-    return __fmaf_rn(__int2float_rn(twice),
-                     __fmul_rn(unit, 1.0F / static_cast<float>(2 << Residual)), screen);
-  }
-
- private:
-  /// Weights of eight quads; lane 4 g + t has quads 2 t and 2 t + 1 of head g.
-  [[nodiscard]] __device__ uint2 at(int first) const {
-    return load_weights(weights_, line_, first, heads_, static_cast<int>(threadIdx.x % 32));
-  }
-
-  /// The same of a quad of the thread's own and the next.
-  [[nodiscard]] __device__ uint2 at_quad(int quad) const {
-    auto const head = static_cast<int>(threadIdx.x % 32 / 4);
-    return head < heads_ ? *reinterpret_cast<uint2 const*>(weights_ + head * line_ + quad)
-                         : uint2{0, 0};
-  }
-
-  /// The same of quads t and t + 4.
-  [[nodiscard]] __device__ uint2 apart(int first) const {
-    auto const head = static_cast<int>(threadIdx.x % 32 / 4);
-    std::uint32_t const* const w = weights_ + head * line_ + first + threadIdx.x % 4;
-    return head < heads_ ? uint2{w[0], w[4]} : uint2{0, 0};
-  }
-
-  std::uint32_t* weights_;  ///< [heads][line]
-  int line_;
-  int quads_;
-  int dim_;
-  int heads_ = 0;
-  int sum_[2] = {};  ///< of all weights, of the thread's heads
+/// @brief Rows of a compact level, as a scan finds them.
+struct CodedPool {
+  CodePages residuals;      ///< lower bits of their keys
+  std::uint32_t begin = 0;  ///< of their logits among the lane's
 };
+
+/// Lower bits of the keys of a level's rows.
+template <class C>
+__device__ CodePages residual_pages(LaneRef<C> const& ref, int level) {
+  Geometry const& g = *ref.geometry;
+  SegmentGeometry const& segment = g.segment[pool_segment(level)];
+  return {ref.pages, ref.table + segment.first_page, segment.per_page, g.page_bytes,
+          g.pool[level].residual_bytes};
+}
 
 /// @brief A thread's note of a ranking scan. Of frozen rows it keeps the largest logits, as they
 /// are those that take part in the softmax; compact rows get their own logits, in the order of
@@ -162,16 +49,17 @@ class RankNote {
   }
 
   /// @param places of the lane's compact rows, CodePlace by row
-  /// @param refinements of the lane's levels, in shared memory
-  /// @param logits of the lane
+  /// @param pools of the lane's levels, in shared memory
+  /// @param logits of the lane, `stride` from head to head
   /// @param memory shared, of the warp
   __device__ RankNote(std::uint8_t const* states, std::uint32_t const* places,
-                      RefineLane const* refinements, float* logits, LargestLogits& all,
-                      std::byte* memory)
+                      CodedPool const* pools, float* logits, std::ptrdiff_t stride,
+                      LargestLogits& all, std::byte* memory)
       : states_(states),
         places_(places),
-        refinements_(refinements),
+        pools_(pools),
         logits_(logits),
+        stride_(stride),
         all_(all),
         screens_(reinterpret_cast<float*>(memory)) {
     clear();
@@ -220,10 +108,9 @@ class RankNote {
       if (is(states[j], Fidelity::compact)) {
         unsigned const row = threadIdx.x % 32 * 2 + static_cast<unsigned>(j);
         CodePlace const place = CodePlace::of(__ldcg(places_ + first_row_ + row));
-        RefineLane const& level = refinements_[static_cast<int>(place.level)];
-        auto const begin = static_cast<std::uint32_t>(level.logits - logits_);
-        rows[j] = {static_cast<int>(place.level), (begin + place.slot) | row << 26,
-                   C::refines ? level.residuals.at(place.slot) : nullptr};
+        CodedPool const& pool = pools_[place.level];
+        rows[j] = {static_cast<int>(place.level), (pool.begin + place.slot) | row << 26,
+                   C::refines ? pool.residuals.at(place.slot) : nullptr};
       }
     }
     GroupCells cells(reinterpret_cast<std::uint32_t*>(reinterpret_cast<std::byte*>(entries()) +
@@ -245,10 +132,10 @@ class RankNote {
       std::size_t const row = row_ + static_cast<std::size_t>(i);
       if (is(states_[row], Fidelity::compact)) {
         CodePlace const place = CodePlace::of(__ldcg(places_ + row));
-        RefineLane const& to = refinements_[static_cast<int>(place.level)];
+        float* const to = logits_ + head_ * stride_ + pools_[place.level].begin + place.slot;
         for (int h = 0; h < heads; ++h) {
           float const logit = __ldcg(logits + h * stride + i);
-          to.logits[static_cast<std::ptrdiff_t>(head_ + h) * to.stride + place.slot] = logit;
+          to[h * stride_] = logit;
           all_.note(head_ + h, logit);
         }
       }
@@ -363,8 +250,7 @@ class RankNote {
                               int heads) {
     auto const g = static_cast<int>(threadIdx.x % 32 / 4);
     int const h = static_cast<int>(threadIdx.x % 4) * 2;
-    std::ptrdiff_t const stride = refinements_->stride;
-    float* const logits = logits_ + static_cast<std::ptrdiff_t>(head_ + h) * stride;
+    float* const logits = logits_ + (head_ + h) * stride_;
     for (int first = 0; first < count; first += 16) {
       int const listed[2] = {min(first + g, count - 1), min(first + g + 8, count - 1)};
       std::uint32_t const rows[2] = {entries()[listed[0]], entries()[listed[1]]};
@@ -386,7 +272,7 @@ class RankNote {
               int const dot = r == 0 ? (i == 0 ? dots.x : dots.y) : (i == 0 ? dots.z : dots.w);
               logit = cells.template refined<Residual>(i, dot, unit, logit);
             }
-            logits[i * stride + (rows[r] & position_bits)] = logit;
+            logits[i * stride_ + (rows[r] & position_bits)] = logit;
             add(i, true, logit);
           }
         }
@@ -396,8 +282,9 @@ class RankNote {
 
   std::uint8_t const* states_;
   std::uint32_t const* places_;
-  RefineLane const* refinements_;
+  CodedPool const* pools_;
   float* logits_;
+  std::ptrdiff_t stride_;
   LargestLogits& all_;
   float* screens_;  ///< [Heads][line] of 64 rows; then the list of rows, then the cells
   std::size_t row_ = 0;

@@ -7,7 +7,6 @@
 #include <kvfreeze/gpu/digest_lane.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 #include <kvfreeze/gpu/logit_run.cuh>
-#include <kvfreeze/gpu/refine_lane.cuh>
 
 #include <cstddef>
 #include <cstdint>
@@ -82,7 +81,6 @@ struct LayerStep {
   std::ptrdiff_t stride = 0;             ///< floats of a head's logits
   int digest_rows = 0;                   ///< room for rows of digests, a multiple of 64
   DigestLane* scans = nullptr;           ///< [work lane][KV head of it]
-  RefineLane* refinements = nullptr;     ///< [level][work lane]
   Lane* attention = nullptr;             ///< [work lane][KV head of it]
   Lane* tails = nullptr;                 ///< likewise, rows that no digest holds
   std::uint32_t* ranked_rows = nullptr;  ///< likewise, exact rows whose logits ranking needs

@@ -37,7 +37,6 @@ class StepMemory {
         highest_(lanes_ * heads()),
         absent_(highest_.size()),
         scans_(attended_lanes(lanes_)),
-        refinements_(lanes_ * static_cast<std::size_t>(C::levels)),
         attention_(scans_.size()),
         ranked_rows_(scans_.size()),
         attended_(scans_.size() * static_cast<std::size_t>(Lane::runs)),
@@ -49,7 +48,6 @@ class StepMemory {
     check(cudaMemset(tickets_.data(), 0, tickets_.size_bytes()), "cudaMemset");
     // Descriptions are copied whole, padding included.
     check(cudaMemset(scans_.data(), 0, scans_.size_bytes()), "cudaMemset");
-    check(cudaMemset(refinements_.data(), 0, refinements_.size_bytes()), "cudaMemset");
     check(cudaMemset(attention_.data(), 0, attention_.size_bytes()), "cudaMemset");
   }
 
@@ -69,7 +67,6 @@ class StepMemory {
     s.stride = stride_;
     s.digest_rows = digest_rows_of(geometry_.max_tokens);
     s.scans = scans_.data();
-    s.refinements = refinements_.data();
     s.attention = attention_.data();
     s.ranked_rows = ranked_rows_.data();
     s.attended = attended_.data();
@@ -130,9 +127,9 @@ class StepMemory {
   [[nodiscard]] std::size_t bytes() const noexcept {
     return queries_.size_bytes() + logits_.size_bytes() + masses_.size_bytes() +
            granules_.size_bytes() + highest_.size_bytes() + absent_.size_bytes() +
-           scans_.size_bytes() + refinements_.size_bytes() + attention_.size_bytes() +
-           ranked_rows_.size_bytes() + attended_.size_bytes() + histograms_.size_bytes() +
-           tickets_.size_bytes() + entropies_.size_bytes() + rank_.bytes() + workspace_.bytes() +
+           scans_.size_bytes() + attention_.size_bytes() + ranked_rows_.size_bytes() +
+           attended_.size_bytes() + histograms_.size_bytes() + tickets_.size_bytes() +
+           entropies_.size_bytes() + rank_.bytes() + workspace_.bytes() +
            entropy_workspace_.bytes();
   }
 
@@ -162,7 +159,6 @@ class StepMemory {
   DeviceArray<float> highest_;
   DeviceArray<float> absent_;
   DeviceArray<DigestLane> scans_;
-  DeviceArray<RefineLane> refinements_;
   DeviceArray<Lane> attention_;
   DeviceArray<std::uint32_t> ranked_rows_;
   DeviceArray<std::uint32_t> attended_;
