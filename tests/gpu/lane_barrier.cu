@@ -30,6 +30,7 @@ struct Arguments {
   std::uint32_t* blocks;    ///< [lanes]: that came
   std::uint32_t* wrong;     ///< sums that lacked a block's note
   std::uint32_t* last;      ///< [lanes]: blocks that were the last
+  std::uint32_t* elected;   ///< [lanes]: blocks that went on for all, added up by these
 };
 
 /// In each round every block of a lane leaves a note and then reads those of all.
@@ -56,7 +57,16 @@ __global__ __attribute__((visibility("hidden"))) void meet_kernel(Arguments a) {
     if (static_cast<int>(threadIdx.x) < place.blocks && notes[threadIdx.x] != round) {
       atomicAdd(a.wrong, 1U);
     }
-    barrier.meet();  // all have read
+    if (barrier.elects(flag)) {  // all have read
+      if (threadIdx.x == threads - 1) {
+        a.elected[place.lane] += 1;
+      }
+    }
+    barrier.meet();
+    if (__ldcg(&a.elected[place.lane]) % rounds != round % rounds) {
+      atomicAdd(a.wrong, 1U);
+    }
+    barrier.meet();
   }
   if (threadIdx.x == threads - 1) {
     notes[place.block] = 77;
@@ -84,11 +94,12 @@ Result meet(std::vector<std::uint32_t> const& work, DeviceArray<std::uint32_t> c
   auto const notes = test::filled(work.size() * room, 0U);
   auto const blocks = test::filled(work.size(), 0U);
   auto const last = test::filled(work.size(), 0U);
+  auto const elected = test::filled(work.size(), 0U);
   auto const wrong = test::filled(1, 0U);
   Arguments const a{device_work.data(), static_cast<int>(work.size()),
                     barriers.data(),    notes.data(),
                     blocks.data(),      wrong.data(),
-                    last.data()};
+                    last.data(),        elected.data()};
   gpu::detail::launch_blocks(meet_kernel, "meet_kernel", grid, threads, 0, grid > work.size(),
                              stream, a);
   return {test::download(blocks, stream), test::download(wrong, stream)[0],
@@ -147,9 +158,10 @@ TEST_CASE("A launch of blocks that meet is captured", "[lane_barrier]") {
   auto const notes = test::filled(2 * own::room, 0U);
   auto const blocks = test::filled(2, 0U);
   auto const last = test::filled(2, 0U);
+  auto const elected = test::filled(2, 0U);
   auto const wrong = test::filled(1, 0U);
-  own::Arguments const a{work.data(),  2,          barriers.data(), notes.data(), blocks.data(),
-                         wrong.data(), last.data()};
+  own::Arguments const a{work.data(),  2,           barriers.data(), notes.data(), blocks.data(),
+                         wrong.data(), last.data(), elected.data()};
   test::Graph const graph(stream, [&] {
     gpu::detail::launch_blocks(own::meet_kernel, "meet_kernel", 4, own::threads, 0, true, stream,
                                a);

@@ -115,32 +115,22 @@ __device__ void forget_stamps(LadderLane<C> const& l) {
   }
 }
 
-/// @brief Notes on each slot that this step needs it at its level. @see host::stamp_needed
+/// @brief Notes on each exact slot that this step needs it. @see host::stamp_needed
 template <class C>
 __device__ void stamp_needed(LadderLane<C> const& l) {
-  LaneRuns const& runs = l.runs();
-  float const hold = kvfreeze::detail::hysteresis(l.scheduler);
   auto const stamp = static_cast<std::uint16_t>(l.where.step);
-  for (int run = LaneRuns::exact; run < 2 + C::levels; ++run) {
-    int const level = run == LaneRuns::exact ? l.exact_level : run - 1;
-    std::uint32_t const least = l.shared.cuts.needed(level, hold);
-    l.for_each_four(runs.rows[run], [&](int first, int n) {
-      Mass masses[4];
-      l.masses(run, first, n, masses);
+  std::uint32_t const least =
+      l.shared.cuts.needed(l.exact_level, kvfreeze::detail::hysteresis(l.scheduler));
+  l.for_each_four(l.runs().rows[LaneRuns::exact], [&](int first, int n) {
+    Mass masses[4];
+    l.masses(LaneRuns::exact, first, n, masses);
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        auto const slot = static_cast<std::uint32_t>(first + j);
-        if (j >= n || masses[j] < least) {
-          continue;
-        }
-        if (run == LaneRuns::exact) {
-          l.ref.record(slot).stamp = stamp;
-        } else {
-          l.ref.code_stamp(level - 1, slot) = stamp;
-        }
+    for (int j = 0; j < 4; ++j) {
+      if (j < n && masses[j] >= least) {
+        l.ref.record(static_cast<std::uint32_t>(first + j)).stamp = stamp;
       }
-    });
-  }
+    }
+  });
 }
 
 }  // namespace kvfreeze::gpu::detail

@@ -4,6 +4,7 @@
 /// @brief A lane whose step the ladder decides: what the functions of one block share.
 
 #include <kvfreeze/gpu/cumulative_histogram.cuh>
+#include <kvfreeze/gpu/detail/bit_list.cuh>
 #include <kvfreeze/gpu/detail/ranked_list.cuh>
 #include <kvfreeze/gpu/detail/row_loads.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
@@ -24,12 +25,27 @@ struct Riser {
 
 static_assert(sizeof(Riser) == sizeof(std::uint32_t));
 
+/// @brief What one of a lane's blocks has decided, and what all do then.
+struct LadderVerdict {
+  RungCuts cuts;
+  LaneFacts facts;
+  unsigned long long frozen = 0;  ///< mass of the frozen rows, which all blocks add up
+  int sink_age = 0;               ///< rows that no step needed for so long may sink; 0: none do
+  bool everything = false;        ///< all rows are wanted exact
+  bool capped = false;            ///< the lane has a budget that counts
+  bool is_over = false;           ///< nothing moves: the lane is whole, or was only looked at
+};
+
 /// @brief The block's shared memory.
 struct LadderStorage {
   static constexpr int most_heads = 64;
   static constexpr int most_counts = 16;
 
-  typename RankedList<CumulativeHistogram::threads>::Storage list;
+  union {
+    typename RankedList<CumulativeHistogram::threads>::Storage list;
+    typename BitList<CumulativeHistogram::threads>::Storage bits;
+  };
+
   LaneRuns runs;
   RungCuts cuts;
   LaneFacts facts;
@@ -58,6 +74,9 @@ struct LadderLane {
   WorkLane const& where;
   int work;
   LadderStorage& shared;
+  LadderVerdict& verdict;
+  std::uint32_t* risers;   ///< bits: rows that rise, where their masses are
+  std::uint32_t* sinkers;  ///< bits: compact rows that may sink
 
   [[nodiscard]] __device__ LaneState& state() const { return *ref.lane; }
 

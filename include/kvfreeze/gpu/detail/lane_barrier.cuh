@@ -42,6 +42,18 @@ struct LaneBarrier {
     __syncthreads();
   }
 
+  /// @brief When all have come, one of them is told so, and goes on for all; meet() ends it. By all
+  /// threads.
+  /// @param cell_of_block in shared memory, free before and after
+  [[nodiscard]] __device__ bool elects(bool& cell_of_block) const {
+    std::uint32_t const before = arrive();
+    bool const last = comes_last(before, cell_of_block);
+    if (!last) {
+      wait(before);
+    }
+    return last;
+  }
+
   /// Both.
   __device__ void meet() const { wait(arrive()); }
 
@@ -49,7 +61,11 @@ struct LaneBarrier {
   /// @param cell_of_block in shared memory, free before and after
   /// @return is this block the last? It then sees what the others wrote
   [[nodiscard]] __device__ bool is_last(bool& cell_of_block) const {
-    std::uint32_t const before = arrive();
+    return comes_last(arrive(), cell_of_block);
+  }
+
+ private:
+  [[nodiscard]] __device__ bool comes_last(std::uint32_t before, bool& cell_of_block) const {
     if (threadIdx.x == 0) {
       cell_of_block = blocks == 1 || ((before + share()) & ~turn) == 0;
     }
@@ -59,7 +75,6 @@ struct LaneBarrier {
     return last;
   }
 
- private:
   /// What a block counts for: all together turn the highest bit over.
   [[nodiscard]] __device__ std::uint32_t share() const { return first ? turn - (blocks - 1) : 1U; }
 };

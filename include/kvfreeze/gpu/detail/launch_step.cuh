@@ -26,8 +26,9 @@ template <class C>
 void launch_ranking(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
                     LayerStep<C> const& s, ::cuda::stream_ref stream) {
   StepMemory<C> const& step = memory.step();
-  launch_rank<C>({memory.geometry(), memory.view(), s, scheduler}, step.rank_plan(),
-                 step.rank().barriers(), step.rank().grid(), stream);
+  RankMemory<C> const& rank = step.rank();
+  launch_rank<C>({memory.geometry(), memory.view(), s, scheduler, rank.verdicts(), rank.marks()},
+                 step.rank_plan(), rank.barriers(), rank.grid(), stream);
 }
 
 /// @brief Every row that is not protected is coded: one launch. Lanes are described.

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <kvfreeze/gpu/detail/kth_key.cuh>
-#include <kvfreeze/gpu/detail/ladder_lane.cuh>
+#include <kvfreeze/gpu/detail/mark_rows.cuh>
 #include <kvfreeze/gpu/detail/timers.cuh>
 
 #include <cstdint>
@@ -9,31 +9,36 @@
 namespace kvfreeze::gpu::detail {
 
 /// @brief What was not needed at its level for so many steps will sink to the level of its mass.
-/// @param stay 1: whatever this step does not need
+/// @param stay 1: whatever this step does not need; at least the age that compact rows were marked
+///   for
 /// @see host::sink
 template <class C>
 __device__ void plan_sinking(LadderLane<C> const& l, int stay) {
   LaneRef<C> const& ref = l.ref;
   LaneRuns const& runs = l.runs();
   RungCuts const& cuts = l.shared.cuts;
-  auto const limit = static_cast<std::uint16_t>(max(stay, 1));
-  auto const is_old = [&](std::uint16_t stamp) {
-    return static_cast<std::uint16_t>(l.where.step - stamp) >= limit;
-  };
+  int const age = max(stay, 1);
+  bool const all_old = age == l.verdict.sink_age;
   for (int level = 0; level < C::levels; ++level) {
     int const run = LaneRuns::pool(level);
-    for (int i = static_cast<int>(threadIdx.x); i < runs.rows[run]; i += l.threads) {
-      if (!is_old(ref.code_stamp(level, static_cast<std::uint32_t>(i)))) {
-        continue;
+    std::uint32_t const* const words = l.sinkers + runs.begin[run] / 32;
+    for (int word = static_cast<int>(threadIdx.x); 32 * word < runs.rows[run]; word += l.threads) {
+      std::uint32_t leaving = 0;
+      for (std::uint32_t bits = __ldcg(words + word); bits != 0; bits &= bits - 1) {
+        int const i = 32 * word + __ffs(static_cast<int>(bits)) - 1;
+        auto const slot = static_cast<std::uint32_t>(i);
+        if (!all_old && !is_old(l, ref.code_stamp(level, slot), age)) {
+          continue;
+        }
+        std::uint8_t& plan = ref.plans[l.coded(level, i)];
+        if (plan == 0) {
+          plan =
+              static_cast<std::uint8_t>(Plan::leaves_pool | Plan::to(cuts.level(l.mass(run, i))));
+          leaving |= bits & -bits;
+        }
       }
-      int const to = cuts.level(l.mass(run, i));
-      if (to > level) {
-        continue;
-      }
-      std::uint8_t& plan = ref.plans[l.coded(level, i)];
-      if (plan == 0) {
-        plan = static_cast<std::uint8_t>(Plan::leaves_pool | Plan::to(to));
-        ref.mark_leaving(level, static_cast<std::uint32_t>(i));
+      if (leaving != 0) {
+        ref.leaving(level)[word] |= leaving;
       }
     }
   }
@@ -41,7 +46,7 @@ __device__ void plan_sinking(LadderLane<C> const& l, int stay) {
   for (int i = static_cast<int>(threadIdx.x); i < runs.rows[LaneRuns::exact]; i += l.threads) {
     host::SlotRecord const record = ref.record(static_cast<std::uint32_t>(i));
     std::uint32_t const granule = record.granule;
-    if (ref.may_freeze(granule, open) && is_old(record.stamp)) {
+    if (ref.may_freeze(granule, open) && is_old(l, record.stamp, age)) {
       int const to = cuts.level(l.mass(LaneRuns::exact, i));
       if (to != l.exact_level) {
         ref.plans[granule] = Plan::to(to);
@@ -74,8 +79,11 @@ __device__ void limit_sinking(LadderLane<C> const& l, int risers) {
   for (int level = 1; level < C::levels; ++level) {
     int const rows = l.runs().rows[LaneRuns::pool(level)];
     auto const moves = [&](int i) {
+      if ((l.ref.leaving(level)[i / 32] >> (i % 32) & 1U) == 0) {
+        return false;
+      }
       std::uint8_t const plan = l.ref.plans[l.coded(level, i)];
-      return (plan & Plan::guest) == 0 && (plan & Plan::leaves_pool) != 0 && Plan::level(plan) > 0;
+      return (plan & Plan::guest) == 0 && Plan::level(plan) > 0;
     };
     int moving = 0;
     for (int first = 0; first < rows; first += l.threads) {

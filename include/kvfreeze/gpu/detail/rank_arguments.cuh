@@ -38,6 +38,7 @@ struct RankStorage {
   BlockHistogram histogram;
   CumulativeHistogram rows;
   typename CumulativeHistogram::Storage building;
+  LadderStorage ladder;
   std::uint32_t arrived;  ///< thread 0's, which no register holds meanwhile
   bool last;
 };

@@ -64,9 +64,14 @@ class RankLane {
     find_scales(plan(), place_, s_.scales);
     s_.histogram.clear();
     make_masses<true>(s_.tiles, plan(), place_, s_.scales, &s_.histogram);
-    if (barrier().is_last(s_.last)) {
+    if (barrier().elects(s_.last)) {
       s_.rows.build(a_.masses.histograms[place_.lane], s_.building);
-      ladder(place_.lane, s_.rows);
+      ladder.decide(place_.lane, s_.rows, s_.ladder);
+    }
+    barrier().meet();
+    ladder.mark(place_.lane, place_, s_.ladder);
+    if (barrier().is_last(s_.last)) {
+      ladder.move(place_.lane, s_.ladder);
     }
   }
 

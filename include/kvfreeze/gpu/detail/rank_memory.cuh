@@ -22,7 +22,9 @@ class RankMemory {
         keys_(array_bytes(work_.size(), heads() * most_rank_blocks)),
         references_(work_.size() * heads()),
         sums_(keys_.size()),
-        first_sums_(keys_.size()) {
+        first_sums_(keys_.size()),
+        verdicts_(work_.size()),
+        marks_(array_bytes(work_.size(), 2 * mark_words(g))) {
     if constexpr (C::ranks) {
       check(cudaMemset(barriers_.data(), 0, barriers_.size_bytes()), "cudaMemset");
       check(cudaMemset(work_.data(), 0, work_.size_bytes()), "cudaMemset");
@@ -50,15 +52,26 @@ class RankMemory {
 
   [[nodiscard]] std::uint32_t* barriers() const noexcept { return barriers_.data(); }
 
+  [[nodiscard]] LadderVerdict* verdicts() const noexcept { return verdicts_.data(); }
+
+  /// Bits of each lane's rows, twice: [lanes][2][logits_stride / 32].
+  [[nodiscard]] std::uint32_t* marks() const noexcept { return marks_.data(); }
+
   /// Rounds of a block that each lane takes: [lanes].
   [[nodiscard]] std::uint32_t* work() const noexcept { return work_.data(); }
 
   [[nodiscard]] std::size_t bytes() const noexcept {
     return work_.size_bytes() + barriers_.size_bytes() + keys_.size_bytes() +
-           references_.size_bytes() + sums_.size_bytes() + first_sums_.size_bytes();
+           references_.size_bytes() + sums_.size_bytes() + first_sums_.size_bytes() +
+           verdicts_.size_bytes() + marks_.size_bytes();
   }
 
  private:
+  [[nodiscard]] static std::size_t mark_words(Geometry const& g) noexcept {
+    static_assert(logits_stride<C>(1) % 32 == 0);
+    return static_cast<std::size_t>(logits_stride<C>(g.max_tokens) / 32);
+  }
+
   [[nodiscard]] std::size_t heads() const noexcept { return static_cast<std::size_t>(heads_); }
 
   int heads_;
@@ -68,6 +81,8 @@ class RankMemory {
   DeviceArray<float> references_;
   DeviceArray<std::uint64_t> sums_;
   DeviceArray<std::uint64_t> first_sums_;
+  DeviceArray<LadderVerdict> verdicts_;
+  DeviceArray<std::uint32_t> marks_;
   RankGrid grid_;
 };
 

@@ -15,7 +15,7 @@
 namespace kvfreeze::gpu::detail {
 
 /// A lane's rows by where they are: the digests' (frozen rows take part), the exact ones in slot
-/// order, then the pools'. Logits and masses of a run lie side by side.
+/// order, then the pools'. Logits and masses of a run lie side by side, from a multiple of 32 on.
 struct LaneRuns {
   float* logits = nullptr;  ///< `logits[h * stride + begin[run] + i]`, octaves
   std::ptrdiff_t stride = 0;
@@ -117,7 +117,7 @@ __device__ LaneRuns lane_runs(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   auto const place = [&](int run, int rows) {
     runs.begin[run] = at;
     runs.rows[run] = rows;
-    at += (rows + 15) / 16 * 16;
+    at += (rows + 31) / 32 * 32;
   };
   runs.rows[LaneRuns::digests] = ref.lane->groups * C::Digest::group_rows;
   for (int level = 0; level < C::levels; ++level) {
@@ -134,7 +134,7 @@ constexpr int digest_rows_of(int max_tokens) { return (max_tokens + 63) / 64 * 6
 /// rows, which are different ones. Nobody asks for the logits of rows that rise.
 template <class C>
 constexpr std::ptrdiff_t logits_stride(int max_tokens) {
-  return 2 * static_cast<std::ptrdiff_t>(digest_rows_of(max_tokens)) + 16 * (1 + C::levels);
+  return 2 * static_cast<std::ptrdiff_t>(digest_rows_of(max_tokens)) + 32 * (1 + C::levels);
 }
 
 /// @brief What it takes to rank a lane, in rounds of a block: more blocks than these would have

@@ -1,0 +1,209 @@
+#pragma once
+
+/// @file
+/// @brief What the ladder's verdict means for each row: by all blocks of a lane, a part of the rows
+/// each. They leave bits, which one of them makes lists of.
+
+#include <kvfreeze/gpu/detail/ladder_lane.cuh>
+#include <kvfreeze/gpu/detail/logit_tiles.cuh>
+#include <kvfreeze/gpu/detail/softmax_weight.cuh>
+#include <kvfreeze/policy_traits.hpp>
+
+#include <cstdint>
+
+namespace kvfreeze::gpu::detail {
+
+/// In each of four states: the row must be exact.
+constexpr std::uint32_t must_be_exact =
+    0x01010101U * (host::GranuleState::forced | host::GranuleState::pinned);
+
+/// In each of four states: all bits set if it is that of a frozen row, else none.
+__device__ inline std::uint32_t are_frozen(std::uint32_t states) {
+  return __vcmpeq4(states & 0x01010101U * host::GranuleState::fidelity_mask,
+                   0x01010101U * static_cast<std::uint32_t>(Fidelity::frozen));
+}
+
+/// @brief Level that a granule rises to from level `here`; 0: it stays.
+/// @param must it must be exact, whatever its mass
+template <class C>
+__device__ int riser_level(RungCuts const& cuts, bool must, Mass mass, int here) {
+  if (must) {
+    return C::levels + 1;
+  }
+  if constexpr (!C::rises) {
+    return 0;
+  }
+  int const level = cuts.level(mass);
+  return level > here ? level : 0;
+}
+
+/// @brief Which of a lane's rows must be exact. States of compact rows lie anywhere: they are not
+/// read where the lane has no such row.
+template <class C>
+struct MustBeExact {
+  LadderLane<C> const& lane;
+  bool some;
+
+  __device__ explicit MustBeExact(LadderLane<C> const& l)
+      : lane(l), some(l.state().forced != 0 || l.ref.pins[0] != 0) {}
+
+  [[nodiscard]] __device__ bool granule(std::uint32_t i) const {
+    return (lane.ref.states[i] & must_be_exact) != 0;
+  }
+
+  [[nodiscard]] __device__ bool coded(int level, int i) const {
+    return some && granule(lane.coded(level, i));
+  }
+};
+
+/// Was a row with this stamp needed by none of the last `age` steps?
+template <class C>
+__device__ bool is_old(LadderLane<C> const& l, std::uint16_t stamp, int age) {
+  return ((l.where.step - stamp) & 0xFFFFU) >= (static_cast<std::uint32_t>(age) & 0xFFFFU);
+}
+
+/// @brief Marks the rows that rise and those that may sink, stamps the compact ones that this step
+/// needs and adds up the masses of the frozen ones. By all blocks of the lane.
+template <class C>
+class MarkRows {
+ public:
+  __device__ MarkRows(LadderLane<C> const& lane, LanePlace const& place)
+      : l_(lane), place_(place), decodes_(lane.step.pass == Pass::decode) {}
+
+  __device__ void run() const {
+    if (decodes_) {
+      mark_frozen();
+    }
+    for (int level = 0; level < C::levels; ++level) {
+      mark_compact(level);
+    }
+  }
+
+ private:
+  /// A thread's rows of the 128 that its warp looks at together.
+  struct Quad {
+    int first;
+    int n;       ///< of [0, 4]
+    bool whole;  ///< the warp has all of its rows: threads load side by side, and none goes astray
+
+    template <class T>
+    __device__ void load(T const* p, T (&out)[4]) const {
+      if (whole) {
+        load_four(p + first, 4, T{}, out);
+        return;
+      }
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        out[j] = j < n ? p[first + j] : T{};
+      }
+    }
+
+    [[nodiscard]] __device__ std::uint32_t load(std::uint8_t const* p) const {
+      if (whole) {
+        return load_four(p + first, 4);
+      }
+      std::uint32_t word = 0;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        word |= j < n ? std::uint32_t{p[first + j]} << (8 * j) : 0U;
+      }
+      return word;
+    }
+  };
+
+  /// Calls f(quad) for all rows of a run, by whole warps.
+  template <class F>
+  __device__ void for_each_quad(int run, F const& f) const {
+    int const rows = l_.runs().rows[run];
+    int const warp = place_.block * rank_warps + static_cast<int>(threadIdx.x / 32);
+    for (int base = 128 * warp; base < rows; base += 128 * rank_warps * place_.blocks) {
+      int const first = base + 4 * static_cast<int>(threadIdx.x % 32);
+      f(Quad{first, min(max(rows - first, 0), 4), base + 128 <= rows});
+    }
+  }
+
+  [[nodiscard]] __device__ Mass const* masses_of(int run) const {
+    return l_.runs().masses + l_.runs().begin[run];
+  }
+
+  /// Writes the flags of a warp's rows, four a thread, where there are rows.
+  __device__ void mark(std::uint32_t* bits, int run, Quad const& quad, unsigned flags) const {
+    unsigned const part = threadIdx.x % 8;
+    unsigned word = flags << (4 * part);
+#pragma unroll
+    for (int distance = 1; distance < 8; distance *= 2) {
+      word |= __shfl_xor_sync(warp_mask, word, distance);
+    }
+    if (part == 0 && quad.n > 0) {
+      bits[(l_.runs().begin[run] + quad.first) / 32] = word;
+    }
+  }
+
+  __device__ void mark_frozen() const {
+    RungCuts const& cuts = l_.shared.cuts;
+    std::uint64_t frozen = 0;
+    for_each_quad(LaneRuns::digests, [&](Quad const& quad) {
+      std::uint32_t const states = quad.load(l_.ref.states);
+      std::uint32_t const takes_part = are_frozen(states);
+      Mass masses[4];
+      quad.load(masses_of(LaneRuns::digests), masses);
+      unsigned rise = 0;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        std::uint32_t const row = 1U << (8 * j);
+        if (j < quad.n && (takes_part & row) != 0) {
+          frozen += masses[j];
+          bool const must = (states & must_be_exact & row * 0xFFU) != 0;
+          rise |= riser_level<C>(cuts, must, masses[j], 0) > 0 ? 1U << j : 0U;
+        }
+      }
+      mark(l_.risers, LaneRuns::digests, quad, rise);
+    });
+    frozen = warp_sum(frozen);
+    if (threadIdx.x % 32 == 0 && frozen != 0) {
+      atomicAdd(&l_.verdict.frozen, static_cast<unsigned long long>(frozen));
+    }
+  }
+
+  __device__ void mark_compact(int level) const {
+    RungCuts const& cuts = l_.shared.cuts;
+    int const run = LaneRuns::pool(level);
+    int const age = l_.verdict.sink_age;
+    std::uint32_t const needed = cuts.needed(level + 1, kvfreeze::detail::hysteresis(l_.scheduler));
+    MustBeExact<C> const must(l_);
+    for_each_quad(run, [&](Quad const& quad) {
+      Mass masses[4];
+      quad.load(masses_of(run), masses);
+      unsigned rise = 0;
+      unsigned sink = 0;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if (j >= quad.n) {
+          continue;
+        }
+        int const i = quad.first + j;
+        std::uint16_t& stamp = l_.ref.code_stamp(level, static_cast<std::uint32_t>(i));
+        if (masses[j] >= needed) {
+          stamp = static_cast<std::uint16_t>(l_.where.step);
+        } else if (age > 0 && cuts.level(masses[j]) <= level && is_old(l_, stamp, age)) {
+          sink |= 1U << j;
+        }
+        if (decodes_ && riser_level<C>(cuts, must.coded(level, i), masses[j], level + 1) > 0) {
+          rise |= 1U << j;
+        }
+      }
+      if (decodes_) {
+        mark(l_.risers, run, quad, rise);
+      }
+      if (age > 0) {
+        mark(l_.sinkers, run, quad, sink);
+      }
+    });
+  }
+
+  LadderLane<C> const& l_;
+  LanePlace const& place_;
+  bool decodes_;
+};
+
+}  // namespace kvfreeze::gpu::detail
