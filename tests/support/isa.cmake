@@ -1,5 +1,5 @@
-# Decisions do not depend on the processor: one program, compiled for several instruction sets,
-# prints the same lines.
+# Decisions do not depend on the processor, nor on how much the compiler optimises: one program,
+# compiled for several instruction sets and with -O1 but for the last, prints the same lines.
 
 if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/isa/fingerprint.cpp")
   return()
@@ -38,6 +38,9 @@ foreach(isa IN LISTS isas)
   kvfreeze_own_target(${target})
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
   target_compile_options(${target} PRIVATE ${flags_${isa}})
+  if(NOT isa STREQUAL "native")
+    target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  endif()
   list(APPEND programs "$<TARGET_FILE:${target}>")
 endforeach()
 
