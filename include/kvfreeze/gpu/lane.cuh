@@ -103,6 +103,8 @@ struct CacheMemory {
   /// where no recovery asks for it.
   std::uint16_t* changed = nullptr;
   GranuleTimer* timers = nullptr;  ///< [sequence][lane][max_granules], for schedulers that sleep
+  /// [sequence][lane][alarm_count()]: no sleeper of so many granules is due before that step.
+  std::uint32_t* alarms = nullptr;
   /// [sequence][lane][max_granules]: counters at the last two checkpoints, for triggers that rewind
   /// where rows sleep.
   SavedCounts* saved = nullptr;
@@ -132,6 +134,14 @@ KVFREEZE_HD constexpr int leaving_words(Geometry const& g) noexcept {
   return (g.max_granules + 31) / 32;
 }
 
+/// Granules whose sleepers have an alarm in common.
+constexpr int alarm_granules = 64;
+
+/// Alarms of a lane.
+KVFREEZE_HD constexpr int alarm_count(int granules) noexcept {
+  return (granules + alarm_granules - 1) / alarm_granules;
+}
+
 /// Granules of so many rows.
 template <class C>
 KVFREEZE_HD constexpr int granules_of(int rows) noexcept {
@@ -155,6 +165,7 @@ struct LaneRef {
   std::uint32_t const* pins = nullptr;          ///< of the sequence
   std::uint16_t* changed = nullptr;             ///< null on the ladder
   GranuleTimer* timers = nullptr;               ///< null unless rows sleep
+  std::uint32_t* alarms = nullptr;              ///< likewise
   SavedCounts* saved = nullptr;                 ///< null unless there are checkpoints of timers
   typename C::Scorer::State* scores = nullptr;  ///< null unless the scorer remembers
   float* ring = nullptr;                        ///< null unless queries are kept
@@ -188,6 +199,7 @@ struct LaneRef {
     }
     if constexpr (C::sleeps) {
       timers = memory.timers + number * static_cast<std::size_t>(g.max_granules);
+      alarms = memory.alarms + number * static_cast<std::size_t>(alarm_count(g.max_granules));
     }
     if constexpr (C::saves_counts) {
       saved = memory.saved + number * static_cast<std::size_t>(g.max_granules);

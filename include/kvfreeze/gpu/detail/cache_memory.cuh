@@ -66,6 +66,9 @@ class CacheStorage {
                           static_cast<std::size_t>(g.pin_words))),
         changed_(C::has_levels ? 0 : states_.size()),
         timers_(C::sleeps ? states_.size() : 0),
+        alarms_(C::sleeps ? array_bytes(lane_count(),
+                                        static_cast<std::size_t>(alarm_count(g.max_granules)))
+                          : 0),
         scores_(C::has_state ? states_.size() : 0),
         saved_(C::saves_counts ? states_.size() : 0),
         ring_(C::needs_queries ? array_bytes(lane_count(), ring_elements(g)) : 0),
@@ -106,6 +109,7 @@ class CacheStorage {
     // After a rewind the caller may ask for rows that its sequence does not have.
     check(cudaMemset(states_.data(), 0, states_.size_bytes()), "cudaMemset");
     check(cudaMemset(pins_.data(), 0, pins_.size_bytes()), "cudaMemset");
+    check(cudaMemset(alarms_.data(), 0xFF, alarms_.size_bytes()), "cudaMemset");
     check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");  // streams do not wait for these
   }
 
@@ -127,6 +131,7 @@ class CacheStorage {
     memory.pins = pins_.data();
     memory.changed = changed_.data();
     memory.timers = timers_.data();
+    memory.alarms = alarms_.data();
     memory.scores = scores_.data();
     memory.saved = saved_.data();
     memory.ring = ring_.data();
@@ -444,11 +449,12 @@ class CacheStorage {
     return free_count_.size_bytes() + lanes_.size_bytes() + tables_.size_bytes() +
            states_.size_bytes() + plans_.size_bytes() + leaving_.size_bytes() +
            importance_.size_bytes() + means_.size_bytes() + pins_.size_bytes() +
-           changed_.size_bytes() + timers_.size_bytes() + saved_.size_bytes() +
-           scores_.size_bytes() + ring_.size_bytes() + previous_.size_bytes() +
-           lists_.size_bytes() + moments_.size_bytes() + lone_scores_.size_bytes() +
-           lag_scores_.size_bytes() + mean_entropy_.size_bytes() + batch_.size_bytes() +
-           steps_.size_bytes() + sequences_.size_bytes() + tier_.device_bytes();
+           changed_.size_bytes() + timers_.size_bytes() + alarms_.size_bytes() +
+           saved_.size_bytes() + scores_.size_bytes() + ring_.size_bytes() +
+           previous_.size_bytes() + lists_.size_bytes() + moments_.size_bytes() +
+           lone_scores_.size_bytes() + lag_scores_.size_bytes() + mean_entropy_.size_bytes() +
+           batch_.size_bytes() + steps_.size_bytes() + sequences_.size_bytes() +
+           tier_.device_bytes();
   }
 
   /// The later one of two reports that are whole.
@@ -480,6 +486,7 @@ class CacheStorage {
   DeviceArray<std::uint32_t> pins_;
   DeviceArray<std::uint16_t> changed_;
   DeviceArray<GranuleTimer> timers_;
+  DeviceArray<std::uint32_t> alarms_;
   DeviceArray<typename C::Scorer::State> scores_;
   DeviceArray<SavedCounts> saved_;
   DeviceArray<float> ring_;

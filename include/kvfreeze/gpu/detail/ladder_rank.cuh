@@ -101,7 +101,6 @@ struct RankLadder {
       int const risers = place_risers(lane, asked);
       hide_risen_codes(lane, asked);
       __syncthreads();
-      sleep_unneeded(lane);
       // Over its aim a lane keeps nothing that it does not need.
       bool const above = lane.verdict.capped && needed_pages<C>(geometry, *lane.ref.lane,
                                                                 shared.exact) > lane.ref.lane->aim;

@@ -7,6 +7,7 @@
 #include <kvfreeze/gpu/detail/ladder_lane.cuh>
 #include <kvfreeze/gpu/detail/logit_tiles.cuh>
 #include <kvfreeze/gpu/detail/softmax_weight.cuh>
+#include <kvfreeze/gpu/detail/timers.cuh>
 #include <kvfreeze/policy_traits.hpp>
 
 #include <cstdint>
@@ -63,7 +64,8 @@ __device__ bool is_old(LadderLane<C> const& l, std::uint16_t stamp, int age) {
 }
 
 /// @brief Marks the rows that rise and those that may sink, stamps the compact ones that this step
-/// needs and adds up the masses of the frozen ones. By all blocks of the lane.
+/// needs, adds up the masses of the frozen ones, and sends those to sleep that it does not need. By
+/// all blocks of the lane.
 template <class C>
 class MarkRows {
  public:
@@ -142,6 +144,7 @@ class MarkRows {
   __device__ void mark_frozen() const {
     RungCuts const& cuts = l_.shared.cuts;
     std::uint64_t frozen = 0;
+    std::uint32_t sleepers = 0;
     for_each_quad(LaneRuns::digests, [&](Quad const& quad) {
       std::uint32_t const states = quad.load(l_.ref.states);
       std::uint32_t const takes_part = are_frozen(states);
@@ -155,6 +158,10 @@ class MarkRows {
           frozen += masses[j];
           bool const must = (states & must_be_exact & row * 0xFFU) != 0;
           rise |= riser_level<C>(cuts, must, masses[j], 0) > 0 ? 1U << j : 0U;
+          if constexpr (C::sleeps) {
+            bool const unneeded = !must && masses[j] < cuts.least[0];
+            sleepers += unneeded && falls_asleep(quad.first + j) ? 1 : 0;
+          }
         }
       }
       mark(l_.risers, LaneRuns::digests, quad, rise);
@@ -163,6 +170,16 @@ class MarkRows {
     if (threadIdx.x % 32 == 0 && frozen != 0) {
       atomicAdd(&l_.verdict.frozen, static_cast<unsigned long long>(frozen));
     }
+    if (C::sleeps && sleepers != 0) {
+      atomicAdd(&l_.state().asleep, sleepers);
+    }
+  }
+
+  /// Of a frozen row that was asked and is not needed.
+  [[nodiscard]] __device__ bool falls_asleep(int row) const {
+    auto const open = l_.ref.open_range();
+    return row >= open.low && row < open.high &&
+           sleep_unwanted(l_.ref, l_.scheduler, static_cast<std::uint32_t>(row), l_.where.step);
   }
 
   __device__ void mark_compact(int level) const {

@@ -2,7 +2,6 @@
 
 #include <kvfreeze/gpu/detail/kth_key.cuh>
 #include <kvfreeze/gpu/detail/mark_rows.cuh>
-#include <kvfreeze/gpu/detail/timers.cuh>
 
 #include <cstdint>
 
@@ -53,17 +52,6 @@ __device__ void plan_sinking(LadderLane<C> const& l, int stay) {
       }
     }
   }
-}
-
-/// @brief Frozen rows that were asked and not needed sleep.
-/// @pre risers have their states or plans
-template <class C>
-__device__ void sleep_unneeded(LadderLane<C> const& l) {
-  int const asked = l.runs().rows[LaneRuns::digests];
-  std::uint32_t const least = l.shared.cuts.least[0];
-  sleep_where<C, LadderLane<C>::threads>(l.ref, l.scheduler, l.where.step, [&](int i) {
-    return i < asked && l.ref.plans[i] == 0 && l.mass(LaneRuns::digests, i) < least;
-  });
 }
 
 /// @brief From a pool to a coarser one a row goes by way of the tier: with a transfer budget the
