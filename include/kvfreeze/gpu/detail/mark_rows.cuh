@@ -151,6 +151,7 @@ class MarkRows {
       Mass masses[4];
       quad.load(masses_of(LaneRuns::digests), masses);
       unsigned rise = 0;
+      unsigned unneeded = 0;
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         std::uint32_t const row = 1U << (8 * j);
@@ -158,13 +159,13 @@ class MarkRows {
           frozen += masses[j];
           bool const must = (states & must_be_exact & row * 0xFFU) != 0;
           rise |= riser_level<C>(cuts, must, masses[j], 0) > 0 ? 1U << j : 0U;
-          if constexpr (C::sleeps) {
-            bool const unneeded = !must && masses[j] < cuts.least[0];
-            sleepers += unneeded && falls_asleep(quad.first + j) ? 1 : 0;
-          }
+          unneeded |= !must && masses[j] < cuts.least[0] ? 1U << j : 0U;
         }
       }
       mark(l_.risers, LaneRuns::digests, quad, rise);
+      if constexpr (C::sleeps) {
+        sleepers += put_to_sleep(quad.first, unneeded);
+      }
     });
     frozen = warp_sum(frozen);
     if (threadIdx.x % 32 == 0 && frozen != 0) {
@@ -175,11 +176,22 @@ class MarkRows {
     }
   }
 
-  /// Of a frozen row that was asked and is not needed.
-  [[nodiscard]] __device__ bool falls_asleep(int row) const {
+  /// Frozen rows that were asked and are not needed, a bit each from row `first` on.
+  /// @return how many of them sleep
+  [[nodiscard]] __device__ std::uint32_t put_to_sleep(int first, unsigned unneeded) const {
     auto const open = l_.ref.open_range();
-    return row >= open.low && row < open.high &&
-           sleep_unwanted(l_.ref, l_.scheduler, static_cast<std::uint32_t>(row), l_.where.step);
+    std::uint32_t sleepers = 0;
+#pragma unroll 1
+    for (; unneeded != 0; unneeded &= unneeded - 1) {
+      int const row = first + __ffs(static_cast<int>(unneeded)) - 1;
+      if (row >= open.low && row < open.high) {
+        sleepers +=
+            sleep_unwanted(l_.ref, l_.scheduler, static_cast<std::uint32_t>(row), l_.where.step)
+                ? 1
+                : 0;
+      }
+    }
+    return sleepers;
   }
 
   __device__ void mark_compact(int level) const {
