@@ -41,6 +41,7 @@ __device__ void plan_sinking(LadderLane<C> const& l, int stay) {
       }
     }
   }
+  __syncwarp();  // threads that had few bits wait for the others, to load side by side again
   auto const open = ref.open_range();
   for (int i = static_cast<int>(threadIdx.x); i < runs.rows[LaneRuns::exact]; i += l.threads) {
     host::SlotRecord const record = ref.record(static_cast<std::uint32_t>(i));
