@@ -88,6 +88,9 @@ struct RankLadder {
     }
     with_lane(work, shared, [&](LadderLane<C> const& lane) {
       hear(lane);
+      if (threadIdx.x == 0) {
+        shared.missed = lane.verdict.frozen;  // all have added theirs
+      }
       stamp_needed(lane);
       if (step.pass != Pass::decode) {
         if (step.pass == Pass::last_vote) {
@@ -135,7 +138,6 @@ struct RankLadder {
     if (threadIdx.x == 0) {
       l.shared.cuts = l.verdict.cuts;
       l.shared.facts = l.verdict.facts;
-      l.shared.missed = l.verdict.frozen;
       l.shared.everything = l.verdict.everything;
       l.shared.exact = 0;
     }
