@@ -18,7 +18,8 @@ constexpr int threads = 256;
 using List = gpu::detail::RankedList<threads>;
 using Bits = gpu::detail::BitList<threads>;
 
-/// Lists the indices of flags that are not 0, and behind them those of bits that are set.
+/// Lists the indices of flags that are not 0, twice, the second time behind the first; and behind
+/// them those of bits that are set.
 __global__ __attribute__((visibility("hidden"))) void list_kernel(std::uint8_t const* flags,
                                                                   std::uint32_t const* words, int n,
                                                                   std::uint32_t* list, int* count) {
@@ -36,9 +37,10 @@ __global__ __attribute__((visibility("hidden"))) void list_kernel(std::uint8_t c
   };
   auto const push = [&](int i, int rank) { list[rank] = static_cast<std::uint32_t>(i); };
   int const once = List::for_each(n, 0, storage.flags, wanted, push);
-  int const twice = Bits::for_each(words, n, once, storage.bits, push);
+  int const twice = List::for_each(n, once, storage.flags, wanted, push);
+  int const thrice = Bits::for_each(words, n, twice, storage.bits, push);
   if (threadIdx.x == 0) {
-    *count = twice;
+    *count = thrice;
   }
 }
 
@@ -60,13 +62,13 @@ TEST_CASE("A block's lists are in order, of flags and of bits", "[ranked_list]")
         }
       }
       std::size_t const once = expected.size();
-      expected.resize(2 * once);
+      expected.resize(3 * once);
       for (std::size_t i = 0; i < once; ++i) {
-        expected[once + i] = expected[i];
+        expected[once + i] = expected[2 * once + i] = expected[i];
       }
       auto const device = test::upload(flags);
       auto const bits = test::upload(words);
-      auto const list = test::filled(2 * static_cast<std::size_t>(n) + 1, 0xFFFFFFFFU);
+      auto const list = test::filled(3 * static_cast<std::size_t>(n) + 1, 0xFFFFFFFFU);
       auto const count = test::filled(1, -1);
       ranked_list_test::list_kernel<<<1, ranked_list_test::threads, 0, stream.get()>>>(
           device.data(), bits.data(), n, list.data(), count.data());

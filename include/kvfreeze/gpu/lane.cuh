@@ -135,7 +135,7 @@ KVFREEZE_HD constexpr int leaving_words(Geometry const& g) noexcept {
 }
 
 /// Granules whose sleepers have an alarm in common.
-constexpr int alarm_granules = 64;
+inline constexpr int alarm_granules = 64;
 
 /// Alarms of a lane.
 KVFREEZE_HD constexpr int alarm_count(int granules) noexcept {

@@ -15,7 +15,7 @@
 namespace kvfreeze::gpu::detail {
 
 /// In each of four states: the row must be exact.
-constexpr std::uint32_t must_be_exact =
+inline constexpr std::uint32_t must_be_exact =
     0x01010101U * (host::GranuleState::forced | host::GranuleState::pinned);
 
 /// In each of four states: all bits set if it is that of a frozen row, else none.
@@ -82,62 +82,28 @@ class MarkRows {
   }
 
  private:
-  /// A thread's rows of the 128 that its warp looks at together.
-  struct Quad {
-    int first;
-    int n;       ///< of [0, 4]
-    bool whole;  ///< the warp has all of its rows: threads load side by side, and none goes astray
-
-    template <class T>
-    __device__ void load(T const* p, T (&out)[4]) const {
-      if (whole) {
-        load_four(p + first, 4, T{}, out);
-        return;
-      }
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        out[j] = j < n ? p[first + j] : T{};
-      }
-    }
-
-    [[nodiscard]] __device__ std::uint32_t load(std::uint8_t const* p) const {
-      if (whole) {
-        return load_four(p + first, 4);
-      }
-      std::uint32_t word = 0;
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        word |= j < n ? std::uint32_t{p[first + j]} << (8 * j) : 0U;
-      }
-      return word;
-    }
-  };
-
-  /// Calls f(quad) for all rows of a run, by whole warps.
+  /// @brief Calls f(i, n) for all rows of a run, n <= 4 of them from i on, by whole warps; n may be
+  /// 0.
   template <class F>
-  __device__ void for_each_quad(int run, F const& f) const {
+  __device__ void for_each_four(int run, F const& f) const {
     int const rows = l_.runs().rows[run];
     int const warp = place_.block * rank_warps + static_cast<int>(threadIdx.x / 32);
     for (int base = 128 * warp; base < rows; base += 128 * rank_warps * place_.blocks) {
       int const first = base + 4 * static_cast<int>(threadIdx.x % 32);
-      f(Quad{first, min(max(rows - first, 0), 4), base + 128 <= rows});
+      f(first, min(max(rows - first, 0), 4));
     }
   }
 
-  [[nodiscard]] __device__ Mass const* masses_of(int run) const {
-    return l_.runs().masses + l_.runs().begin[run];
-  }
-
   /// Writes the flags of a warp's rows, four a thread, where there are rows.
-  __device__ void mark(std::uint32_t* bits, int run, Quad const& quad, unsigned flags) const {
+  __device__ void mark(std::uint32_t* bits, int run, int first, int n, unsigned flags) const {
     unsigned const part = threadIdx.x % 8;
     unsigned word = flags << (4 * part);
 #pragma unroll
     for (int distance = 1; distance < 8; distance *= 2) {
       word |= __shfl_xor_sync(warp_mask, word, distance);
     }
-    if (part == 0 && quad.n > 0) {
-      bits[(l_.runs().begin[run] + quad.first) / 32] = word;
+    if (part == 0 && n > 0) {
+      bits[(l_.runs().begin[run] + first) / 32] = word;
     }
   }
 
@@ -145,26 +111,26 @@ class MarkRows {
     RungCuts const& cuts = l_.shared.cuts;
     std::uint64_t frozen = 0;
     std::uint32_t sleepers = 0;
-    for_each_quad(LaneRuns::digests, [&](Quad const& quad) {
-      std::uint32_t const states = quad.load(l_.ref.states);
+    for_each_four(LaneRuns::digests, [&](int first, int n) {
+      std::uint32_t const states = load_four(l_.ref.states + first, n);
       std::uint32_t const takes_part = are_frozen(states);
       Mass masses[4];
-      quad.load(masses_of(LaneRuns::digests), masses);
+      l_.masses(LaneRuns::digests, first, n, masses);
       unsigned rise = 0;
       unsigned unneeded = 0;
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         std::uint32_t const row = 1U << (8 * j);
-        if (j < quad.n && (takes_part & row) != 0) {
+        if (j < n && (takes_part & row) != 0) {
           frozen += masses[j];
           bool const must = (states & must_be_exact & row * 0xFFU) != 0;
           rise |= riser_level<C>(cuts, must, masses[j], 0) > 0 ? 1U << j : 0U;
           unneeded |= !must && masses[j] < cuts.least[0] ? 1U << j : 0U;
         }
       }
-      mark(l_.risers, LaneRuns::digests, quad, rise);
+      mark(l_.risers, LaneRuns::digests, first, n, rise);
       if constexpr (C::sleeps) {
-        sleepers += put_to_sleep(quad.first, unneeded);
+        sleepers += put_to_sleep(first, unneeded);
       }
     });
     frozen = warp_sum(frozen);
@@ -200,17 +166,17 @@ class MarkRows {
     int const age = l_.verdict.sink_age;
     std::uint32_t const needed = cuts.needed(level + 1, kvfreeze::detail::hysteresis(l_.scheduler));
     MustBeExact<C> const must(l_);
-    for_each_quad(run, [&](Quad const& quad) {
+    for_each_four(run, [&](int first, int n) {
       Mass masses[4];
-      quad.load(masses_of(run), masses);
+      l_.masses(run, first, n, masses);
       unsigned rise = 0;
       unsigned sink = 0;
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        if (j >= quad.n) {
+        if (j >= n) {
           continue;
         }
-        int const i = quad.first + j;
+        int const i = first + j;
         std::uint16_t& stamp = l_.ref.code_stamp(level, static_cast<std::uint32_t>(i));
         if (masses[j] >= needed) {
           stamp = static_cast<std::uint16_t>(l_.where.step);
@@ -222,10 +188,10 @@ class MarkRows {
         }
       }
       if (decodes_) {
-        mark(l_.risers, run, quad, rise);
+        mark(l_.risers, run, first, n, rise);
       }
       if (age > 0) {
-        mark(l_.sinkers, run, quad, sink);
+        mark(l_.sinkers, run, first, n, sink);
       }
     });
   }

@@ -30,7 +30,7 @@ __device__ int detect(LaneRef<C> const& ref, typename C::Scheduler const& schedu
 }
 
 /// No sleeper is due before that.
-constexpr std::uint32_t no_alarm = 0xFFFFFFFFU;
+inline constexpr std::uint32_t no_alarm = 0xFFFFFFFFU;
 
 /// A frozen granule sleeps until step `wake`; the caller counts it. Alarms only come forward here:
 /// one that rings in vain is put right by wake_due().

@@ -249,6 +249,7 @@ BFloat16 encode_values(float const* v, int dim, std::byte* codes) noexcept {
   }
   F32x16 const inverse = splat(scale == BFloat16{} ? 0.0F : 1.0F / to_float(scale));
   for (int c = 0; c < dim; c += 64) {
+    // Not an unrolled loop: of one g++ 12 loses all codes with -O1, where lanes are arrays.
     auto const code_at = [&](int at) {
       F32x16 const x = dim - at >= 16 ? load(v + at) : dim - at >= 8 ? load8(v + at) : splat(0.0F);
       return kernels::nearest_code<Bits>(mul(x, inverse));
