@@ -20,8 +20,10 @@
 
 /// Before a loop over registers: unrolled at every optimisation level. g++ does so by itself only
 /// from -O3 on, and keeps the registers in memory otherwise: attention takes 2.5 times as long.
-/// nvcc does not know the pragma.
-#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+/// The portable version has arrays for registers, and of such a loop g++ 12 loses what it stores
+/// with -O1. nvcc does not know the pragma.
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__) && \
+    !defined(KVFREEZE_ISA_PORTABLE)
 #define KVFREEZE_UNROLL _Pragma("GCC unroll 16")
 #else
 #define KVFREEZE_UNROLL

@@ -249,12 +249,13 @@ BFloat16 encode_values(float const* v, int dim, std::byte* codes) noexcept {
   }
   F32x16 const inverse = splat(scale == BFloat16{} ? 0.0F : 1.0F / to_float(scale));
   for (int c = 0; c < dim; c += 64) {
-    // Not an unrolled loop: of one g++ 12 loses all codes with -O1, where lanes are arrays.
-    auto const code_at = [&](int at) {
+    I32x16 code[4];
+    KVFREEZE_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      int const at = c + 16 * i;
       F32x16 const x = dim - at >= 16 ? load(v + at) : dim - at >= 8 ? load8(v + at) : splat(0.0F);
-      return kernels::nearest_code<Bits>(mul(x, inverse));
-    };
-    I32x16 const code[4] = {code_at(c), code_at(c + 16), code_at(c + 32), code_at(c + 48)};
+      code[i] = kernels::nearest_code<Bits>(mul(x, inverse));
+    }
     if constexpr (Bits == 2) {
       store_bytes(codes, either(either(code[0], shift_left<2>(code[1])),
                                 either(shift_left<4>(code[2]), shift_left<6>(code[3]))));
