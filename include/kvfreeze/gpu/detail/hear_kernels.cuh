@@ -52,34 +52,26 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
 }
 
 /// @brief What is kept of keys is made: norms of the chunk's, sums of all exact rows over the new
-/// window of queries. A warp a granule, lanes along y.
+/// window of queries. Lanes along y.
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void note_chunk_kernel(
     Geometry g, CacheMemory memory, LayerStep<C> s, int tokens) {
   WorkLane const where(g, s, static_cast<int>(blockIdx.y));
   LaneRef<C> const ref(g, memory, where.sequence, where.lane);
   LaneState const& lane = *ref.lane;
-  constexpr int warps = Threads / 32;
-  int const oldest = (lane.rows - tokens) / C::page + lane.slots - ref.granules();
-  int const begin = C::needs_norms ? max(oldest, 0) : 0;
-  int const first = static_cast<int>(blockIdx.x) * warps + static_cast<int>(threadIdx.x) / 32;
-  for (int i = begin + first; i < lane.slots; i += static_cast<int>(gridDim.x) * warps) {
-    auto const slot = static_cast<std::uint32_t>(i);
-    if constexpr (C::needs_norms) {
-      note_key_norm(ref, slot);
+  if constexpr (C::needs_norms) {
+    constexpr int warps = Threads / 32;
+    int const oldest = max((lane.rows - tokens) / C::page + lane.slots - ref.granules(), 0);
+    int const first = static_cast<int>(blockIdx.x) * warps + static_cast<int>(threadIdx.x) / 32;
+    for (int i = oldest + first; i < lane.slots; i += static_cast<int>(gridDim.x) * warps) {
+      note_key_norm(ref, static_cast<std::uint32_t>(i));
     }
-    if constexpr (C::needs_queries) {
-      auto const granule = static_cast<int>(ref.record(slot).granule);
-      rebuild_sums(ref, slot, granule, lane.rows);
-      if (threadIdx.x % 32 == 0) {
-        float best = 0.0F;
-        for (int row = 0; row < ref.rows_of(static_cast<std::uint32_t>(granule)); ++row) {
-          int const position = granule * C::page + row;
-          best = fmaxf(best, window_mean(ref, ref.sum(slot, row), position, lane.rows));
-        }
-        ref.record(slot).value = from_float<BFloat16>(best).bits;
-      }
-    }
+  }
+  if constexpr (C::needs_queries) {
+    __shared__ QueryStage stage;
+    SlotRange const slots = slots_of_block(lane.slots);
+    rebuild_sums<C, Threads>(ref, slots, lane.rows, stage);
+    note_means<C, Threads>(ref, slots, lane.rows);
   }
 }
 

@@ -17,7 +17,7 @@ template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void thaw_kernel(
     Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scheduler scheduler,
     typename C::Scorer scorer, RecallResult const* results, std::uint32_t const* demands) {
-  __shared__ ThawStorage<Threads> shared;
+  __shared__ ThawStorage<C, Threads> shared;
   int const work = static_cast<int>(blockIdx.x);
   WorkLane const where(g, s, work);
   LaneRef<C> const ref(g, memory, where.sequence, where.lane);

@@ -13,15 +13,21 @@
 #include <kvfreeze/gpu/detail/timers.cuh>
 
 #include <cstdint>
+#include <type_traits>
 
 namespace kvfreeze::gpu::detail {
 
+/// Shared memory for rows that come: of caches that keep sums of |q.k|.
+template <class C>
+using FetchStorage = std::conditional_t<C::needs_queries, QueryStage, char>;
+
 /// Shared memory of the block.
-template <int Threads>
+template <class C, int Threads>
 struct ThawStorage {
   union {
     typename RankedList<Threads>::Storage list;
     typename BlockPartition<Threads>::Storage partition;
+    FetchStorage<C> fetch;
   };
 
   unsigned long long missed;
@@ -54,19 +60,24 @@ __device__ void stamp_wanted(LaneRef<C> const& ref, LaneRuns const& runs,
   }
 }
 
-/// @brief A granule comes from the tier into a slot, where its record is; what its record and sums
-/// hold of its keys is made again. By one warp.
-/// @param end the query window's, as in rebuilt_sum()
-template <class C>
-__device__ void fetch_granule(LaneRef<C> const& ref, std::uint32_t granule, std::uint32_t slot,
-                              int end) {
-  load_granule(ref, granule, slot, static_cast<int>(threadIdx.x) % 32);
-  __syncwarp();
-  if constexpr (C::needs_norms) {
-    note_key_norm(ref, slot);
+/// @brief Granules come from the tier into slots, where their records are; what these and sums hold
+/// of their keys is made again. By a block.
+/// @param end the query window's, as in rebuild_sums()
+/// @param stage used if sums are kept
+template <class C, int Threads>
+__device__ void fetch_granules(LaneRef<C> const& ref, SlotRange slots, int end,
+                               FetchStorage<C>& stage) {
+  int const thread = static_cast<int>(threadIdx.x);
+  for (int i = slots.begin + thread / 32; i < slots.end; i += Threads / 32) {
+    auto const slot = static_cast<std::uint32_t>(i);
+    load_granule(ref, ref.record(slot).granule, slot, thread % 32);
+    if constexpr (C::needs_norms) {
+      __syncwarp();
+      note_key_norm(ref, slot);
+    }
   }
   if constexpr (C::needs_queries) {
-    rebuild_sums(ref, slot, static_cast<int>(granule), end);
+    rebuild_sums<C, Threads>(ref, slots, end, stage);
   }
 }
 
@@ -77,7 +88,7 @@ struct ThawLane {
   LaneRef<C> const& ref;
   WorkLane const& where;
   LaneRuns const& runs;
-  ThawStorage<Threads>& shared;
+  ThawStorage<C, Threads>& shared;
 
   /// @brief Lists what thaws where no digest says what is wanted: everything or, of frozen rows,
   /// those that must. @return how many
@@ -154,9 +165,7 @@ struct ThawLane {
       take(runs.granules[i], static_cast<std::uint32_t>(first + i));
     }
     __syncthreads();
-    for (int i = thread() / 32; i < count; i += Threads / 32) {
-      fetch_granule(ref, runs.granules[i], static_cast<std::uint32_t>(first + i), lane.rows - 1);
-    }
+    fetch_granules<C, Threads>(ref, {first, first + count}, lane.rows - 1, shared.fetch);
     __syncthreads();
     return count;
   }

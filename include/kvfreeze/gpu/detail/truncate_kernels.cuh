@@ -118,6 +118,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     Geometry g, CacheMemory memory, CutSequences who, SequenceState<C> const* sequences,
     std::uint32_t const* steps) {
   __shared__ typename BlockPartition<Threads>::Storage storage;
+  [[maybe_unused]] __shared__ FetchStorage<C> stage;
   __shared__ std::uint32_t cell;
   SequenceState<C> const& sequence = sequences[who.sequence()];
   if (!who.is_cut(sequence)) {
@@ -181,10 +182,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     }
   }
   if constexpr (C::needs_queries) {  // integers: the same as taking back what each query added
-    for (int i = thread / 32; i < lane.slots; i += Threads / 32) {
-      auto const slot = static_cast<std::uint32_t>(i);
-      rebuild_sums(ref, slot, static_cast<int>(ref.record(slot).granule), rows);
-    }
+    rebuild_sums<C, Threads>(ref, {0, lane.slots}, rows, stage);
   }
   release_pages(ref, memory.pool);
   find_tail<C, Threads>(ref);
@@ -197,6 +195,7 @@ template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void settle_owed_kernel(
     Geometry g, CacheMemory memory, CutSequences who, SequenceState<C>* sequences,
     std::uint32_t const* steps, std::uint32_t* status, DeviceReport* reports) {
+  __shared__ FetchStorage<C> stage;
   __shared__ int first;
   __shared__ int owed;
   std::uint32_t const index = who.sequence();
@@ -242,11 +241,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       }
     }
     __syncthreads();
-    for (int i = thread / 32; i < owed; i += Threads / 32) {
-      auto const slot = static_cast<std::uint32_t>(first + i);
-      std::uint32_t const granule = ref.record(slot).granule;
-      fetch_granule(ref, granule, slot, lane.rows);
-    }
+    fetch_granules<C, Threads>(ref, {first, first + owed}, lane.rows, stage);
     __syncthreads();
     find_tail<C, Threads>(ref);
   }

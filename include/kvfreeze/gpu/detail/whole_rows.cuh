@@ -146,16 +146,11 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void load_rows_kernel(
     Geometry g, CacheMemory memory, std::uint32_t sequence) {
+  __shared__ FetchStorage<C> stage;
   LaneRef<C> const ref(g, memory, sequence, blockIdx.y);
-  int const warps = static_cast<int>(gridDim.x) * (Threads / 32);
-  int const first =
-      static_cast<int>(blockIdx.x) * (Threads / 32) + static_cast<int>(threadIdx.x) / 32;
-  if (ref.lane->slots != ref.granules()) {
-    return;
-  }
-  for (int i = first; i < ref.granules(); i += warps) {
-    auto const slot = static_cast<std::uint32_t>(i);
-    fetch_granule(ref, slot, slot, ref.lane->rows);  // sums of exact rows are what they were
+  int const granules = ref.granules();
+  if (ref.lane->slots == granules) {  // sums of exact rows are what they were
+    fetch_granules<C, Threads>(ref, slots_of_block(granules), ref.lane->rows, stage);
   }
 }
 
