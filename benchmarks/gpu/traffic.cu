@@ -37,7 +37,7 @@ using kvfreeze::gpu::test::KernelCounter;
 
 constexpr int settling = 100;   ///< steps before those that count
 constexpr int steps = 64;       ///< a period of the synthetic queries
-constexpr int most_layers = 6;  ///< of a real model
+constexpr int most_layers = 30;  ///< of a real model
 constexpr int chunk_rows = 2048;
 
 /// One layer of rows that no model made.

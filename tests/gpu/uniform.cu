@@ -112,8 +112,45 @@ TEST_CASE("A cap spares the room for rows that are never exact", "[budgets]") {
   CHECK(Cache(small, limits).device_bytes() < free / 2);
 }
 
-TEST_CASE("Where nothing is ranked nobody chooses what moves", "[budgets]") {
-  Limits limits = limits_of(256, 1);
-  limits.transfer_bytes = std::size_t{1} << 20;
-  CHECK_THROWS_AS((gpu::presets::UniformQuantised<4, Half, 64>(small, limits)), InvalidArgument);
+TEST_CASE("Pinned rows and their codes come back as a transfer budget lets them", "[budgets]") {
+  using Cache = gpu::presets::UniformQuantised<4, Half, 64>;
+  constexpr std::size_t row_bytes = 2 * 64 * sizeof(Half);
+  constexpr int pinned = 40;
+  Limits limits = capped_limits(320, 1);
+  limits.transfer_bytes = 2 * capped_lanes * row_bytes - 1;
+  CHECK_THROWS_AS(Cache(small, limits), InvalidArgument);
+  limits.transfer_bytes = 4 * capped_lanes * row_bytes;  // of a lane and step three that come back
+  Cache cache(small, limits);
+  Driver<Cache> driver(cache, 7);
+  for (int const chunk : {60, 60, 60, 30}) {
+    driver.prefill(chunk);
+  }
+  auto const step = [&] {
+    Driver<Cache>::step({&driver});
+    driver.check_report();
+    StepReport const report = driver.report();
+    REQUIRE(report.moved_in_bytes + report.moved_out_bytes <= limits.transfer_bytes);
+    return report;
+  };
+  // Beside rows whose digest is not complete, of which every step appends one.
+  auto const exact = [&] {
+    return static_cast<int>(driver.report().rows.exact) / capped_lanes - driver.length();
+  };
+  step();
+  int const before = exact();
+  driver.pin({{60, 60 + pinned}});
+  for (int i = 1; 3 * i < pinned; ++i) {
+    StepReport const report = step();
+    CHECK(report.thawed_rows == 3 * capped_lanes);
+    CHECK(report.deferred_rows == static_cast<std::uint64_t>((pinned - 3 * i) * capped_lanes));
+    CHECK(exact() == before + 3 * i);
+  }
+  step();
+  driver.check(64);
+  CHECK(exact() == before + pinned);
+  CHECK(driver.report().rows.frozen == 0);
+  driver.pin({});
+  StepReport const report = step();
+  CHECK(report.moved_in_bytes == 0);
+  CHECK(exact() == before);
 }

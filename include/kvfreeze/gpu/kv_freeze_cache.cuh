@@ -52,8 +52,7 @@ namespace kvfreeze::gpu {
 /// not depend on the others; within a sequence the scheduler says how: by one water level for all
 /// lanes, in equal parts, or by its shares. A transfer budget (`Limits::transfer_bytes`, of a token
 /// of a sequence) covers what is written through and what comes back. Decisions under either are
-/// the device's own: its pages are not the host's blocks. Neither is for InPlaceTier, a transfer
-/// budget not for UniformScheduler.
+/// the device's own: its pages are not the host's blocks. Neither is for InPlaceTier.
 ///
 /// Layouts with compact rows take UniformScheduler or a ladder (LadderScheduler,
 /// RankLadderScheduler, HeadBitsScheduler). Those without take any other scheduler, and any scorer,
@@ -461,9 +460,9 @@ class KvFreezeCache {
       throw InvalidArgument("Limits::resident_bytes is " + std::to_string(limits.resident_bytes) +
                             ", must be unlimited where all rows stay in place");
     }
-    if ((C::in_place || C::uniform) && limits.transfer_bytes != unlimited) {
+    if (C::in_place && limits.transfer_bytes != unlimited) {
       throw InvalidArgument("Limits::transfer_bytes is " + std::to_string(limits.transfer_bytes) +
-                            ", must be unlimited where nothing chooses what moves");
+                            ", must be unlimited where all rows stay in place");
     }
     return limits;
   }

@@ -140,12 +140,12 @@ void launch_advance(CacheStorage<C>& memory, typename C::Scheduler const& schedu
         <<<grid, threads, 0, stream.get()>>>(g, view, memory.batch(), memory.steps());
     check_launch("settle_kernel");
   }
-  if constexpr (C::ranks) {  // elsewhere every lane's part holds all of its codes
-    if (g.room != 0 || g.limits_transfers) {
-      plan_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
-          g, view, memory.batch(), memory.steps());
-      check_launch("plan_kernel");
-    }
+  if (g.limits_transfers || (C::ranks && g.room != 0)) {
+    plan_kernel<C, threads><<<static_cast<unsigned>(sequences), threads, 0, stream.get()>>>(
+        g, view, memory.batch(), memory.steps());
+    check_launch("plan_kernel");
+  }
+  if constexpr (C::ranks) {
     if (g.room != 0) {
       give_way_kernel<C, threads><<<grid, threads, 0, stream.get()>>>(g, view, memory.batch());
       check_launch("give_way_kernel");

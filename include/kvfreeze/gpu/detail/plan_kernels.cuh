@@ -18,11 +18,13 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   std::uint32_t const sequence = batch[blockIdx.x];
   LaneState* const lanes =
       memory.lanes + static_cast<std::size_t>(sequence) * static_cast<std::size_t>(g.lanes);
-  if (g.room != 0) {
-    __shared__ PagePlan plan;
-    int const level = plan_pages<C, Threads>(g, lanes, lanes[0].rows, plan);
-    for (int i = static_cast<int>(threadIdx.x); i < g.lanes; i += Threads) {
-      lanes[i].water = level > 0 ? g.levels[level] : 0.0F;
+  if constexpr (C::ranks) {  // elsewhere every lane's part holds all of its codes
+    if (g.room != 0) {
+      __shared__ PagePlan plan;
+      int const level = plan_pages<C, Threads>(g, lanes, lanes[0].rows, plan);
+      for (int i = static_cast<int>(threadIdx.x); i < g.lanes; i += Threads) {
+        lanes[i].water = level > 0 ? g.levels[level] : 0.0F;
+      }
     }
   }
   if (g.limits_transfers) {

@@ -6,6 +6,7 @@
 
 #include <kvfreeze/gpu/detail/describe_lane.cuh>
 #include <kvfreeze/gpu/detail/give_way.cuh>
+#include <kvfreeze/gpu/detail/ranked_list.cuh>
 #include <kvfreeze/gpu/detail/settle_kernels.cuh>
 
 #include <cstddef>
@@ -17,7 +18,7 @@ namespace kvfreeze::gpu::detail {
 template <class C, int Threads>
 struct UniformStorage {
   SettleStorage<C, Threads> settle;
-  std::uint32_t count;
+  typename RankedList<Threads>::Storage list;
   std::uint32_t placed;  ///< were there pages?
 };
 
@@ -31,19 +32,21 @@ struct UniformLane {
   std::uint32_t* list;  ///< work space, a granule for each row
   UniformStorage<C, Threads>& shared;
 
-  /// Rows that a pin, a truncation or a recovery left at the wrong level come back: pinned ones
-  /// exact, frozen ones through their codes.
+  /// Rows that a pin, a truncation or a recovery left at the wrong level come back, as many as the
+  /// transfer budget pays for: pinned ones exact, frozen ones through their codes.
   __device__ void return_rows() const {
     if (ref.pins[0] != 0) {
       drop_pinned_codes();
     }
     bool const complete = ref.lane->slots + ref.compact() == ref.lane->rows;
+    std::uint32_t const allotment = ref.lane->allotment;
     __syncthreads();  // all have asked
     if (complete) {
       return;
     }
-    thaw(list_frozen(true));
-    code(list_frozen(false));
+    int const pinned = list_frozen(true, allotment);
+    thaw(pinned);
+    code(list_frozen(false, allotment - static_cast<std::uint32_t>(pinned)));
   }
 
   /// Exact rows that are not protected go to the one compact level.
@@ -81,28 +84,33 @@ struct UniformLane {
     drop_codes<C, Threads>(ref, 0, left);
   }
 
-  /// @return how many frozen rows, pinned or not, the list has now; nobody waits for them any more
-  __device__ int list_frozen(bool pinned) const {
+  /// @brief Lists frozen rows, pinned or not, the oldest first; nobody waits for them any more.
+  /// @param most what the transfer budget pays for: the others wait
+  /// @return how many are listed
+  __device__ int list_frozen(bool pinned, std::uint32_t most) const {
+    int const found = RankedList<Threads>::for_each_picked(
+        ref.lane->rows, shared.list,
+        [&](int i) {
+          std::uint8_t const state = ref.states[i];
+          return is_frozen(state) && ((state & host::GranuleState::pinned) != 0) == pinned;
+        },
+        [&](int i, int rank) {
+          if (static_cast<std::uint32_t>(rank) >= most) {
+            return;
+          }
+          list[rank] = static_cast<std::uint32_t>(i);
+          std::uint8_t const state = ref.states[i];
+          if ((state & host::GranuleState::forced) != 0) {
+            atomicSub(&ref.lane->forced, 1U);
+            ref.states[i] = static_cast<std::uint8_t>(state & ~host::GranuleState::forced);
+          }
+        });
+    auto const listed = static_cast<int>(min(most, static_cast<std::uint32_t>(found)));
     if (thread() == 0) {
-      shared.count = 0;
+      ref.lane->deferred += static_cast<std::uint32_t>(found - listed);
     }
     __syncthreads();
-    for (int i = thread(); i < ref.lane->rows; i += Threads) {
-      std::uint8_t const state = ref.states[i];
-      bool const is_pinned = (state & host::GranuleState::pinned) != 0;
-      if (!is_frozen(state) || is_pinned != pinned) {
-        continue;
-      }
-      list[atomicAdd(&shared.count, 1U)] = static_cast<std::uint32_t>(i);
-      if ((state & host::GranuleState::forced) != 0) {
-        atomicSub(&ref.lane->forced, 1U);
-        ref.states[i] = static_cast<std::uint8_t>(state & ~host::GranuleState::forced);
-      }
-    }
-    __syncthreads();
-    auto const count = static_cast<int>(shared.count);
-    __syncthreads();
-    return count;
+    return listed;
   }
 
   /// The listed rows become exact, as far as there are pages: all of them or none.
