@@ -14,6 +14,7 @@ KVFREEZE_TIER_TWIN(HalfFours, CumulativeMassScorer<>, DiscardTier, OverCapacityS
 KVFREEZE_TIER_TWIN(HalfPages, ValueKeyRatioScorer<>, DiscardTier, OverCapacityScheduler,
                    NeverTrigger);
 KVFREEZE_ROWS_TWIN(BFloatLayerFours, KeyNormScorer<>, OverCapacityScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(BFloatLayerFours, LagScorer<>, OverCapacityScheduler, NeverTrigger);
 KVFREEZE_ROWS_TWIN(HalfFours, MeanAbsDotScorer<KeyCodes<4>>, SublinearScheduler<Thaw::lazy>,
                    EntropyLadderTrigger);
 

@@ -91,6 +91,15 @@ TEST_CASE("Granules of a layer are ranked by the norms of their keys", "[cache]"
   CHECK(twins.rows(second).frozen > 0);
 }
 
+TEST_CASE("Granules that stand out of their chunk by their first row stay", "[cache]") {
+  auto twins = twins_of<BFloatLayerFours, LagScorer<>>(
+      small, limits_of(256, 2), OverCapacityScheduler{.capacity = 24}, NeverTrigger{},
+      LagScorer<>{.rows = 26});
+  std::size_t const second = cut_pin_and_reset(twins, 3, 47, 52);
+  read_prompt(twins, second);
+  CHECK(twins.rows(second).frozen > 0);
+}
+
 TEST_CASE("Granules sleep, and sequences go back", "[cache]") {
   SublinearScheduler<Thaw::lazy> scheduler;
   scheduler.softness = 0.5F;

@@ -71,9 +71,9 @@ class KvFreezeCache {
   static_assert(!C::has_state || C::needs_mass,
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
   static_assert(
-      C::page == 1 || (!C::has_levels && !C::lags && !C::needs_entropy),
-      "kvfreeze::gpu: so far granules of one row where rows may be compact, for LagScorer "
-      "and for shares by entropy");
+      C::page == 1 || (!C::has_levels && !C::needs_entropy),
+      "kvfreeze::gpu: so far granules of one row where rows may be compact, and for shares by "
+      "entropy");
   static_assert(detail::HasEncoder<typename C::Digest>,
                 "kvfreeze: the CUDA cache has no digests of this kind yet");
   static_assert(!C::has_levels || !C::by_layer,

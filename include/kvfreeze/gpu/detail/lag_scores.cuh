@@ -52,13 +52,19 @@ class LagRanking {
         slots_(reinterpret_cast<std::uint32_t*>(ref.lone_scores)),
         score_(ref.lag_scores),
         weight_(ref.lag_scores + ref.geometry->max_granules),
-        lag_(min(max(lag, 1), kvfreeze::detail::most_lag)) {}
+        lag_(min(max(lag / C::page, 1), kvfreeze::detail::most_lag)) {}
 
-  /// @brief Leaves ranks in `lone_scores`, by position, where a complete chunk follows.
-  /// @return the first position that is not ranked; the sinks are not either
+  /// The first granule that is ranked.
+  [[nodiscard]] __device__ int begin() const {
+    return (ref_.geometry->sinks + C::page - 1) / C::page;
+  }
+
+  /// @brief Leaves ranks in `lone_scores`, by granule, where a complete chunk follows. Larger
+  /// granules count by their first row.
+  /// @return the first granule from begin() on that is not ranked
   __device__ int run() const {
-    int const rows = ref_.lane->rows;
-    for (int i = thread(); i < rows; i += Threads) {
+    int const granules = ref_.granules();
+    for (int i = thread(); i < granules; i += Threads) {
       slots_[i] = host::no_slot;
     }
     __syncthreads();
@@ -67,17 +73,17 @@ class LagRanking {
           static_cast<std::uint32_t>(slot);
     }
     __syncthreads();
-    int begin = ref_.geometry->sinks;
-    for (; begin + 2 * lag_ <= rows; begin += lag_) {
-      rank(begin);
+    int first = begin();
+    for (; first + 2 * lag_ <= granules; first += lag_) {
+      rank(first);
     }
-    return begin;
+    return first;
   }
 
  private:
   static __device__ int thread() { return static_cast<int>(threadIdx.x); }
 
-  /// Exact rows of the chunk that begins at a position.
+  /// Exact granules of the chunk that begins at one.
   [[nodiscard]] __device__ int present(int begin) const {
     int count = 0;
     for (int first = 0; first < lag_; first += Threads) {
@@ -196,27 +202,27 @@ class LagRanking {
 
   LaneRef<C> const& ref_;
   Storage& shared_;
-  std::uint32_t* slots_;  ///< by position; a chunk's ranks take their place when it is done
-  float* score_;          ///< by position
-  float* weight_;         ///< by position
+  std::uint32_t* slots_;  ///< by granule; a chunk's ranks take their place when it is done
+  float* score_;          ///< by granule
+  float* weight_;         ///< by granule
   int lag_;
 };
 
-/// @brief Scores of exact rows at positions below `high`, by their ranks. By a block of `Threads`,
-/// together.
+/// @brief Scores of exact granules below `high`, by their ranks. By a block of `Threads`, together.
 template <class C, int Threads>
 __device__ void list_lag_scores(LaneRef<C> const& ref, typename C::Scorer const& scorer,
                                 std::uint32_t step, int high) {
   __shared__ typename LagRanking<C, Threads>::Storage storage;
-  int const end = LagRanking<C, Threads>(ref, scorer.lag(), storage).run();
+  LagRanking<C, Threads> const ranking(ref, scorer.lag(), storage);
+  int const end = ranking.run();
   for (int i = static_cast<int>(threadIdx.x); i < ref.lane->slots; i += Threads) {
     host::SlotRecord const record = ref.record(static_cast<std::uint32_t>(i));
-    auto const position = static_cast<int>(record.granule);
-    if (position < high) {
+    auto const granule = static_cast<int>(record.granule);
+    if (granule < high) {
       RowEvidence row = recorded_evidence(ref, record, step);
-      bool const ranked = position >= ref.geometry->sinks && position < end;
-      row.rating = ranked ? ref.lone_scores[position] : 1.0F;
-      ref.lone_scores[position] = score_by(ref, scorer, row, record.granule);
+      bool const ranked = granule >= ranking.begin() && granule < end;
+      row.rating = ranked ? ref.lone_scores[granule] : 1.0F;
+      ref.lone_scores[granule] = score_by(ref, scorer, row, record.granule);
     }
   }
 }
