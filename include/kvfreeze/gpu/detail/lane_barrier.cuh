@@ -1,6 +1,6 @@
 #pragma once
 
-#include <cuda/atomic>
+#include <kvfreeze/gpu/detail/device_atomics.cuh>
 
 #include <cstdint>
 
@@ -14,8 +14,6 @@ namespace kvfreeze::gpu::detail {
 struct LaneBarrier {
   static constexpr std::uint32_t turn = 0x80000000U;
 
-  using Cell = ::cuda::atomic_ref<std::uint32_t, ::cuda::thread_scope_device>;
-
   std::uint32_t* cell;   ///< of the lane
   std::uint32_t blocks;  ///< that work on it
   bool first;            ///< is this block the first of them?
@@ -26,7 +24,7 @@ struct LaneBarrier {
     __syncthreads();
     std::uint32_t before = 0;
     if (blocks > 1 && threadIdx.x == 0) {
-      before = Cell(*cell).fetch_add(share(), ::cuda::std::memory_order_acq_rel);
+      before = add_acquire_release(cell, share());
     }
     return before;
   }
@@ -36,7 +34,7 @@ struct LaneBarrier {
     if (blocks > 1 && threadIdx.x == 0) {
       std::uint32_t now = 0;
       do {
-        now = Cell(*cell).load(::cuda::std::memory_order_acquire);
+        now = load_acquire(cell);
       } while (((now ^ arrived) & turn) == 0);
     }
     __syncthreads();

@@ -4,9 +4,8 @@
 /// @brief Stable lists from flags: who is flagged before whom, within a block and across the blocks
 /// of a lane.
 
+#include <kvfreeze/gpu/detail/device_atomics.cuh>
 #include <kvfreeze/gpu/detail/softmax_weight.cuh>
-
-#include <cuda/atomic>
 
 #include <cstdint>
 
@@ -93,11 +92,9 @@ struct ChunkCounts {
 
   std::uint32_t* cells;  ///< of the lane
 
-  using Cell = ::cuda::atomic_ref<std::uint32_t, ::cuda::thread_scope_device>;
-
   /// By one thread.
   __device__ void publish(int chunk, std::uint32_t count) const {
-    Cell(cells[chunk]).store(published | count, ::cuda::std::memory_order_relaxed);
+    store_relaxed(cells + chunk, published | count);
   }
 
   /// Sum of the counts of the chunks before one. By a whole warp; each thread has it.
@@ -106,7 +103,7 @@ struct ChunkCounts {
     for (int i = static_cast<int>(threadIdx.x) % 32; i < chunk; i += 32) {
       std::uint32_t cell = 0;
       do {
-        cell = Cell(cells[i]).load(::cuda::std::memory_order_relaxed);
+        cell = load_relaxed(cells + i);
       } while ((cell & published) == 0);
       sum += cell & ~published;
     }
