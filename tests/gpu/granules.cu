@@ -92,9 +92,9 @@ TEST_CASE("Granules of a layer are ranked by the norms of their keys", "[cache]"
 }
 
 TEST_CASE("Granules that stand out of their chunk by their first row stay", "[cache]") {
-  auto twins = twins_of<BFloatLayerFours, LagScorer<>>(
-      small, limits_of(256, 2), OverCapacityScheduler{.capacity = 24}, NeverTrigger{},
-      LagScorer<>{.rows = 26});
+  auto twins = twins_of<BFloatLayerFours, LagScorer<>>(small, limits_of(256, 2),
+                                                       OverCapacityScheduler{.capacity = 24},
+                                                       NeverTrigger{}, LagScorer<>{.rows = 26});
   std::size_t const second = cut_pin_and_reset(twins, 3, 47, 52);
   read_prompt(twins, second);
   CHECK(twins.rows(second).frozen > 0);

@@ -33,14 +33,14 @@ TEST_CASE("Rows sleep, wake and are asked on the device as on the host", "[cache
 }
 
 TEST_CASE("Detections are counted at the steps of a period", "[cache]") {
-  Shape const four{.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 56};
+  Shape const seven{.layers = 1, .query_heads = 7, .kv_heads = 1, .head_dim = 56};
   SublinearScheduler<Thaw::lazy> scheduler;
   scheduler.softness = 0.75F;
   scheduler.quantile = 0.5F;
   scheduler.history = 24;
   scheduler.forgive = 0.25F;
   scheduler.period_steps = 3;
-  auto twins = twins_of<BFloat16>(four, limits_of(256, 1), scheduler, impatient(), DotScorer{});
+  auto twins = twins_of<BFloat16>(seven, limits_of(256, 1), scheduler, impatient(), DotScorer{});
   std::size_t const sequence = twins.open(17);
   for (int i = 0; i < gpu::test::steps(220); ++i) {
     twins.step({sequence});

@@ -166,10 +166,9 @@ __device__ inline SlotRange slots_of_block(int slots) {
 }
 
 /// @brief Sums of rows as if they had never been away: over the window of queries before that of
-/// position `end`. By some blocks of a lane together, whose threads have the slots' records and
-/// keys before them; all threads call. @see host::rebuild_sums
+/// position `end`. By a block, whose threads have written the slots' records and keys.
 /// @param slots whose rows they are
-/// @param part number of the block among `parts`
+/// @see host::rebuild_sums
 /// @complexity O(window) dot products for each row
 template <class C, int Threads>
 __device__ void rebuild_sums(LaneRef<C> const& ref, SlotRange slots, int end, QueryStage& stage) {
