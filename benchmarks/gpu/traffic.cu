@@ -35,8 +35,8 @@ using namespace kvfreeze::gpu::bench;
 using kvfreeze::gpu::test::KernelCount;
 using kvfreeze::gpu::test::KernelCounter;
 
-constexpr int settling = 100;   ///< steps before those that count
-constexpr int steps = 64;       ///< a period of the synthetic queries
+constexpr int settling = 100;    ///< steps before those that count
+constexpr int steps = 64;        ///< a period of the synthetic queries
 constexpr int most_layers = 30;  ///< of a real model
 constexpr int chunk_rows = 2048;
 
