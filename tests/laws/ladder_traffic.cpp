@@ -38,13 +38,6 @@ TEST_CASE("what rose to exact stays", "[laws][cache][ladder][traffic]") {
       5);
 }
 
-TEST_CASE("threads decide nothing: KvFreeze", "[laws][cache][ladder][threads]") {
-  laws::the_same_answer_however_it_is_driven<presets::KvFreeze<>>(
-      {.scheduler = {.stay = 2, .every = 1, .dense = false}}, true);
-  laws::the_same_answer_however_it_is_driven<laws::FlatLadder<float, 4>>(
-      {.scheduler = {.second = 0.7F, .stay = 1, .every = 1, .dense = false}}, true);
-}
-
 // Levels as fine as these leave attention what it was, if no row is absent.
 TEST_CASE("fine codes leave attention nearly what it was", "[laws][cache][ladder]") {
   auto cache = laws::make_cache<laws::FineLadder<float>>(

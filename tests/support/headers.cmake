@@ -23,6 +23,9 @@ set(all_headers_dir "${CMAKE_CURRENT_BINARY_DIR}/headers/all")
 file(CONFIGURE OUTPUT "${all_headers_dir}/all_headers.hpp"
      CONTENT "#pragma once\n\n${all_includes}" @ONLY)
 
+if(NOT "headers" IN_LIST KVFREEZE_TEST_GROUPS)
+  return()
+endif()
 add_library(kvfreeze_header_tests OBJECT ${header_sources})
 kvfreeze_own_target(kvfreeze_header_tests)
 target_compile_options(kvfreeze_header_tests PRIVATE -O0)
