@@ -3,7 +3,7 @@
 /// @file
 /// @brief What blocks of one launch say to each other, in the memory model's words.
 ///
-/// Not cuda::atomic_ref: three instructions are not worth the seconds that its headers take to
+/// Not cuda::atomic_ref: a few instructions are not worth the seconds that its headers take to
 /// compile.
 
 #include <cstdint>

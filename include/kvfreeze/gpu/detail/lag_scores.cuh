@@ -55,13 +55,13 @@ class LagRanking {
         lag_(min(max(lag / C::page, 1), kvfreeze::detail::most_lag)) {}
 
   /// The first granule that is ranked.
-  [[nodiscard]] __device__ int begin() const {
+  [[nodiscard]] __device__ int first_ranked() const {
     return (ref_.geometry->sinks + C::page - 1) / C::page;
   }
 
   /// @brief Leaves ranks in `lone_scores`, by granule, where a complete chunk follows. Larger
   /// granules count by their first row.
-  /// @return the first granule from begin() on that is not ranked
+  /// @return the first granule from first_ranked() on that is not ranked
   __device__ int run() const {
     int const granules = ref_.granules();
     for (int i = thread(); i < granules; i += Threads) {
@@ -73,7 +73,7 @@ class LagRanking {
           static_cast<std::uint32_t>(slot);
     }
     __syncthreads();
-    int first = begin();
+    int first = first_ranked();
     for (; first + 2 * lag_ <= granules; first += lag_) {
       rank(first);
     }
@@ -83,7 +83,7 @@ class LagRanking {
  private:
   static __device__ int thread() { return static_cast<int>(threadIdx.x); }
 
-  /// Exact granules of the chunk that begins at one.
+  /// Exact granules of the chunk that begins at a granule.
   [[nodiscard]] __device__ int present(int begin) const {
     int count = 0;
     for (int first = 0; first < lag_; first += Threads) {
@@ -220,7 +220,7 @@ __device__ void list_lag_scores(LaneRef<C> const& ref, typename C::Scorer const&
     auto const granule = static_cast<int>(record.granule);
     if (granule < high) {
       RowEvidence row = recorded_evidence(ref, record, step);
-      bool const ranked = granule >= ranking.begin() && granule < end;
+      bool const ranked = granule >= ranking.first_ranked() && granule < end;
       row.rating = ranked ? ref.lone_scores[granule] : 1.0F;
       ref.lone_scores[granule] = score_by(ref, scorer, row, record.granule);
     }

@@ -5,94 +5,12 @@
 /// away again exactly.
 
 #include <kvfreeze/element.hpp>
-#include <kvfreeze/gpu/detail/dot_scores_kernels.cuh>
-#include <kvfreeze/gpu/detail/element_loads.cuh>
+#include <kvfreeze/gpu/detail/row_dots.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
-#include <kvfreeze/gpu/detail/warp_fold.cuh>
 
 #include <cstdint>
 
 namespace kvfreeze::gpu::detail {
-
-/// @brief Query tokens of a lane in a block's shared memory. Where it has no room for two of them,
-/// they are read from the lane.
-struct QueryStage {
-  static constexpr int room = 4096;
-
-  float values[room];
-
-  /// Floats from token to token: half-warps that read two of them use different banks.
-  static __device__ int line(Geometry const& g) { return g.lane_queries * g.head_dim + 16; }
-
-  /// Tokens at once, an even number.
-  static __device__ int tokens(Geometry const& g) { return room / line(g) / 2 * 2; }
-
-  /// @brief Copies a token. By all threads of a block.
-  template <int Threads>
-  __device__ void load(Geometry const& g, int place, float const* token) {
-    int const elements = g.lane_queries * g.head_dim;
-    for (int i = static_cast<int>(threadIdx.x); i < elements; i += Threads) {
-      values[place * line(g) + i] = token[i];
-    }
-  }
-};
-
-/// @brief |q.k| of four rows under up to `Heads` heads of a query token. By half a warp, each
-/// thread of which has the elements of one of host::dot's chains; both halves call together.
-/// @param query of the first of the heads
-/// @return what the thread has of its row, number threadIdx.x % 16 / 4; the four threads of a row
-/// have all of it
-template <int Heads, class T>
-__device__ std::uint32_t dot_parts(T const* const (&keys)[4], float const* query, int heads,
-                                   int head_dim, float limit) {
-  int const chain = static_cast<int>(threadIdx.x) % 16;
-  float x[4 * Heads] = {};
-  for (int at = chain; at < head_dim; at += 16) {
-    float q[Heads];
-#pragma unroll
-    for (int h = 0; h < Heads; ++h) {
-      q[h] = query[min(h, heads - 1) * head_dim + at];
-    }
-#pragma unroll
-    for (int row = 0; row < 4; ++row) {
-      float const k = widened(keys[row][at]);
-#pragma unroll
-      for (int h = 0; h < Heads; ++h) {
-        x[row * Heads + h] = __fmaf_rn(q[h], k, x[row * Heads + h]);
-      }
-    }
-  }
-  float const dot = reduce<16>(x, chain, [](float a, float b) { return __fadd_rn(a, b); });
-  constexpr int copies = 4 / Heads;  // threads that have the same
-  bool const counts = chain % copies == 0 && chain % 4 / copies < heads;
-  return counts ? fixed_dot(dot, limit) : 0U;
-}
-
-/// @brief dot_parts() under all heads of a lane. @see host::dot_contributions
-template <class T>
-__device__ std::uint32_t dot_parts(Geometry const& g, T const* const (&keys)[4],
-                                   float const* query) {
-  std::uint32_t total = 0;
-  for (int first = 0; first < g.lane_queries; first += g.group) {
-    int const channel = first / g.group * g.head_dim;
-    T const* const own[4] = {keys[0] + channel, keys[1] + channel, keys[2] + channel,
-                             keys[3] + channel};
-    for (int h = 0; h < g.group; h += 4) {
-      int const heads = min(g.group - h, 4);
-      float const* const q = query + (first + h) * g.head_dim;
-      total += heads == 1   ? dot_parts<1>(own, q, heads, g.head_dim, g.dot_limit)
-               : heads == 2 ? dot_parts<2>(own, q, heads, g.head_dim, g.dot_limit)
-                            : dot_parts<4>(own, q, heads, g.head_dim, g.dot_limit);
-    }
-  }
-  return total;
-}
-
-/// Adds up what the four threads of a row have.
-__device__ inline std::uint32_t sum_of_row(std::uint32_t part) {
-  part += __shfl_xor_sync(whole_warp, part, 1);
-  return part + __shfl_xor_sync(whole_warp, part, 2);
-}
 
 /// @brief Four rows that lie side by side, of which a thread has one: number threadIdx.x % 16 / 4.
 template <class C>
@@ -108,7 +26,7 @@ struct RowsOfFour {
   /// Slots of a warp's turn, whose rows are whole fours.
   static constexpr int slots = C::page == 1 ? 4 : 1;
 
-  /// Fours of one.
+  /// Fours of a turn.
   static constexpr int count = C::page <= 4 ? 1 : C::page / 4;
 
   /// @param begin, end slots: the turn's first, and that behind the last of all
@@ -155,14 +73,25 @@ struct SlotRange {
   int end;
 };
 
-/// Of a lane's slots a block's share, if those of a grid's line divide them: all of its warps'
-/// turns.
+/// @brief Of a lane's slots a block's share, if the blocks along x divide them: a multiple of what
+/// four warps take in a turn.
 __device__ inline SlotRange slots_of_block(int slots) {
-  constexpr int turns = 16;
-  int const blocks = turns * static_cast<int>(gridDim.x);
-  int const each = (slots + blocks - 1) / blocks * turns;
+  constexpr int unit = 16;
+  int const blocks = unit * static_cast<int>(gridDim.x);
+  int const each = (slots + blocks - 1) / blocks * unit;
   int const begin = min(static_cast<int>(blockIdx.x) * each, slots);
   return {begin, min(begin + each, slots)};
+}
+
+/// @brief Calls f(slot) for the first slot of each of the warp's turns: always the same warp's. By
+/// a block.
+template <class C, int Threads, class F>
+__device__ void for_each_turn(SlotRange slots, F const& f) {
+  constexpr int each = RowsOfFour<C>::slots;
+  for (int i = slots.begin + static_cast<int>(threadIdx.x) / 32 * each; i < slots.end;
+       i += Threads / 32 * each) {
+    f(i);
+  }
 }
 
 /// @brief Sums of rows as if they had never been away: over the window of queries before that of
@@ -177,8 +106,6 @@ __device__ void rebuild_sums(LaneRef<C> const& ref, SlotRange slots, int end, Qu
   if (slots.begin >= slots.end) {
     return;
   }
-  constexpr int warps = Threads / 32;
-  int const warp = static_cast<int>(threadIdx.x) / 32;
   int const half = static_cast<int>(threadIdx.x) % 32 / 16;
   int const begin = window_begin(ref, end);
   int const staged = QueryStage::tokens(g);
@@ -191,7 +118,7 @@ __device__ void rebuild_sums(LaneRef<C> const& ref, SlotRange slots, int end, Qu
       stage.template load<Threads>(g, token - first, ref.query_of(token));
     }
     __syncthreads();
-    for (int i = slots.begin + warp * Rows::slots; i < slots.end; i += warps * Rows::slots) {
+    for_each_turn<C, Threads>(slots, [&](int i) {
       for (int four = 0; four < Rows::count; ++four) {
         Rows const rows(ref, i, slots.end, four);
         std::uint32_t sum = 0;
@@ -208,7 +135,7 @@ __device__ void rebuild_sums(LaneRef<C> const& ref, SlotRange slots, int end, Qu
           kept = (first == begin ? 0U : kept) + sum;
         }
       }
-    }
+    });
     first = last;
   } while (first < end);
 }
@@ -232,8 +159,7 @@ __device__ void note_means(LaneRef<C> const& ref, SlotRange slots, int end) {
   using Rows = RowsOfFour<C>;
   __syncwarp();
   int const thread = static_cast<int>(threadIdx.x) % 32;
-  int const first = slots.begin + static_cast<int>(threadIdx.x) / 32 * Rows::slots;
-  for (int i = first; i < slots.end; i += Threads / 32 * Rows::slots) {
+  for_each_turn<C, Threads>(slots, [&](int i) {
     auto const slot = static_cast<std::uint32_t>(C::page == 1 ? i + thread : i);
     int const row = C::page == 1 ? 0 : thread;
     bool is_there = C::page > 1 || (thread < Rows::slots && i + thread < slots.end);
@@ -250,7 +176,7 @@ __device__ void note_means(LaneRef<C> const& ref, SlotRange slots, int end) {
     if (is_there) {
       ref.record(slot).value = from_float<BFloat16>(mean).bits;
     }
-  }
+  });
 }
 
 /// @brief Takes the step's queries into the sums of the exact rows and those that leave the window
@@ -281,8 +207,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   __syncthreads();
   bool const upper = threadIdx.x % 32 >= 16;
   float const* const query = upper ? queries[1] : queries[0];
-  int const first = slots.begin + static_cast<int>(threadIdx.x) / 32 * Rows::slots;
-  for (int i = first; i < slots.end; i += Threads / 32 * Rows::slots) {
+  for_each_turn<C, Threads>(slots, [&](int i) {
     for (int four = 0; four < Rows::count; ++four) {
       Rows const rows(ref, i, slots.end, four);
       bool const had_seen = leaves >= max(rows.position, ref.lane->first_query);
@@ -293,7 +218,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
         ref.sum(rows.slot, rows.row) += sum - out;
       }
     }
-  }
+  });
   note_means<C, Threads>(ref, slots, newest + 1);
 }
 
