@@ -175,8 +175,9 @@ void write_results(Options const& options, F const& write) {
 
 /// @brief The body of main(): reads the options, leaves with 77 where there is no device, calls
 /// run(options), which returns the exit status, and prints what it throws.
+/// @param more options that the caller has taken out of the arguments, for the usage line
 template <class F>
-int run_benchmark(char const* name, int argc, char** argv, F const& run) {
+int run_benchmark(char const* name, int argc, char** argv, F const& run, char const* more = "") {
   Options options;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--small") == 0) {
@@ -184,7 +185,7 @@ int run_benchmark(char const* name, int argc, char** argv, F const& run) {
     } else if (std::strcmp(argv[i], "--out") == 0 && i + 1 < argc) {
       options.out = argv[++i];
     } else {
-      std::fprintf(stderr, "usage: %s [--small] [--out FILE]\n", name);
+      std::fprintf(stderr, "usage: %s %s[--small] [--out FILE]\n", name, more);
       return 2;
     }
   }

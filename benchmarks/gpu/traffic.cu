@@ -311,7 +311,8 @@ int main(int argc, char** argv) {
       others.push_back(argv[i]);
     }
   }
-  return run_benchmark("traffic [--preset NAME] [--recording FILE]",
-                       static_cast<int>(others.size()), others.data(),
-                       [&](Options const& options) { return run(options, choice); });
+  return run_benchmark(
+      "traffic", static_cast<int>(others.size()), others.data(),
+      [&](Options const& options) { return run(options, choice); },
+      "[--preset NAME] [--recording FILE] ");
 }

@@ -21,7 +21,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     "int main() { return __builtin_cpu_supports(\"avx512vl\") && __builtin_cpu_supports(\"avx512bw\") &&
                          __builtin_cpu_supports(\"avx512dq\") && __builtin_cpu_supports(\"avx512cd\") ? 0 : 1; }"
     KVFREEZE_RUNS_AVX512)
-  if(KVFREEZE_RUNS_AVX512 AND NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")  # there `native` does
+  # With clang one build of AVX-512 is enough, the native one.
+  if(KVFREEZE_RUNS_AVX512 AND NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
     list(APPEND isas avx512)
     set(flags_avx512 -march=x86-64-v4)
   endif()
