@@ -118,7 +118,7 @@ class Driver {
     return all;
   }
 
-  /// Protected rows are exact, rows are what they were.
+  /// Protected rows are exact, those of a granule are at one level, rows are what they were.
   /// @param group rows of a digest
   void check(std::size_t group = 1) const {
     auto const rows = static_cast<std::size_t>(length());
@@ -128,6 +128,9 @@ class Driver {
       for (std::size_t i = 0; i < rows; ++i) {
         if (i < 4 || i + 16 >= rows || i >= rows / group * group) {
           REQUIRE(own[i] == Fidelity::exact);
+        }
+        if (i % Cache::layout_type::page_tokens != 0) {
+          REQUIRE(own[i] == own[i - 1]);
         }
       }
     }
@@ -247,8 +250,9 @@ void hold_caps(int tokens, std::size_t group, std::vector<double> scales,
   }
 }
 
-/// @brief What a step moves stays below a transfer budget of three rows a lane, one of which is
-/// written through; what had to wait comes later.
+/// @brief What a step moves stays below a transfer budget of two granules and a row a lane, the row
+/// that is written through; what had to wait comes later. Where rows may be compact, or have
+/// granules of their own.
 /// @param group rows of a digest
 /// @param capped under a byte cap too
 template <class Cache, class... Policies>
@@ -259,9 +263,10 @@ void hold_transfers(std::size_t group, bool capped, Policies const&... policies)
     limits.resident_bytes =
         least_cap<Cache>(limits, policies...) + 320 * capped_lanes * row_bytes / 4;
   }
-  limits.transfer_bytes = 2 * capped_lanes * row_bytes - 1;
+  constexpr std::size_t granule = Cache::layout_type::page_tokens;
+  limits.transfer_bytes = (1 + granule) * capped_lanes * row_bytes - 1;
   CHECK_THROWS_AS(Cache(small, limits, policies...), InvalidArgument);
-  limits.transfer_bytes = 3 * capped_lanes * row_bytes;
+  limits.transfer_bytes = (1 + 2 * granule) * capped_lanes * row_bytes;
   Cache cache(small, limits, policies...);
   Driver<Cache> driver(cache, 7);
   for (int chunk = 0; chunk < 3; ++chunk) {

@@ -31,6 +31,16 @@ template <LayoutPolicy L, ScorerPolicy S, SchedulerPolicy D, TriggerPolicy R,
 struct Composition : host::Composition<L, S, D, detail::host_tier_t<T>, R> {
   using Base = host::Composition<L, S, D, detail::host_tier_t<T>, R>;
 
+  /// Rows of a granule. Where rows may be compact each is stored by itself, whatever PageTokens is:
+  /// slots, codes and states are of rows, and `span` of them side by side have one verdict.
+  static constexpr int page = Base::has_levels ? 1 : Base::page;
+
+  /// Granules that have one verdict: PageTokens rows.
+  static constexpr int span = Base::page / page;
+
+  /// Granules whose keys are not in the digest yet: they stay exact.
+  static constexpr int tail_granules = Base::has_digest ? Base::Digest::group_rows / page : 1;
+
   /// Does a lane hold the rows of all KV heads of its layer?
   static constexpr bool by_layer = L::grouping == Grouping::layer;
 

@@ -56,8 +56,9 @@ namespace kvfreeze::gpu {
 ///
 /// Layouts with compact rows take UniformScheduler or a ladder (LadderScheduler,
 /// RankLadderScheduler, HeadBitsScheduler). Those without take any other scheduler, and any scorer,
-/// of which only those of masses may remember. So far single rows and a lane for each KV head where
-/// rows may be compact. Device memory is reserved up front.
+/// of which only those of masses may remember. So far a lane for each KV head where rows may be
+/// compact; every row has a slot or a code of its own there, and those of a granule share a
+/// verdict. Device memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
@@ -70,10 +71,8 @@ class KvFreezeCache {
   using C = Composition<L, Scorer, Scheduler, Trigger, Tier>;
   static_assert(!C::has_state || C::needs_mass,
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
-  static_assert(
-      C::page == 1 || (!C::has_levels && !C::needs_entropy),
-      "kvfreeze::gpu: so far granules of one row where rows may be compact, and for shares by "
-      "entropy");
+  static_assert(C::page == 1 || !C::needs_entropy,
+                "kvfreeze::gpu: so far granules of one row for shares by entropy");
   static_assert(detail::HasEncoder<typename C::Digest>,
                 "kvfreeze: the CUDA cache has no digests of this kind yet");
   static_assert(!C::has_levels || !C::by_layer,
@@ -477,12 +476,13 @@ class KvFreezeCache {
       return g;
     }
     auto const lanes = static_cast<std::size_t>(g.lanes);
-    std::size_t const least = 2 * lanes * g.granule_bytes();
+    std::size_t const least = (1 + C::span) * lanes * g.granule_bytes();
     if (limits_.transfer_bytes < least) {
-      throw InvalidArgument(
-          "Limits::transfer_bytes is " + std::to_string(limits_.transfer_bytes) +
-          ", must be at least " + std::to_string(least) +
-          ": for each lane and token the row that is written through, and one that comes back");
+      throw InvalidArgument("Limits::transfer_bytes is " + std::to_string(limits_.transfer_bytes) +
+                            ", must be at least " + std::to_string(least) +
+                            ": for each lane and token the row that is written through, and " +
+                            (C::span == 1 ? "one that comes" : "the rows of a granule that come") +
+                            " back");
     }
     g.limits_transfers = true;
     g.transfers = static_cast<std::uint32_t>(

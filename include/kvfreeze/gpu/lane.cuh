@@ -148,6 +148,12 @@ KVFREEZE_HD constexpr int granules_of(int rows) noexcept {
   return (rows + C::page - 1) / C::page;
 }
 
+/// Verdicts on so many granules, of which the newest few may lack others.
+template <class C>
+KVFREEZE_HD constexpr int verdicts_of(int granules) noexcept {
+  return (granules + C::span - 1) / C::span;
+}
+
 /// @brief A lane by address. Cheap to make; owns nothing.
 template <class C>
 struct LaneRef {
@@ -376,18 +382,33 @@ struct LaneRef {
   [[nodiscard]] __device__ int tail_row() const { return tail_begin() * C::page; }
 
   [[nodiscard]] __device__ Open open_range() const {
-    int const newest = max(lane->rows - geometry->window, 0) / C::page;
+    int const newest = first_of_span(max(lane->rows - geometry->window, 0) / C::page);
     int const high = min(newest, tail_begin());
-    return {min((geometry->sinks + C::page - 1) / C::page, high), high};
+    return {min(behind_sinks(), high), high};
   }
 
-  /// Has the caller pinned one of so many rows from a position on, within a granule?
+  /// First granule behind the sinks and what shares their verdict.
+  [[nodiscard]] __device__ int behind_sinks() const {
+    return (geometry->sinks + C::page * C::span - 1) / (C::page * C::span) * C::span;
+  }
+
+  /// First of the granules that have a verdict in common with this one.
+  [[nodiscard]] static __device__ int first_of_span(int granule) {
+    return granule - granule % C::span;
+  }
+
+  /// Has the caller pinned one of so many rows from a position on, within a granule, or one that
+  /// shares their verdict?
   [[nodiscard]] __device__ bool is_pinned(std::uint32_t position, int rows = 1) const {
+    if constexpr (C::span > 1) {
+      position -= position % C::span;
+      rows = C::span;
+    }
     return (pins[1 + position / 32] >> (position % 32) & ((1U << rows) - 1U)) != 0;
   }
 
-  /// Granules [low, high) of which a row is pinned, all of whose rows are there. By one thread;
-  /// O(1) where nothing is pinned.
+  /// Verdicts of granules [low, high) that are pinned with one of their rows, all of which are
+  /// there. By one thread; O(1) where nothing is pinned.
   [[nodiscard]] __device__ int pinned_between(int low, int high) const {
     constexpr int each = 32 / C::page;  // granules of a word
     int count = 0;
@@ -432,16 +453,17 @@ struct LaneRef {
   static constexpr auto rows_each = static_cast<std::uint32_t>(C::page);
   static constexpr std::uint32_t page_granules = detail::page_rows / rows_each;
 
-  /// Of each granule's bits the lowest, set if any of them is.
+  /// Of the bits of each verdict's rows the lowest, set if any of them is.
   static __device__ std::uint32_t first_bits(std::uint32_t bits) {
-    if constexpr (C::page > 1) {
+    constexpr int rows = C::page * C::span;
+    if constexpr (rows > 1) {
       bits |= bits >> 1;
       bits |= bits >> 2;
-      if constexpr (C::page == 16) {
+      if constexpr (rows == 16) {
         bits |= bits >> 4;
         bits |= bits >> 8;
       }
-      bits &= C::page == 4 ? 0x11111111U : 0x00010001U;
+      bits &= rows == 4 ? 0x11111111U : 0x00010001U;
     }
     return bits;
   }

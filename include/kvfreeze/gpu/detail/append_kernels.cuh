@@ -174,7 +174,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) v
   if (thread == 0) {
     ref.states[granule] = ref.newborn(position);
     if (row == 0) {
-      ref.record(slot) = {granule, static_cast<std::uint16_t>(work.step), 0};
+      auto const before = static_cast<int>(granule);
+      ref.record(slot) = {granule, newborn_stamp(ref, granule, before, work.step), 0};
       ref.plans[granule] = 0;
       lane.slots += 1;
     }
@@ -229,7 +230,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) v
   if constexpr (C::has_levels) {
     if constexpr (C::sleeps) {
       if (thread == 0) {
-        forget_granule(ref, granule);
+        begin_granule(ref, granule, static_cast<int>(granule));
       }
       LaneFacts const facts = lane_facts(ref, s.layer, work.head, work.step);
       bool const everything = scheduler.recall(facts).kind == Selection::Kind::all;

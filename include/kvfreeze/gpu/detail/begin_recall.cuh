@@ -25,6 +25,40 @@ __device__ void forget_granule(LaneRef<C> const& ref, std::uint32_t granule) {
   }
 }
 
+/// @brief What is counted of a new granule: nothing yet, or what is of those that share its verdict
+/// and were there before. By one thread.
+/// @param before granules that the lane had
+template <class C>
+__device__ void begin_granule(LaneRef<C> const& ref, std::uint32_t granule, int before) {
+  if constexpr (C::span > 1) {
+    int const first = ref.first_of_span(static_cast<int>(granule));
+    if (first < before) {
+      if constexpr (C::sleeps) {
+        ref.timers[granule] = ref.timers[first];
+      }
+      if constexpr (C::saves_counts) {
+        ref.saved[granule] = ref.saved[first];
+      }
+      return;
+    }
+  }
+  forget_granule(ref, granule);
+}
+
+/// @brief Step at which a new granule counts as needed: this one, or that of those that share its
+/// verdict and were there before. They are in the tail, as no group of digests is whole with them.
+template <class C>
+__device__ std::uint16_t newborn_stamp(LaneRef<C> const& ref, std::uint32_t granule, int before,
+                                       std::uint32_t step) {
+  if constexpr (C::span > 1) {
+    int const first = ref.first_of_span(static_cast<int>(granule));
+    if (first < before) {
+      return ref.record_at(ref.lane->tail[first - ref.tail_begin()]).stamp;
+    }
+  }
+  return static_cast<std::uint16_t>(step);
+}
+
 /// What is kept of the new row and its queries: a counter, a score, a sum, the queries themselves.
 template <class C, int Threads>
 __device__ void note_newborn(LaneRef<C> const& ref, float const* query) {

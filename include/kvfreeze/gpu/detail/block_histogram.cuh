@@ -30,8 +30,11 @@ struct BlockHistogram {
   }
 
   /// By any thread.
-  __device__ void add(std::uint32_t value) {
-    int const bin = host::log_bin(value);
+  __device__ void add(std::uint32_t value) { add(value, value); }
+
+  /// Where one of those that have a value between them lies: its own part goes to their bin.
+  __device__ void add(std::uint32_t all, std::uint32_t value) {
+    int const bin = host::log_bin(all);
     atomicAdd(&counts[bin], 1U);
     atomicAdd(&low[bin], value & 0xFFFFU);
     if (value > 0xFFFFU) {

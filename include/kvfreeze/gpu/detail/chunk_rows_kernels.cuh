@@ -32,6 +32,14 @@ struct ChunkRows {
   }
 };
 
+/// Tokens of a chunk before the first that may freeze: sinks, and what shares a verdict with them
+/// or with rows that were there before.
+template <class C>
+__device__ int first_exact(Geometry const& g, LaneState const& lane) {
+  int const first = max(g.sinks, lane.rows);
+  return (first + C::span - 1) / C::span * C::span - lane.rows;
+}
+
 /// Where a chunk's row goes.
 template <class C>
 struct ChunkRow {
@@ -46,8 +54,7 @@ struct ChunkRow {
       : position(static_cast<std::uint32_t>(lane.rows + token)),
         granule(position / C::page),
         row(position % C::page) {
-    int const sinks = max(g.sinks - lane.rows, 0);
-    int const behind = token - sinks;
+    int const behind = token - first_exact<C>(g, lane);
     exact = behind < 0 || behind >= lane.chunk_frozen;
     int const next = static_cast<int>(granule) - granules_of<C>(lane.rows);  // -1: is being filled
     slot = static_cast<std::uint32_t>(lane.slots + next - (behind < 0 ? 0 : lane.chunk_frozen));
@@ -59,8 +66,9 @@ template <class C>
 __device__ int protected_rows(Geometry const& g, LaneState const& lane, int tokens) {
   int const rows = lane.rows + tokens;
   int const tail = C::has_digest ? rows % C::Digest::group_rows : 1;
-  int const newest = min(max(g.window, tail), rows);
-  int const sinks = min(max(g.sinks - lane.rows, 0), tokens);
+  int const oldest = max(rows - max(g.window, tail), 0);
+  int const newest = rows - oldest / C::span * C::span;
+  int const sinks = min(first_exact<C>(g, lane), tokens);
   return min(sinks + min(newest, tokens), tokens);
 }
 
@@ -97,7 +105,12 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       std::uint32_t const beside = digest_pages<C>(g, rows) + code_pages<C>(g, lane.codes);
       auto const slots =
           static_cast<int>((lane.budget - min(lane.budget, beside)) * page_rows) - 1 - lane.slots;
-      exact = max(min(chunk.tokens, slots), protected_rows<C>(g, lane, chunk.tokens));
+      int const least = protected_rows<C>(g, lane, chunk.tokens);
+      exact = max(min(chunk.tokens, slots), least);
+      if constexpr (C::span > 1) {  // whole granules freeze
+        int const frozen = (chunk.tokens - exact + C::span - 1) / C::span * C::span;
+        exact = max(chunk.tokens - frozen, least);
+      }
     }
     bool fits = rows <= g.max_tokens;
     if (!fits) {
@@ -187,7 +200,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
         atomicAdd(&ref.lane->forced, 1U);
       }
     } else if (row.row == 0) {
-      ref.record_at(place) = {row.granule, static_cast<std::uint16_t>(work.step), 0};
+      ref.record_at(place) = {row.granule,
+                              newborn_stamp(ref, row.granule, ref.granules(), work.step), 0};
       if constexpr (C::in_place) {
         ref.list[row.slot] = row.granule;
       }
@@ -195,7 +209,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     ref.states[row.granule] = state;
     if (row.row == 0) {
       ref.plans[row.granule] = 0;
-      forget_granule(ref, row.granule);
+      begin_granule(ref, row.granule, ref.granules());
     }
   }
 }

@@ -5,6 +5,7 @@
 /// The tier has them all, so that nothing moves.
 
 #include <kvfreeze/gpu/detail/block_partition.cuh>
+#include <kvfreeze/gpu/detail/kth_key.cuh>
 #include <kvfreeze/gpu/detail/lane_moves.cuh>
 #include <kvfreeze/gpu/detail/page_plan.cuh>
 
@@ -23,6 +24,36 @@ __device__ void drop_codes(LaneRef<C> const& ref, int level, int kept) {
     ref.lane->codes[level] = min(kept, ref.lane->codes[level]);
   }
   __syncthreads();
+}
+
+/// @brief Puts so many codes of a level before the others that of rows with one verdict all are
+/// among them or none. By one block.
+/// @param kept at most
+/// @return how many there are: those of the newest rows
+template <class C, int Threads>
+__device__ int whole_codes(LaneRef<C> const& ref, int level, int kept,
+                           typename BlockPartition<Threads>::Storage& storage) {
+  int const codes = ref.lane->codes[level];
+  if constexpr (C::span == 1) {
+    return min(kept, codes);
+  }
+  if (kept >= codes) {
+    return codes;
+  }
+  auto const granule_at = [&](int i) {
+    return ref.code_granule(level, static_cast<std::uint32_t>(i));
+  };
+  auto const newest = static_cast<std::uint32_t>(
+      kth_key<Threads, 24>(codes, codes - kept, [&](int i) { return granule_at(i); }));
+  std::uint32_t const last = newest | (C::span - 1U);  // what goes with it
+  BlockPartition<Threads> partition{storage};
+  int const left = partition.run(
+      codes, [&](int i) { return granule_at(i) <= last; },
+      [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
+        move_code(ref, level, from, to, warp_lane);
+      });
+  __syncthreads();
+  return left;
 }
 
 /// All exact rows that may freeze do.
@@ -63,7 +94,8 @@ __device__ void give_way(LaneRef<C> const& ref, std::uint32_t most,
     __syncthreads();  // all have read what drop_codes() changes
     if (needed > most) {
       std::uint32_t const kept = held - min(held, needed - most);
-      drop_codes<C, Threads>(ref, level, static_cast<int>(kept * s.per_page));
+      int const codes = static_cast<int>(kept * s.per_page);
+      drop_codes<C, Threads>(ref, level, whole_codes<C, Threads>(ref, level, codes, storage));
     }
   }
   bool const strip = needed_pages<C>(g, *ref.lane) > most;

@@ -32,7 +32,8 @@ __device__ void decide(LadderLane<C> const& l, CumulativeHistogram const& masses
       compact += counts.compact[level];
     }
     lane.ladder_cost = kvfreeze::detail::ladder_cost(
-        facts.granules, facts.protected_granules + counts.exact, compact, C::page);
+        facts.granules, facts.protected_granules + counts.exact / C::span, compact / C::span,
+        facts.page_tokens);
     lane.next_look = kvfreeze::detail::next_look(lane.rows, C::Digest::group_rows);
     facts.ladder_cost = lane.ladder_cost;
   }
@@ -63,14 +64,14 @@ __device__ void meet_aim(LadderLane<C> const& l, CumulativeHistogram const& mass
   LadderStorage& shared = l.shared;
   auto const thread = static_cast<int>(threadIdx.x);
   LaneFacts facts = shared.facts;
+  int const protect = facts.protected_granules * C::span;
   std::uint32_t now = 0;
   std::uint32_t demand = 0;
   RungCuts raised;
   if constexpr (C::by_rank) {
     auto const pages_of = [&] {
       int const open = max(facts.granules - facts.protected_granules, 0);
-      return wished_pages<C>(g, count_ranks<C::levels>(l.scheduler.rungs(facts), open),
-                             facts.protected_granules);
+      return wished_pages<C>(g, count_ranks<C>(l.scheduler.rungs(facts), open), protect);
     };
     now = pages_of();
     facts.water_level = g.levels[thread];
@@ -78,7 +79,7 @@ __device__ void meet_aim(LadderLane<C> const& l, CumulativeHistogram const& mass
   } else {
     auto const pages_at = [&](RungCuts cuts) {
       cuts.least[0] = max(cuts.least[0], 1U);  // rows that do not take part have no mass
-      return wished_pages<C>(g, count_rungs<C::levels>(masses, cuts), facts.protected_granules);
+      return wished_pages<C>(g, count_rungs<C::levels>(masses, cuts), protect);
     };
     now = pages_at(shared.cuts);
     facts.water_level = g.levels[thread];

@@ -104,10 +104,13 @@ struct RankLadder {
       int const risers = place_risers(lane, asked);
       hide_risen_codes(lane, asked);
       __syncthreads();
+      // The host leaves larger granules alone in the step that makes their lane whole.
+      bool const becomes_whole = C::span > 1 && lane.state().slots < lane.state().rows &&
+                                 lane.state().slots + shared.exact == lane.state().rows;
       // Over its aim a lane keeps nothing that it does not need.
       bool const above = lane.verdict.capped && needed_pages<C>(geometry, *lane.ref.lane,
                                                                 shared.exact) > lane.ref.lane->aim;
-      if (!shared.everything && (above || visits(lane, lane.verdict.capped))) {
+      if (!shared.everything && !becomes_whole && (above || visits(lane, lane.verdict.capped))) {
         plan_sinking(lane, above ? 1 : scheduler.retain(shared.facts).count);
         limit_sinking(lane, risers);
       }
@@ -177,7 +180,8 @@ struct RankLadder {
     }
     if (thread == 0) {
       int const slots = lane.slots;
-      lane.missed = static_cast<float>(shared.missed) * 0x1p-30F;
+      // Each of the rows that share a verdict had the mass of all.
+      lane.missed = static_cast<float>(shared.missed / C::span) * 0x1p-30F;
       lane.slots = slots + shared.exact;
       lane.guests = risers - shared.exact;
       lane.thawed += static_cast<std::uint32_t>(risers);

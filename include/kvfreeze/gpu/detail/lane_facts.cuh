@@ -19,18 +19,18 @@ __device__ LaneFacts facts_but_part(LaneRef<C> const& ref, int layer, int head,
   facts.head = head;
   facts.layers = ref.geometry->layers;
   facts.heads = ref.geometry->lanes_per_layer;
-  facts.page_tokens = C::page;
-  facts.granules = ref.granules();
-  facts.exact = ref.lane->slots;
-  facts.protected_granules =
-      facts.granules - (open.high - open.low) + ref.pinned_between(open.low, open.high);
+  facts.page_tokens = C::page * C::span;
+  facts.granules = verdicts_of<C>(ref.granules());
+  facts.exact = verdicts_of<C>(ref.lane->slots);
+  facts.protected_granules = facts.granules - verdicts_of<C>(open.high - open.low) +
+                             ref.pinned_between(open.low, open.high);
   if (ref.lane->budget != no_limit && !C::has_levels) {
     facts.allowed = allowed_slots<C>(*ref.geometry, ref.lane->budget, ref.lane->rows);
   } else if (ref.lane->budget != no_limit) {
-    std::uint32_t const beside = digest_pages<C>(*ref.geometry, facts.granules) +
+    std::uint32_t const beside = digest_pages<C>(*ref.geometry, ref.lane->rows) +
                                  code_pages<C>(*ref.geometry, ref.lane->codes) + 1U;
     std::uint32_t const pages = ref.lane->budget - min(ref.lane->budget, beside);
-    facts.allowed = static_cast<std::int32_t>(pages * page_rows);
+    facts.allowed = static_cast<std::int32_t>(pages * page_rows / C::span);
   }
   facts.ladder_cost = ref.lane->ladder_cost;
   facts.water_level = ref.lane->water;

@@ -38,12 +38,13 @@ RankGrid rank_grid(Geometry const& g) {
 /// @brief Ranks the rows of the step's lanes, decides what becomes of them and fetches what rises.
 /// @param masses whose `keys` and sums have room for most_rank_blocks of a lane
 /// @param barriers [lanes], 0 before the first launch
+/// @param span_masses as RankArguments has it
 /// @throws CudaError
 template <class C>
 void launch_rank(RankLadder<C> const& ladder, MassPlan const& masses, std::uint32_t* barriers,
-                 RankGrid const& grid, ::cuda::stream_ref stream) {
+                 std::uint32_t* span_masses, RankGrid const& grid, ::cuda::stream_ref stream) {
   Geometry const& g = ladder.geometry;
-  RankArguments<C> arguments{ladder, masses, {}, 1, barriers};
+  RankArguments<C> arguments{ladder, masses, {}, 1, barriers, span_masses};
   arguments.exact.group = g.lane_queries;
   arguments.exact.dim = g.head_dim;
   arguments.exact.q = ladder.step.queries;

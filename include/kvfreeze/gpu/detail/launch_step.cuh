@@ -28,7 +28,7 @@ void launch_ranking(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   StepMemory<C> const& step = memory.step();
   RankMemory<C> const& rank = step.rank();
   launch_rank<C>({memory.geometry(), memory.view(), s, scheduler, rank.verdicts(), rank.marks()},
-                 step.rank_plan(), rank.barriers(), rank.grid(), stream);
+                 step.rank_plan(), rank.barriers(), rank.span_masses(), rank.grid(), stream);
 }
 
 /// @brief Every row that is not protected is coded: one launch. Lanes are described.

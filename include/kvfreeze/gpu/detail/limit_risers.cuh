@@ -31,7 +31,8 @@ __device__ int affordable_risers(LadderLane<C> const& l, int asked, int const* l
       most = min(most, rows - min(rows, held));
     }
   }
-  return static_cast<int>(min(most, lane.allotment));
+  most = min(most, lane.allotment);
+  return static_cast<int>(most - most % C::span);
 }
 
 /// @brief Keeps the risers that the lane can afford: forced and pinned ones, then those carried

@@ -38,7 +38,8 @@ KVFREEZE_HD std::uint32_t floor_pages(Geometry const& g, int length) noexcept {
   int const more = length + capped_chunk<C>;
   int const rows = more < g.max_tokens ? more : g.max_tokens;
   int const newest = (g.window > tail ? g.window : tail) + (C::ranks ? 0 : capped_chunk<C>);
-  int const exact = granules_of<C>(g.sinks) + granules_of<C>(newest) + 1;
+  int const cut = 3 * (C::span - 1);  // granules of both and of what was there before, not whole
+  int const exact = granules_of<C>(g.sinks) + granules_of<C>(newest) + 1 + cut;
   int const all = granules_of<C>(rows);
   std::uint32_t const coded =
       C::uniform ? g.segment[pool_segment(0)].pages_of(static_cast<std::uint32_t>(all)) : 0U;

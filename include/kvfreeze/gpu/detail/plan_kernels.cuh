@@ -29,7 +29,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   }
   if (g.limits_transfers) {
     __shared__ typename TransferShares<Threads>::Storage storage;
-    TransferShares<Threads>::deal(g, lanes, steps[sequence], storage);
+    TransferShares<Threads>::template deal<C::span>(g, lanes, steps[sequence], storage);
   }
 }
 

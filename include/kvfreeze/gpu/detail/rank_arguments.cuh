@@ -9,6 +9,7 @@
 #include <kvfreeze/gpu/detail/lane_share.cuh>
 #include <kvfreeze/gpu/detail/largest_logits.cuh>
 #include <kvfreeze/gpu/detail/rank_scan.cuh>
+#include <kvfreeze/gpu/detail/span_masses.cuh>
 
 #include <cstdint>
 
@@ -22,6 +23,8 @@ struct RankArguments {
   LogitArguments exact;
   int passes = 1;                     ///< over the exact rows
   std::uint32_t* barriers = nullptr;  ///< [work lane]
+  /// [work lane][step.digest_rows / C::span], where rows share verdicts
+  std::uint32_t* span_masses = nullptr;
 };
 
 /// The block's shared memory, of fixed size.

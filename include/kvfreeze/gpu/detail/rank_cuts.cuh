@@ -10,17 +10,18 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// Rows that ranks ask for at each level, of `open` that may freeze.
-template <int Levels>
+/// Rows that ranks ask for at each level.
+/// @param open verdicts on those that may freeze
+template <class C>
 __device__ RungCounts count_ranks(Rungs const& rungs, int open) {
   RungCounts counts;
   int above = min(open, rungs.attended);
-  for (int level = 0; level < Levels; ++level) {
+  for (int level = 0; level < C::levels; ++level) {
     int const next = min(above, rungs.above[level]);
-    counts.compact[level] = above - next;
+    counts.compact[level] = (above - next) * C::span;
     above = next;
   }
-  counts.exact = above;
+  counts.exact = above * C::span;
   return counts;
 }
 
@@ -43,12 +44,12 @@ class RankCuts {
   /// @complexity O(rows), four passes for each cut that lies among the rows
   __device__ RungCuts operator()(Rungs const& rungs) const {
     auto count = static_cast<std::int32_t>(count_taking_part());
-    int wanted = rungs.attended;
+    int wanted = rows_at(rungs.attended);
     RungCuts cuts;
 #pragma unroll
     for (int i = 0; i <= C::levels; ++i) {
       if (i > 0) {
-        wanted = min(wanted, rungs.above[i - 1]);
+        wanted = min(wanted, rows_at(rungs.above[i - 1]));
       }
       if (wanted >= count) {
         cuts.least[i] = i > 0 ? max(cuts.least[i - 1], 1U) : 1U;
@@ -63,6 +64,9 @@ class RankCuts {
   }
 
  private:
+  /// Rows up to a rank of verdicts.
+  static __device__ int rows_at(int rank) { return min(rank, 0x7FFFFFFF / C::span) * C::span; }
+
   /// Calls f(mass) for the thread's share of the rows.
   template <class F>
   __device__ void for_each_mass(F const& f) const {

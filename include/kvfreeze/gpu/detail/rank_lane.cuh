@@ -53,6 +53,9 @@ class RankLane {
     }
     __syncthreads();
     list_codes();
+    if constexpr (C::span > 1) {
+      spans().clear(place_);
+    }
     arrive();
     exact_logits();
     barrier().wait(s_.arrived);
@@ -63,7 +66,14 @@ class RankLane {
     barrier().meet();
     find_scales(plan(), place_, s_.scales);
     s_.histogram.clear();
-    make_masses<true>(s_.tiles, plan(), place_, s_.scales, &s_.histogram);
+    if constexpr (C::span == 1) {
+      make_masses<true>(s_.tiles, plan(), place_, s_.scales, &s_.histogram);
+    } else {
+      make_masses<false>(s_.tiles, plan(), place_, s_.scales, nullptr);
+      spans().add(s_.tiles, place_);
+      barrier().meet();
+      spans().share(s_.tiles, place_, s_.histogram, a_.masses.histograms[place_.lane]);
+    }
     if (barrier().elects(s_.last)) {
       s_.rows.build(a_.masses.histograms[place_.lane], s_.building);
       ladder.decide(place_.lane, s_.rows, s_.ladder);
@@ -98,6 +108,14 @@ class RankLane {
     plan.known_keys = nullptr;
     plan.lse = nullptr;
     return plan;
+  }
+
+  [[nodiscard]] __device__ SpanMasses<C::span> spans() const {
+    WorkLane const where(a_.ladder.geometry, step_, place_.lane);
+    LaneRef<C> const ref(a_.ladder.geometry, a_.ladder.memory, where.sequence, where.lane);
+    LaneRuns const runs = lane_runs(ref, step_, place_.lane);
+    return {a_.span_masses + static_cast<std::ptrdiff_t>(place_.lane) * step_.digest_rows / C::span,
+            runs.rows[LaneRuns::digests], runs.masses, runs.granules};
   }
 
   /// Shared memory of scan().

@@ -24,7 +24,8 @@ class RankMemory {
         sums_(keys_.size()),
         first_sums_(keys_.size()),
         verdicts_(work_.size()),
-        marks_(array_bytes(work_.size(), 2 * mark_words(g))) {
+        marks_(array_bytes(work_.size(), 2 * mark_words(g))),
+        span_masses_(C::span > 1 ? array_bytes(work_.size(), spans(g)) : 0) {
     if constexpr (C::ranks) {
       check(cudaMemset(barriers_.data(), 0, barriers_.size_bytes()), "cudaMemset");
       check(cudaMemset(work_.data(), 0, work_.size_bytes()), "cudaMemset");
@@ -57,19 +58,26 @@ class RankMemory {
   /// Bits of each lane's rows, twice: [lanes][2][logits_stride / 32].
   [[nodiscard]] std::uint32_t* marks() const noexcept { return marks_.data(); }
 
+  /// Masses of rows that share a verdict: [lanes][digest_rows_of() / C::span].
+  [[nodiscard]] std::uint32_t* span_masses() const noexcept { return span_masses_.data(); }
+
   /// Rounds of a block that each lane takes: [lanes].
   [[nodiscard]] std::uint32_t* work() const noexcept { return work_.data(); }
 
   [[nodiscard]] std::size_t bytes() const noexcept {
     return work_.size_bytes() + barriers_.size_bytes() + keys_.size_bytes() +
            references_.size_bytes() + sums_.size_bytes() + first_sums_.size_bytes() +
-           verdicts_.size_bytes() + marks_.size_bytes();
+           verdicts_.size_bytes() + marks_.size_bytes() + span_masses_.size_bytes();
   }
 
  private:
   [[nodiscard]] static std::size_t mark_words(Geometry const& g) noexcept {
     static_assert(logits_stride<C>(1) % 32 == 0);
     return static_cast<std::size_t>(logits_stride<C>(g.max_tokens) / 32);
+  }
+
+  [[nodiscard]] static std::size_t spans(Geometry const& g) noexcept {
+    return static_cast<std::size_t>(digest_rows_of(g.max_tokens) / C::span);
   }
 
   [[nodiscard]] std::size_t heads() const noexcept { return static_cast<std::size_t>(heads_); }
@@ -83,6 +91,7 @@ class RankMemory {
   DeviceArray<std::uint64_t> first_sums_;
   DeviceArray<LadderVerdict> verdicts_;
   DeviceArray<std::uint32_t> marks_;
+  DeviceArray<std::uint32_t> span_masses_;
   RankGrid grid_;
 };
 

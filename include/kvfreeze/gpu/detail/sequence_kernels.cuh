@@ -103,7 +103,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       lane.budget = lane.aim = g.room / static_cast<std::uint32_t>(g.lanes);
     }
     if (g.limits_transfers) {
-      lane.allotment = g.transfers / static_cast<std::uint32_t>(g.lanes);
+      lane.allotment = g.transfers / C::span / static_cast<std::uint32_t>(g.lanes) * C::span;
     }
     memory.lanes[number] = lane;
   }

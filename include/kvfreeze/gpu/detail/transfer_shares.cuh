@@ -17,11 +17,13 @@ struct TransferShares {
   using Storage = typename Scan::TempStorage;
 
   /// @complexity O(lanes)
+  /// @tparam Span granules that only move together
+  template <int Span>
   static __device__ void deal(Geometry const& g, LaneState* lanes, std::uint32_t step,
                               Storage& storage) {
     auto const count = static_cast<std::uint32_t>(g.lanes);
-    std::uint32_t const each = g.transfers / count;
-    std::uint32_t const rest = g.transfers % count;
+    std::uint32_t const each = g.transfers / Span / count;
+    std::uint32_t const rest = g.transfers / Span % count;
     std::uint32_t const start = step % count;
     std::uint32_t before = 0;
     for (bool const deferred : {true, false}) {
@@ -33,7 +35,8 @@ struct TransferShares {
         int total = 0;
         Scan(storage).ExclusiveSum(counts ? 1 : 0, rank, total);
         if (counts) {
-          lanes[at].allotment = each + (before + static_cast<std::uint32_t>(rank) < rest ? 1U : 0U);
+          bool const more = before + static_cast<std::uint32_t>(rank) < rest;
+          lanes[at].allotment = (each + (more ? 1U : 0U)) * Span;
         }
         before += static_cast<std::uint32_t>(total);
         __syncthreads();

@@ -1,0 +1,124 @@
+// Granules of the ladder: rows that have one verdict, on both sides.
+
+#include <kvfreeze/scheduler/rank_ladder_scheduler.hpp>
+#include <kvfreeze/scheduler/uniform_scheduler.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <cstddef>
+#include <gpu/capped.cuh>
+#include <gpu/layouts.hpp>
+#include <gpu/rewinds.cuh>
+#include <gpu/rows_twins.cuh>
+#include <support/short_tests.hpp>
+#include <vector>
+
+namespace {
+
+using namespace kvfreeze;
+using namespace gpu::test;
+
+using Screened = InstantMassScorer<NestedKeyCodes<1, 5>>;
+using Flat = InstantMassScorer<KeyCodes<4>>;
+
+/// One that is on from the first row, and whose granules soon sleep.
+LadderScheduler<true> sleepy() {
+  LadderScheduler<true> scheduler;
+  scheduler.none = 0.1F;
+  scheduler.first = 0.2F;
+  scheduler.softness = 0.5F;
+  scheduler.dense = false;
+  return scheduler;
+}
+
+/// One that is on from the first row; larger granules have more mass.
+LadderScheduler<> flat() {
+  LadderScheduler<> scheduler;
+  scheduler.none = 0.25F;
+  scheduler.first = 0.6F;
+  scheduler.second = 1.0F;
+  scheduler.dense = false;
+  return scheduler;
+}
+
+}  // namespace
+
+TEST_CASE("Granules of the ladder are cut, pinned and brought back on both sides", "[cache]") {
+  auto twins = twins_of<LadderFours, Screened>(small, limits_of(320, 2), sleepy(), hasty(6));
+  std::size_t const second = cut_pin_and_reset(twins, kvfreeze_test::short_tests() ? 2 : 4, 39, 45);
+  CHECK(twins.rows(second).compact > 0);
+  CHECK(twins.rows(second).asleep > 0);
+  read_prompt(twins, second);
+  twins.compare_rows(second);
+}
+
+TEST_CASE("Granules of the ladder sleep, and sequences go back into the middle of one", "[cache]") {
+  auto twins = twins_of<LadderFours, Screened>(small, limits_of(448, 1), sleepy(), hasty(6));
+  std::size_t const sequence = decode_new(twins, 150, 43);
+  CHECK(twins.rows(sequence).asleep > 0);
+  live(twins, sequence, kvfreeze_test::short_tests() ? 1 : 3, 0, 44);
+  live(twins, sequence, 1, 5, 45);
+}
+
+TEST_CASE("Pages of sixteen rows have one level of codes on both sides", "[cache]") {
+  auto twins = twins_of<FlatPages, Flat>(small, limits_of(320, 2), flat(), calm());
+  std::size_t const second = cut_pin_and_reset(twins, kvfreeze_test::short_tests() ? 2 : 4, 43, 47);
+  CHECK(twins.rows(second).compact > 0);
+  CHECK(twins.rows(second).frozen > 0);
+  read_prompt(twins, second);
+  twins.compare_rows(second);
+}
+
+TEST_CASE("A captured step of the ladder's granules serves later ones", "[cache]") {
+  auto twins = twins_of<FlatPages, Flat>(small, limits_of(256, 3), flat(), impatient());
+  if (kvfreeze_test::short_tests()) {
+    decode_new(twins, 100, 46);
+  } else {
+    replay_by_turns(twins);
+  }
+  check_launches(twins, 0, 3);
+}
+
+TEST_CASE("Lanes of granules that the ladder does not pay for stay whole", "[cache]") {
+  auto scheduler = flat();
+  scheduler.dense = true;
+  auto twins = twins_of<FlatPages, Flat>(small, limits_of(256, 1), scheduler, impatient());
+  std::size_t const sequence = decode_new(twins, gpu::test::steps(150), 6);
+  CHECK(twins.rows(sequence).total() == twins.rows(sequence).exact);
+}
+
+TEST_CASE("So many granules are exact, so many coded, the others frozen", "[cache]") {
+  RankLadderScheduler<true, SequenceShares> const scheduler{
+      .kept = 0.5F, .exact = 0.4F, .stay = 2, .every = 2};
+  auto twins = twins_of<RankFours, Screened>(small, limits_of(320, 2), scheduler, NeverTrigger{});
+  std::size_t const second = cut_pin_and_reset(twins, kvfreeze_test::short_tests() ? 2 : 3, 37, 42);
+  CHECK(twins.rows(second).compact > 0);
+  CHECK(twins.rows(second).frozen > 0);
+  read_prompt(twins, second);
+}
+
+TEST_CASE("Granules are coded in 4 bits whole", "[cache]") {
+  auto twins =
+      twins_of<FlatPages, Flat>(small, limits_of(320, 2), UniformScheduler{}, NeverTrigger{});
+  std::size_t const second = cut_pin_and_reset(twins, 3, 42, 46);
+  CHECK(twins.rows(second).compact > 0);
+  read_prompt(twins, second);
+  twins.compare_rows(second);
+}
+
+TEST_CASE("Granules of the ladder keep within a byte cap, and stay whole", "[budgets]") {
+  using Fours =
+      Rows<Narrow<LadderFours, 64>, Screened, LadderScheduler<true>, EntropyLadderTrigger>;
+  hold_caps<Fours>(320, 64, {0.1, 0.0}, sleepy());
+  using Pages = Rows<Narrow<FlatPages, 64>, Flat, LadderScheduler<>, MissedMassTrigger>;
+  hold_caps<Pages>(320, 64, {0.1, 0.0}, flat(), impatient());
+  using Uniform = Rows<Narrow<FlatPages, 64>, Flat, UniformScheduler, NeverTrigger>;
+  hold_caps<Uniform>(320, 64, {0.0});
+}
+
+TEST_CASE("Granules of the ladder move as a transfer budget lets them", "[budgets]") {
+  using Fours =
+      Rows<Narrow<LadderFours, 64>, Screened, LadderScheduler<true>, EntropyLadderTrigger>;
+  hold_transfers<Fours>(64, false, sleepy());
+  hold_transfers<Fours>(64, true, sleepy());
+}
