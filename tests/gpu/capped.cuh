@@ -104,15 +104,19 @@ class Driver {
 
   [[nodiscard]] int length() const { return cache_.length(handle_); }
 
+  /// Of the sequence.
+  [[nodiscard]] int lanes() const { return 2 * cache_.lanes_per_layer(); }
+
   [[nodiscard]] StepReport report() const { return cache_.report(handle_); }
 
   /// Fidelities of all lanes, one behind another.
   [[nodiscard]] std::vector<Fidelity> fidelities() const {
     auto const rows = static_cast<std::size_t>(length());
     std::vector<Fidelity> all;
-    for (int lane = 0; lane < capped_lanes; ++lane) {
+    int const each = cache_.lanes_per_layer();
+    for (int lane = 0; lane < lanes(); ++lane) {
       std::vector<Fidelity> one(rows);
-      cache_.fidelities(handle_, lane / 2, lane % 2, one, stream_);
+      cache_.fidelities(handle_, lane / each, lane % each, one, stream_);
       all.insert(all.end(), one.begin(), one.end());
     }
     return all;
@@ -123,7 +127,7 @@ class Driver {
   void check(std::size_t group = 1) const {
     auto const rows = static_cast<std::size_t>(length());
     auto const found = fidelities();
-    for (std::size_t lane = 0; lane < capped_lanes; ++lane) {
+    for (std::size_t lane = 0; lane < static_cast<std::size_t>(lanes()); ++lane) {
       auto const* const own = found.data() + lane * rows;
       for (std::size_t i = 0; i < rows; ++i) {
         if (i < 4 || i + 16 >= rows || i >= rows / group * group) {
@@ -238,7 +242,7 @@ void hold_caps(int tokens, std::size_t group, std::vector<double> scales,
           StepReport const report = driver.report();
           REQUIRE(report.ledger.resident() <= limits.resident_bytes);
           bound = bound || report.binding == Binding::resident_bytes ||
-                  report.rows.exact < static_cast<std::uint64_t>(report.length) * capped_lanes;
+                  report.rows.exact < static_cast<std::uint64_t>(report.length * driver.lanes());
         }
         driver.check_report();
       }

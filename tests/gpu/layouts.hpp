@@ -6,8 +6,8 @@ namespace kvfreeze::gpu::test {
 
 using HalfLadder = Layout<Half, 1, Grouping::kv_head, LadderRows>;
 using LadderFours = Layout<Half, 4, Grouping::kv_head, LadderRows>;
-using RankFours = Layout<Half, 4, Grouping::kv_head, CompactRows<CompactLevel<5, 8>>>;
-using FlatPages = Layout<BFloat16, 16, Grouping::kv_head, CompactRows<CompactLevel<4, 4>>>;
+using RankLayerFours = Layout<Half, 4, Grouping::layer, CompactRows<CompactLevel<5, 8>>>;
+using FlatLayerPages = Layout<BFloat16, 16, Grouping::layer, CompactRows<CompactLevel<4, 4>>>;
 using HalfFours = Layout<Half, 4>;
 using HalfPages = Layout<Half, 16>;
 using BFloatPages = Layout<BFloat16, 16>;

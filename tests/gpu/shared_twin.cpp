@@ -13,8 +13,8 @@ using FlatCodes = InstantMassScorer<KeyCodes<4>>;
 using Ranks = RankLadderScheduler<true, SequenceShares>;
 
 KVFREEZE_ROWS_TWIN(LadderFours, Screened, LadderScheduler<true>, EntropyLadderTrigger);
-KVFREEZE_ROWS_TWIN(FlatPages, FlatCodes, LadderScheduler<>, MissedMassTrigger);
-KVFREEZE_ROWS_TWIN(RankFours, Screened, Ranks, NeverTrigger);
-KVFREEZE_ROWS_TWIN(FlatPages, FlatCodes, UniformScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(FlatLayerPages, FlatCodes, LadderScheduler<>, MissedMassTrigger);
+KVFREEZE_ROWS_TWIN(RankLayerFours, Screened, Ranks, NeverTrigger);
+KVFREEZE_ROWS_TWIN(FlatLayerPages, FlatCodes, UniformScheduler, NeverTrigger);
 
 }  // namespace kvfreeze::gpu::test

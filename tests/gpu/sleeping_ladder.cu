@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <gpu/capped.cuh>
 #include <gpu/layouts.hpp>
-#include <gpu/rewinds.cuh>
 #include <gpu/rows_twins.cuh>
 
 namespace {
@@ -41,14 +40,6 @@ TEST_CASE("A lane that keeps all wakes all", "[cache]") {
   std::size_t const sequence = decode_new(twins, gpu::test::steps(150), 51);
   read_prompt(twins, sequence);
   decode(twins, sequence, gpu::test::steps(150));
-}
-
-TEST_CASE("Counters go back with a sequence of the ladder", "[cache]") {
-  auto twins = twins_of<HalfLadder, Scorer>(small, limits_of(448, 1), sleepy(), hasty(6));
-  std::size_t const sequence = decode_new(twins, 150, 43);
-  CHECK(twins.rows(sequence).asleep > 0);
-  live(twins, sequence, kvfreeze_test::short_tests() ? 1 : 3, 0, 44);
-  live(twins, sequence, 1, 5, 45);
 }
 
 TEST_CASE("Sleepers of the ladder keep within a byte cap", "[budgets]") {

@@ -9,6 +9,5 @@ namespace kvfreeze::gpu::test {
 using ScreenedMass = InstantMassScorer<NestedKeyCodes<1, 5>>;
 
 KVFREEZE_ROWS_TWIN(HalfLadder, ScreenedMass, LadderScheduler<true>, MissedMassTrigger);
-KVFREEZE_ROWS_TWIN(HalfLadder, ScreenedMass, LadderScheduler<true>, EntropyLadderTrigger);
 
 }  // namespace kvfreeze::gpu::test

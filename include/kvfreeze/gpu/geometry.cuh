@@ -38,7 +38,8 @@ struct SegmentGeometry {
 };
 
 /// @brief A page of a compact level: for each of its rows the lower bits of the key, then V codes,
-/// V scales, granules' numbers and stamps, each kind side by side.
+/// V scales, granules' numbers and stamps, each kind side by side; of the first three those of a
+/// KV head after those of another.
 struct PoolPage {
   std::uint32_t residual_bytes = 0;  ///< of a row and KV head
   std::uint32_t value_bytes = 0;     ///< of a row and KV head

@@ -56,9 +56,8 @@ namespace kvfreeze::gpu {
 ///
 /// Layouts with compact rows take UniformScheduler or a ladder (LadderScheduler,
 /// RankLadderScheduler, HeadBitsScheduler). Those without take any other scheduler, and any scorer,
-/// of which only those of masses may remember. So far a lane for each KV head where rows may be
-/// compact; every row has a slot or a code of its own there, and those of a granule share a
-/// verdict. Device memory is reserved up front.
+/// of which only those of masses may remember. Where rows may be compact every row has a slot or a
+/// code of its own, and those of a granule share a verdict. Device memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
@@ -75,8 +74,6 @@ class KvFreezeCache {
                 "kvfreeze::gpu: so far granules of one row for shares by entropy");
   static_assert(detail::HasEncoder<typename C::Digest>,
                 "kvfreeze: the CUDA cache has no digests of this kind yet");
-  static_assert(!C::has_levels || !C::by_layer,
-                "kvfreeze::gpu: so far a lane for each KV head where rows may be compact");
 
  public:
   using layout_type = L;

@@ -312,20 +312,20 @@ struct LaneRef {
            group % geometry->segment[digests_segment].per_page * geometry->digest_group_bytes;
   }
 
-  /// Lower bits of the key in a slot of a compact level.
-  [[nodiscard]] __device__ std::byte* residual(int level, std::uint32_t slot) const {
+  /// Lower bits of the key in a slot of a compact level, of one of the lane's KV heads.
+  [[nodiscard]] __device__ std::byte* residual(int level, std::uint32_t slot, int head) const {
     return page(pool_segment(level), slot) +
-           within(level, slot) * geometry->pool[level].residual_bytes;
+           of_head(level, slot, head) * geometry->pool[level].residual_bytes;
   }
 
-  [[nodiscard]] __device__ std::byte* values(int level, std::uint32_t slot) const {
+  [[nodiscard]] __device__ std::byte* values(int level, std::uint32_t slot, int head) const {
     PoolPage const& p = geometry->pool[level];
-    return page(pool_segment(level), slot) + p.values + within(level, slot) * p.value_bytes;
+    return page(pool_segment(level), slot) + p.values + of_head(level, slot, head) * p.value_bytes;
   }
 
-  [[nodiscard]] __device__ BFloat16& scale(int level, std::uint32_t slot) const {
+  [[nodiscard]] __device__ BFloat16& scale(int level, std::uint32_t slot, int head) const {
     return reinterpret_cast<BFloat16*>(page(pool_segment(level), slot) +
-                                       geometry->pool[level].scales)[within(level, slot)];
+                                       geometry->pool[level].scales)[of_head(level, slot, head)];
   }
 
   /// Bits of a level's slots whose codes the slow clock drops; at other times none is set.
@@ -466,6 +466,17 @@ struct LaneRef {
       bits &= rows == 4 ? 0x11111111U : 0x00010001U;
     }
     return bits;
+  }
+
+  /// Place of a row's code of a KV head among those of its page.
+  [[nodiscard]] __device__ std::uint32_t of_head(int level, std::uint32_t slot, int head) const {
+    std::uint32_t const row = within(level, slot);
+    if constexpr (C::by_layer) {
+      return static_cast<std::uint32_t>(head) * geometry->segment[pool_segment(level)].per_page +
+             row;
+    } else {
+      return row;
+    }
   }
 
   [[nodiscard]] __device__ std::uint32_t within(int level, std::uint32_t slot) const {

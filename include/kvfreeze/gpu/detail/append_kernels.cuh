@@ -208,7 +208,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) v
       if constexpr (C::has_levels) {
         if (lane.groups == 0) {
           note_means<C::Digest::group_rows, Threads>(
-              [&](int i, int d) { return widened(ref.row_v_at(lane.tail[i])[d]); }, g.head_dim,
+              [&](int i, int d) { return widened(ref.row_v_at(lane.tail[i])[d]); }, g.row_elements,
               ref.means);
         }
       }

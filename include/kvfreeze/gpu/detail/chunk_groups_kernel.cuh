@@ -57,7 +57,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     if (group == 0) {
       GroupRows<C, Input> const values{
           ref, ChunkRows<Input>::row(chunk.rows.v, g, work.head, 0), stride, first, 0, true};
-      note_means<group_rows, Threads>(values, g.head_dim, ref.means);
+      note_means<group_rows, Threads>(values, g.row_elements, ref.means);
     }
   }
   for (int head = 0; head < g.heads_per_lane; ++head) {

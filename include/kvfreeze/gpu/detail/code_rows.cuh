@@ -54,7 +54,10 @@ struct RowCoder {
                                    std::uint32_t slot, ExactRow<C> const& row, bool stores) {
     if constexpr (Level < C::levels) {
       if (level == Level) {
-        encode_level<Level>(storage, ref, slot, row, stores);
+        int const heads = C::by_layer ? ref.geometry->heads_per_lane : 1;
+        for (int head = 0; head < heads; ++head) {
+          encode_head<Level>(storage, ref, slot, head, row, stores);
+        }
       } else {
         for_level<Level + 1>(storage, ref, level, slot, row, stores);
       }
@@ -70,15 +73,19 @@ struct RowCoder {
     }
   }
 
+  /// @param head KV head of the lane
   template <int Level>
-  static __device__ void encode_level(Storage& storage, LaneRef<C> const& ref, std::uint32_t slot,
-                                      ExactRow<C> const& row, bool stores) {
+  static __device__ void encode_head(Storage& storage, LaneRef<C> const& ref, std::uint32_t slot,
+                                     int head, ExactRow<C> const& row, bool stores) {
     constexpr int bits = C::template value_bits<Level>;
     constexpr int residual = C::template key_residual<Level>;
     int const dim = ref.geometry->head_dim;
     auto const half = static_cast<int>(threadIdx.x % 16);
     std::byte* const staged = storage.staged[threadIdx.x / 16];
-    auto const value = [&](int c) { return __fsub_rn(widened(row.v[c]), ref.means[c]); };
+    int const first = head * dim;
+    auto const value = [&](int c) {
+      return __fsub_rn(widened(row.v[first + c]), ref.means[first + c]);
+    };
     BFloat16 scale;
     if constexpr (bits == 8) {
       scale = encode_values<8, blocks>(ValueTables<8>{}, value, dim, staged, half);
@@ -88,19 +95,20 @@ struct RowCoder {
     auto const value_bytes = static_cast<int>(ref.geometry->pool[Level].value_bytes);
     if constexpr (residual > 0) {
       std::uint32_t const group = row.granule / static_cast<std::uint32_t>(C::Digest::group_rows);
-      std::byte const* const digest = ref.digest(group);
-      encode_residual<residual>([&](int c) { return widened(row.k[c]); },
+      std::byte const* const digest =
+          ref.digest(group) + static_cast<std::size_t>(head) * ref.geometry->digest_bytes;
+      encode_residual<residual>([&](int c) { return widened(row.k[first + c]); },
                                 C::Digest::codes(digest, dim), staged + value_bytes, half);
     }
     __syncwarp();
     if (stores) {
-      copy_code(ref.values(Level, slot), staged, value_bytes, half);
+      copy_code(ref.values(Level, slot, head), staged, value_bytes, half);
       if constexpr (residual > 0) {
-        copy_code(ref.residual(Level, slot), staged + value_bytes,
+        copy_code(ref.residual(Level, slot, head), staged + value_bytes,
                   static_cast<int>(ref.geometry->pool[Level].residual_bytes), half);
       }
       if (half == 0) {
-        ref.scale(Level, slot) = scale;
+        ref.scale(Level, slot, head) = scale;
       }
     }
     __syncwarp();

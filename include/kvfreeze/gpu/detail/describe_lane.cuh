@@ -19,11 +19,35 @@ __device__ CodePages digests_on_pages(LaneRef<C> const& ref, int head = 0) {
 }
 
 /// Rows that attention reads of a lane, for each of its KV heads. By one thread.
+/// @param run 0: exact rows, 1: those of them whose logits are known
 template <class C>
-__device__ void note_attended(Geometry const& g, LayerStep<C> const& s, int work, int rows) {
+__device__ void note_attended(Geometry const& g, LayerStep<C> const& s, int work, int rows,
+                              int run = 0) {
   for (int head = 0; head < g.heads_per_lane; ++head) {
-    s.attended[work * g.heads_per_lane + head] = static_cast<std::uint32_t>(rows);
+    s.attended_rows(run, work, head) = static_cast<std::uint32_t>(rows);
   }
+}
+
+/// @brief What attention needs to know of a KV head's codes and means, from what it knows of the
+/// first one's. By one thread.
+/// @param logits of the head's queries, behind the first ones
+template <class C, class Lane>
+__device__ void describe_codes(Geometry const& g, LayerStep<C> const& s, Lane& attention, int work,
+                               int head, std::ptrdiff_t logits) {
+  auto const number = static_cast<std::uint32_t>(head);
+  for (int level = 0; level < C::levels; ++level) {
+    ValueCodeRows& codes = attention.codes[level];
+    std::uint32_t const before = number * codes.page_rows;
+    codes.values += before * g.pool[level].value_bytes;
+    codes.scales += before * static_cast<std::uint32_t>(sizeof(BFloat16));
+    codes.logits += logits;
+    s.attended_rows(2 + level, work, head) = s.attended_rows(2 + level, work, 0);
+  }
+  std::ptrdiff_t const queries = static_cast<std::ptrdiff_t>(head) * g.group;
+  attention.means += static_cast<std::ptrdiff_t>(head) * g.head_dim;
+  attention.absent += attention.absent != nullptr ? queries : 0;
+  attention.highest += queries;
+  s.attended_rows(1, work, head) = 0;
 }
 
 /// What a lane's other KV heads need to know beside the first one. By one thread.
@@ -42,6 +66,9 @@ __device__ void describe_heads(LaneRef<C> const& ref, LayerStep<C> const& s, int
     attention.rows.k += static_cast<std::ptrdiff_t>(head) * g.head_dim;
     attention.rows.v += static_cast<std::ptrdiff_t>(head) * g.head_dim;
     attention.logits += attention.logits != nullptr ? logits : 0;
+    if constexpr (C::has_levels) {
+      describe_codes(g, s, attention, work, head, logits);
+    }
     s.attention[first + head] = attention;
     s.ranked_rows[first + head] = s.ranked_rows[first];
   }
@@ -61,7 +88,8 @@ __device__ std::uint64_t step_bytes(LaneRef<C> const& ref, bool ranks, int atten
   for (int level = 0; level < C::levels; ++level) {
     PoolPage const& p = g.pool[level];
     bytes += static_cast<std::uint64_t>(lane.codes[level]) *
-             (p.residual_bytes + p.value_bytes + sizeof(BFloat16));
+             (p.residual_bytes + p.value_bytes + sizeof(BFloat16)) *
+             static_cast<std::uint64_t>(g.heads_per_lane);
   }
   return bytes;
 }
@@ -120,14 +148,14 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
       codes.scales = g.pool[level].scales;
       codes.logits = runs.logits + runs.begin[LaneRuns::pool(level)];
       codes.stride = static_cast<std::size_t>(s.stride);
-      s.attended[(2 + level) * s.lanes + work] =
+      s.attended_rows(2 + level, work, 0) =
           ranks ? static_cast<std::uint32_t>(lane.codes[level]) : 0U;
     }
     attention.means = ref.means;
     attention.absent =
         ranks && C::ranks ? s.absent + static_cast<std::ptrdiff_t>(work) * g.lane_queries : nullptr;
     attention.highest = s.highest + static_cast<std::ptrdiff_t>(work) * g.lane_queries;
-    s.attended[s.lanes + work] = 0;
+    s.attended_rows(1, work, 0) = 0;
   }
   s.attention[work * g.heads_per_lane] = attention;
   int const rows = exact_rows<C>(lane);

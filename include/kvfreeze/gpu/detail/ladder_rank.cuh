@@ -187,12 +187,12 @@ struct RankLadder {
       lane.thawed += static_cast<std::uint32_t>(risers);
       lane.moved_in += static_cast<std::uint64_t>(risers) * geometry.granule_bytes();
       lane.touched = step_bytes(l.ref, true, slots + risers);
-      step.attended[l.work] = static_cast<std::uint32_t>(slots + risers);
+      note_attended(geometry, step, l.work, slots + risers);
       // A lane that is whole attends bit for bit as one that no ladder manages.
       bool const whole = slots + risers == lane.rows;
-      step.attended[step.lanes + l.work] = whole ? 0U : static_cast<std::uint32_t>(slots);
-      if (whole) {
-        step.attention[l.work].absent = nullptr;
+      note_attended(geometry, step, l.work, whole ? 0 : slots, 1);
+      for (int head = 0; whole && head < geometry.heads_per_lane; ++head) {
+        step.attention[l.work * geometry.heads_per_lane + head].absent = nullptr;
       }
     }
   }

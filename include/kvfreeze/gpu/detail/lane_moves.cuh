@@ -26,10 +26,15 @@ template <class C>
 __device__ void move_code(LaneRef<C> const& ref, int level, std::uint32_t from, std::uint32_t to,
                           int lane) {
   PoolPage const& p = ref.geometry->pool[level];
-  copy_bytes(ref.residual(level, from), ref.residual(level, to), p.residual_bytes, lane);
-  copy_bytes(ref.values(level, from), ref.values(level, to), p.value_bytes, lane);
+  int const heads = C::by_layer ? ref.geometry->heads_per_lane : 1;
+  for (int h = 0; h < heads; ++h) {
+    copy_bytes(ref.residual(level, from, h), ref.residual(level, to, h), p.residual_bytes, lane);
+    copy_bytes(ref.values(level, from, h), ref.values(level, to, h), p.value_bytes, lane);
+    if (lane == 0) {
+      ref.scale(level, to, h) = ref.scale(level, from, h);
+    }
+  }
   if (lane == 0) {
-    ref.scale(level, to) = ref.scale(level, from);
     ref.code_stamp(level, to) = ref.code_stamp(level, from);
     std::uint32_t const left = ref.code_granule(level, to);
     ref.code_granule(level, to) = ref.code_granule(level, from);

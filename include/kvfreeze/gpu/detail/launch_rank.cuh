@@ -28,7 +28,7 @@ RankGrid rank_grid(Geometry const& g) {
   check_dim("KvFreezeCache", g.head_dim);
   return with_slot_dim<C::max_head_dim>(g.head_dim, [&](auto dim) {
     RankGrid grid;
-    grid.shared_bytes = RankLane<C, dim()>::shared_bytes(g.lane_queries, g.head_dim);
+    grid.shared_bytes = RankLane<C, dim()>::shared_bytes(g.group, g.head_dim);
     grid.resident =
         resident_blocks(rank_kernel<C, dim()>, "rank_kernel", rank_threads, grid.shared_bytes);
     return grid;
@@ -45,7 +45,7 @@ void launch_rank(RankLadder<C> const& ladder, MassPlan const& masses, std::uint3
                  std::uint32_t* span_masses, RankGrid const& grid, ::cuda::stream_ref stream) {
   Geometry const& g = ladder.geometry;
   RankArguments<C> arguments{ladder, masses, {}, 1, barriers, span_masses};
-  arguments.exact.group = g.lane_queries;
+  arguments.exact.group = g.group;
   arguments.exact.dim = g.head_dim;
   arguments.exact.q = ladder.step.queries;
   // Where lanes have a block each, blocks wait for nobody and need not all be resident.
@@ -53,7 +53,7 @@ void launch_rank(RankLadder<C> const& ladder, MassPlan const& masses, std::uint3
   unsigned const blocks = std::max(std::min(grid.resident, lanes * most_rank_blocks), lanes);
   with_slot_dim<C::max_head_dim>(g.head_dim, [&](auto dim) {
     using Sizes = typename LogitTiles<typename LayerStep<C>::Lane, dim()>::Sizes;
-    AttentionGrid const heads = share_heads<Sizes>(g.lane_queries);
+    AttentionGrid const heads = share_heads<Sizes>(g.group);
     arguments.exact.heads = heads.heads;
     arguments.exact.head_groups = heads.head_groups;
     arguments.passes = static_cast<int>(heads.passes);

@@ -48,8 +48,9 @@ void launch_coded_logits(CacheStorage<C>& memory, LayerStep<C> const& s,
                          ::cuda::stream_ref stream) {
   Geometry const& g = memory.geometry();
   auto const lanes = static_cast<std::size_t>(s.lanes);
-  digest_scan_async<typename C::Digest>(Span<DigestLane const>(s.scans, lanes), g.lane_queries,
-                                        g.head_dim, static_cast<std::size_t>(g.max_groups), stream);
+  Span<DigestLane const> const scans(s.scans, memory.step().attended_lanes(lanes));
+  digest_scan_async<typename C::Digest>(scans, g.group, g.head_dim,
+                                        static_cast<std::size_t>(g.max_groups), stream);
   constexpr int threads = 128;
   coded_logits_kernel<C, threads>
       <<<dim3(8, static_cast<unsigned>(lanes)), threads, 0, stream.get()>>>(g, memory.view(), s);

@@ -48,10 +48,7 @@ class RankLane {
     RankLadder<C> const& ladder = a_.ladder;
     s_.tiles.load(LadderLanes<C>{ladder.geometry, ladder.memory, step_}, place_.lane);
     s_.largest.clear();
-    if (threadIdx.x == 0) {
-      s_.attention = step_.attention[place_.lane];
-    }
-    __syncthreads();
+    hear_attention(0);
     list_codes();
     if constexpr (C::span > 1) {
       spans().clear(place_);
@@ -135,7 +132,9 @@ class RankLane {
     for (int level = 0; level < C::levels; ++level) {
       int const run = LaneRuns::pool(level);
       if (threadIdx.x == 0) {
-        s_.pools[level] = {residual_pages(ref, level), static_cast<std::uint32_t>(runs.begin[run])};
+        CodePages const pages = residual_pages(ref, level);
+        s_.pools[level] = {pages, pages.per_page * pages.item_bytes,
+                           static_cast<std::uint32_t>(runs.begin[run])};
       }
       for (int i = place_.block * rank_threads + static_cast<int>(threadIdx.x); i < runs.rows[run];
            i += place_.blocks * rank_threads) {
@@ -147,20 +146,34 @@ class RankLane {
     }
   }
 
+  /// KV heads of the lane.
+  [[nodiscard]] __device__ int kv_heads() const { return C::by_layer ? step_.heads : 1; }
+
+  /// A KV head among those of all lanes.
+  [[nodiscard]] __device__ int numbered(int kv_head) const {
+    return place_.lane * kv_heads() + kv_head;
+  }
+
   /// Logits of all digests and of the pools' rows.
   __device__ __forceinline__ void scan() const {
-    if (heads() <= 2) {
-      scan_pairs<1>();
-    } else if (heads() <= 4) {
-      scan_pairs<2>();
-    } else {
-      scan_pairs<4>();
+#pragma unroll 1
+    for (int kv_head = 0; kv_head < kv_heads(); ++kv_head) {
+      if (kv_head > 0) {
+        __syncthreads();  // all are done with the queries of the one before
+      }
+      if (a_.exact.group <= 2) {
+        scan_pairs<1>(kv_head);
+      } else if (a_.exact.group <= 4) {
+        scan_pairs<2>(kv_head);
+      } else {
+        scan_pairs<4>(kv_head);
+      }
     }
   }
 
   template <int Pairs>
-  __device__ __forceinline__ void scan_pairs() const {
-    DigestLane const lane = step_.scans[place_.lane];
+  __device__ __forceinline__ void scan_pairs(int kv_head) const {
+    DigestLane const lane = step_.scans[numbered(kv_head)];
     auto const blocks = static_cast<unsigned>(place_.blocks);
     unsigned const first = static_cast<unsigned>(place_.block) * rank_warps + warp_index();
     int const dim = a_.exact.dim;
@@ -169,14 +182,33 @@ class RankLane {
               step_.granules + static_cast<std::ptrdiff_t>(place_.lane) * step_.stride, s_.pools,
               lane.logits, static_cast<std::ptrdiff_t>(lane.stride), s_.largest,
               memory_ + digest_scan_bytes<Digest>(rank_warps, Pairs, dim) +
-                  warp_index() * static_cast<unsigned>(Note::bytes(dim)));
-    scan_groups<Digest, Pairs>(lane, first, lane.count, blocks * rank_warps, memory_, heads(), dim,
-                               note);
+                  warp_index() * static_cast<unsigned>(Note::bytes(dim)),
+              kv_head, a_.exact.group);
+    scan_groups<Digest, Pairs>(lane, first, lane.count, blocks * rank_warps, memory_,
+                               a_.exact.group, dim, note);
+  }
+
+  /// What is known of a KV head's exact rows. By all threads.
+  __device__ void hear_attention(int kv_head) const {
+    if (threadIdx.x == 0) {
+      s_.attention = step_.attention[numbered(kv_head)];
+    }
+    __syncthreads();
   }
 
   /// Logits of the exact rows, of which each block has a part.
   __device__ __forceinline__ void exact_logits() const {
-    std::uint32_t const rows = step_.ranked_rows[place_.lane];
+    exact_logits(0);
+#pragma unroll 1
+    for (int kv_head = 1; kv_head < kv_heads(); ++kv_head) {
+      __syncthreads();  // all are done with the one before
+      hear_attention(kv_head);
+      exact_logits(kv_head);
+    }
+  }
+
+  __device__ __forceinline__ void exact_logits(int kv_head) const {
+    std::uint32_t const rows = step_.ranked_rows[numbered(kv_head)];
     std::uint32_t const tiles = logit_tiles<Tiles>(rows);
     auto const blocks = static_cast<std::uint32_t>(place_.blocks);
     auto const block = static_cast<std::uint32_t>(place_.block);
@@ -186,8 +218,9 @@ class RankLane {
     if (warp_index() >= Tiles::Sizes::warps || begin == end) {
       return;
     }
-    float const* const q = a_.exact.q + static_cast<std::size_t>(place_.lane) *
-                                            static_cast<std::size_t>(heads() * a_.exact.dim);
+    float const* const q = a_.exact.q + static_cast<std::size_t>(numbered(kv_head)) *
+                                            static_cast<std::size_t>(a_.exact.group * a_.exact.dim);
+    int const before = kv_head * a_.exact.group;
     LogitArguments arguments = a_.exact;
     arguments.octaves = 1.0F;  // as the queries are already
 #pragma unroll 1
@@ -196,7 +229,8 @@ class RankLane {
       float largest = minus_infinity();
       store_logits<Tiles>(s_.attention, arguments, warp, q, memory_, begin, end, rows,
                           [&](unsigned, float logit) { largest = fmaxf(largest, logit); });
-      s_.largest.note(static_cast<int>(warp.heads.first + warp_thread() % warp_heads), largest);
+      s_.largest.note(before + static_cast<int>(warp.heads.first + warp_thread() % warp_heads),
+                      largest);
     }
   }
 

@@ -17,8 +17,9 @@ namespace kvfreeze::gpu::detail {
 
 /// @brief Rows of a compact level, as a scan finds them.
 struct CodedPool {
-  CodePages residuals;      ///< lower bits of their keys
-  std::uint32_t begin = 0;  ///< of their logits among the lane's
+  CodePages residuals;           ///< lower bits of their keys, of the first KV head
+  std::uint32_t head_bytes = 0;  ///< from KV head to KV head
+  std::uint32_t begin = 0;       ///< of their logits among the lane's
 };
 
 /// Lower bits of the keys of a level's rows.
@@ -52,10 +53,13 @@ class RankNote {
   /// @param pools of the lane's levels, in shared memory
   /// @param logits of the lane, `stride` from head to head
   /// @param memory shared, of the warp
+  /// @param kv_head of the lane, whose logits these are, with `group` queries
   __device__ RankNote(std::uint8_t const* states, std::uint32_t const* places,
                       CodedPool const* pools, float* logits, std::ptrdiff_t stride,
-                      LargestLogits& all, std::byte* memory)
-      : states_(states),
+                      LargestLogits& all, std::byte* memory, int kv_head, int group)
+      : kv_head_(C::by_layer ? kv_head : 0),
+        first_query_(C::by_layer ? kv_head * group : 0),
+        states_(states),
         places_(places),
         pools_(pools),
         logits_(logits),
@@ -110,7 +114,7 @@ class RankNote {
         CodePlace const place = CodePlace::of(__ldcg(places_ + first_row_ + row));
         CodedPool const& pool = pools_[place.level];
         rows[j] = {static_cast<int>(place.level), (pool.begin + place.slot) | row << 26,
-                   C::refines ? pool.residuals.at(place.slot) : nullptr};
+                   C::refines ? residual(pool, place.slot) : nullptr};
       }
     }
     GroupCells cells(reinterpret_cast<std::uint32_t*>(reinterpret_cast<std::byte*>(entries()) +
@@ -136,7 +140,7 @@ class RankNote {
         for (int h = 0; h < heads; ++h) {
           float const logit = __ldcg(logits + h * stride + i);
           to[h * stride_] = logit;
-          all_.note(head_ + h, logit);
+          all_.note(first_query_ + head_ + h, logit);
         }
       }
     }
@@ -148,7 +152,7 @@ class RankNote {
     for (int slot = 0; slot < most_scan_slots; ++slot) {
       int const h = Scan::head_of(slot);
       if (h < some) {
-        all_.note(head + h, largest_[slot]);
+        all_.note(first_query_ + head + h, largest_[slot]);
       }
     }
     clear();
@@ -157,6 +161,12 @@ class RankNote {
  private:
   static __device__ bool is(std::uint32_t state, Fidelity fidelity) {
     return (state & LogitRun::state_bits) == static_cast<std::uint32_t>(fidelity);
+  }
+
+  [[nodiscard]] __device__ std::byte const* residual(CodedPool const& pool,
+                                                     std::uint32_t slot) const {
+    std::byte const* const first = pool.residuals.at(slot);
+    return C::by_layer ? first + static_cast<std::size_t>(kv_head_) * pool.head_bytes : first;
   }
 
   __device__ void clear() {
@@ -280,6 +290,8 @@ class RankNote {
     }
   }
 
+  int kv_head_;
+  int first_query_;  ///< among the lane's
   std::uint8_t const* states_;
   std::uint32_t const* places_;
   CodedPool const* pools_;

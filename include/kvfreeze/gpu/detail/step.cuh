@@ -86,6 +86,12 @@ struct LayerStep {
   std::uint32_t* ranked_rows = nullptr;  ///< likewise, exact rows whose logits ranking needs
   std::uint32_t* attended = nullptr;     ///< [run][work lane][KV head of it], rows attention reads
   std::uint32_t* work = nullptr;         ///< [work lane], rank_work(); 0: nothing is ranked
+  int heads = 1;                         ///< KV heads of a lane
+
+  /// Rows of a run that attention reads for a lane's KV head.
+  [[nodiscard]] __device__ std::uint32_t& attended_rows(int run, int lane, int head) const {
+    return attended[(run * lanes + lane) * heads + head];
+  }
 };
 
 /// A work lane of a layer's step.

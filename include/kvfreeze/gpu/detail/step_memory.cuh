@@ -71,6 +71,7 @@ class StepMemory {
     s.ranked_rows = ranked_rows_.data();
     s.attended = attended_.data();
     s.work = rank_.work();
+    s.heads = geometry_.heads_per_lane;
     return s;
   }
 
