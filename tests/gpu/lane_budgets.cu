@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <gpu/capped.cuh>
+#include <gpu/layouts.hpp>
 #include <gpu/rows_twins.cuh>
 #include <type_traits>
 #include <vector>
@@ -125,11 +126,11 @@ TEST_CASE("Lanes whose attention is spread get more on both sides", "[cache]") {
   check_launches(twins, sequence, 8, 4);
 }
 
-TEST_CASE("Recall tells the entropy of attention to rows that are away too", "[cache]") {
+TEST_CASE("Recall tells the entropy of attention to granules that are away too", "[cache]") {
   RecallBudgetScheduler<EntropyShares> const scheduler{
       .shares = {0.5F, 2.0F}, .recalled = 0.6F, .fraction = 0.5F};
-  auto twins = twins_of<Half, InstantMassScorer<KeyCodes<2>>>(small, limits_of(256, 1), scheduler,
-                                                              impatient());
+  auto twins = twins_of<HalfFours, InstantMassScorer<KeyCodes<2>>>(small, limits_of(256, 1),
+                                                                   scheduler, impatient());
   std::size_t const sequence = run(twins, gpu::test::steps(180), 67);
   CHECK(twins.rows(sequence).frozen > 0);
 }

@@ -30,9 +30,12 @@ struct Results {
         lse(entries(batch)),
         first_weights(entries(batch)),
         histograms(static_cast<std::size_t>(batch.lanes)),
+        entropies(histograms.size()),
         workspace(softmax_masses_workspace_bytes(batch)) {}
 
-  [[nodiscard]] MassResults asked() const { return {highest, lse, first_weights, histograms}; }
+  [[nodiscard]] MassResults asked() const {
+    return {highest, lse, first_weights, histograms, entropies};
+  }
 
   static std::size_t entries(MassBatch const& batch) {
     return static_cast<std::size_t>(batch.lanes) * static_cast<std::size_t>(batch.heads);
@@ -40,6 +43,7 @@ struct Results {
 
   DeviceArray<float> highest, lse, first_weights;
   DeviceArray<host::LogHistogram> histograms;
+  DeviceArray<unsigned long long> entropies;
   Workspace workspace;
 };
 
@@ -50,6 +54,7 @@ void compare(RankedLanes const& lanes, Results const& results, test::Stream cons
   auto const lse = test::download(results.lse, stream);
   auto const first_weights = test::download(results.first_weights, stream);
   auto const histograms = test::download(results.histograms, stream);
+  auto const entropies = test::download(results.entropies, stream);
   REQUIRE(masses.size() == answers.size());
   std::size_t at = 0;
   for (std::size_t i = 0; i < answers.size(); ++i) {
@@ -63,6 +68,7 @@ void compare(RankedLanes const& lanes, Results const& results, test::Stream cons
       REQUIRE(a == masses[i][r].end());
     }
     CHECK(same(histograms[i], answers[i].histogram));
+    CHECK(entropies[i] == answers[i].entropy);
     for (std::size_t h = 0; h < answers[i].highest.size(); ++h, ++at) {
       CAPTURE(h);
       CHECK(highest[at] == answers[i].highest[h]);

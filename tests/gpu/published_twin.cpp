@@ -1,3 +1,4 @@
+#include <gpu/layouts.hpp>
 #include <gpu/make_rows_twin.hpp>
 
 namespace kvfreeze::gpu::test {
@@ -14,7 +15,7 @@ KVFREEZE_ROWS_TWIN(BFloat16, ValueKeyRatioScorer<KeyCodes<2>>, RecallBudgetSched
 KVFREEZE_ROWS_TWIN(ByLayer<float>, ExpectedAttentionScorer<>, OverCapacityScheduler, NeverTrigger);
 KVFREEZE_TIER_TWIN(Half, WindowMassScorer<>, DiscardTier, LaneBudgetScheduler<EntropyShares>,
                    NeverTrigger);
-KVFREEZE_ROWS_TWIN(Half, InstantMassScorer<KeyCodes<2>>, RecallBudgetScheduler<EntropyShares>,
+KVFREEZE_ROWS_TWIN(HalfFours, InstantMassScorer<KeyCodes<2>>, RecallBudgetScheduler<EntropyShares>,
                    MissedMassTrigger);
 KVFREEZE_TIER_TWIN(Half, WindowMassScorer<>, DiscardTier, LaneBudgetScheduler<HeadSplitShares>,
                    NeverTrigger);

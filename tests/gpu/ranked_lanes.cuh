@@ -55,6 +55,7 @@ struct LaneAnswer {
   std::vector<std::vector<Mass>> masses;  ///< by run and granule
   std::vector<float> highest, lse, first_weights;
   host::LogHistogram histogram;
+  std::uint64_t entropy = 0;  ///< sum of the rows' terms
 };
 
 /// A batch of lanes with the same heads and granules.
@@ -308,7 +309,9 @@ class RankedLanes {
       Run const& run = lane.runs[r];
       std::vector<Mass> masses(static_cast<std::size_t>(granules(run)), 0U);
       for (int i = 0; i < run.rows; ++i) {
-        masses[static_cast<std::size_t>(i / page_)] += rows[r][static_cast<std::size_t>(i)];
+        Mass const mass = rows[r][static_cast<std::size_t>(i)];
+        masses[static_cast<std::size_t>(i / page_)] += mass;
+        out.entropy += kvfreeze::detail::entropy_term(mass);
       }
       std::vector<std::uint8_t> counted(masses.size(), 1);
       for (std::size_t i = 0; run.protects && i < masses.size(); ++i) {

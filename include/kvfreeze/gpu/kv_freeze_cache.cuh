@@ -70,8 +70,6 @@ class KvFreezeCache {
   using C = Composition<L, Scorer, Scheduler, Trigger, Tier>;
   static_assert(!C::has_state || C::needs_mass,
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
-  static_assert(C::page == 1 || !C::needs_entropy,
-                "kvfreeze::gpu: so far granules of one row for shares by entropy");
   static_assert(detail::HasEncoder<typename C::Digest>,
                 "kvfreeze: the CUDA cache has no digests of this kind yet");
 

@@ -44,6 +44,8 @@ struct MassResults {
   /// largest: exact integers, rounded to float once.
   Span<float> first_weights;
   Span<host::LogHistogram> histograms;  ///< [lanes]: of the masses; unless NoHistograms
+  /// [lanes]: sums of detail::entropy_term() of the rows' masses, also where granules have several
+  Span<unsigned long long> entropies;
 };
 
 /// @brief A key that orders as logits do; 0 is below every key.
@@ -137,6 +139,7 @@ void softmax_masses_async(Lanes const& lanes, MassBatch const& batch, MassResult
   detail::check_mass_length("highest", results.highest.size(), all, true);
   detail::check_mass_length("lse", results.lse.size(), all, true);
   detail::check_mass_length("first_weights", results.first_weights.size(), all, true);
+  detail::check_mass_length("entropies", results.entropies.size(), count, true);
   detail::check_mass_length("histograms", results.histograms.size(), counting ? count : 0, false);
   detail::check_workspace("softmax_masses", workspace, bytes);
   if (count == 0) {
@@ -156,6 +159,7 @@ void softmax_masses_async(Lanes const& lanes, MassBatch const& batch, MassResult
   plan.lse = results.lse.empty() ? nullptr : results.lse.data();
   plan.first_weights = results.first_weights.empty() ? nullptr : results.first_weights.data();
   plan.histograms = results.histograms.empty() ? nullptr : results.histograms.data();
+  plan.entropies = results.entropies.empty() ? nullptr : results.entropies.data();
   dim3 const grid(static_cast<unsigned>(detail::rank_blocks(batch.lanes, batch.max_rows)),
                   static_cast<unsigned>(batch.lanes));
   if (plan.known_keys == nullptr) {

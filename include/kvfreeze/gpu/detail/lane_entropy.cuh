@@ -13,41 +13,27 @@
 namespace kvfreeze::gpu::detail {
 
 /// @brief Takes the entropy of each lane's attention into its running mean: of the estimates of all
-/// its rows, or without digests of the rows that attention saw. One block a lane, when nobody asks
+/// its rows, or without digests of the rows that attention saw. A thread a lane, when nobody asks
 /// for the mean before this step any more. @see host::note_entropy
+/// @param sums [work lane] MassResults::entropies
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    Threads) void note_entropy_kernel(Geometry g, CacheMemory memory, LayerStep<C> s) {
-  static_assert(C::page == 1, "kvfreeze: masses are those of single rows");
-  __shared__ unsigned long long total;
-  auto const work = static_cast<int>(blockIdx.x);
+    Threads) void note_entropy_kernel(Geometry g, CacheMemory memory, LayerStep<C> s,
+                                      unsigned long long const* sums) {
+  auto const work = static_cast<int>(blockIdx.x * Threads + threadIdx.x);
+  if (work >= s.lanes) {
+    return;
+  }
   WorkLane const where(g, s, work);
   LaneRef<C> const ref(g, memory, where.sequence, where.lane);
-  if (C::recalls && ref.lane->mode == LaneMode::dense) {
+  LaneState& lane = *ref.lane;
+  if (C::recalls && lane.mode == LaneMode::dense) {
     return;  // nothing was estimated
   }
-  if (threadIdx.x == 0) {
-    total = 0;
-  }
-  __syncthreads();
-  Mass const* const masses = lane_runs(ref, s, work).masses;
-  int const rows = C::recalls ? ref.lane->rows : ref.lane->slots;
-  std::uint64_t sum = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < rows; i += Threads) {
-    sum += kvfreeze::detail::entropy_term(masses[i]);
-  }
-  sum = warp_sum(sum);
-  if (threadIdx.x % 32 == 0) {
-    atomicAdd(&total, static_cast<unsigned long long>(sum));
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    LaneState& lane = *ref.lane;
-    lane.entropies = min(lane.entropies + 1U, host::LaneEntropy::most);
-    float const bits = kvfreeze::detail::entropy_bits(total);
-    lane.entropy =
-        kvfreeze::detail::running_mean(lane.entropy, __fsub_rn(bits, lane.entropy), lane.entropies);
-  }
+  lane.entropies = min(lane.entropies + 1U, host::LaneEntropy::most);
+  float const bits = kvfreeze::detail::entropy_bits(sums[work]);
+  lane.entropy =
+      kvfreeze::detail::running_mean(lane.entropy, __fsub_rn(bits, lane.entropy), lane.entropies);
 }
 
 /// @brief The mean of the entropies of a sequence's lanes, summed in their order. One block a

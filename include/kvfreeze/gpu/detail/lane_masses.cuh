@@ -7,6 +7,7 @@
 /// A part leaves one result for each head and block. When all blocks of the lane have come so far,
 /// those of the next part combine them. Nothing must be zero before.
 
+#include <kvfreeze/detail/mass_entropy.hpp>
 #include <kvfreeze/gpu/detail/block_histogram.cuh>
 #include <kvfreeze/gpu/detail/logit_tiles.cuh>
 #include <kvfreeze/gpu/detail/softmax_weight.cuh>
@@ -31,6 +32,7 @@ struct MassPlan {
   float* lse = nullptr;                      ///< [lanes][heads]
   float* first_weights = nullptr;            ///< [lanes][heads]
   host::LogHistogram* histograms = nullptr;  ///< [lanes]
+  unsigned long long* entropies = nullptr;   ///< [lanes]: sums of entropy_term() of rows' masses
 };
 
 /// What turns a head's weights into masses.
@@ -138,6 +140,9 @@ __device__ inline void sum_weights(LaneTiles const& tiles, MassPlan const& plan,
   int const warp = thread / 32;
   bool const leads = thread % 32 == 0;
   auto& shared = storage.sums;
+  if (plan.entropies != nullptr && place.block == 0 && thread == 0) {
+    plan.entropies[place.lane] = 0;
+  }
   for (int first = 0; first < plan.heads; first += rank_heads) {
     int const heads = min(plan.heads - first, rank_heads);
     int const entry = place.lane * plan.heads + first;
@@ -278,14 +283,31 @@ __device__ inline void masses_of(MassPlan const& plan, LogitRun const& run,
   }
 }
 
-/// @brief Masses of a thread's four rows, stored. By whole warps.
+/// Adds a warp's masses to the entropy of their lane. By whole warps.
+__device__ inline void add_entropies(unsigned long long& sum, std::uint32_t const (&masses)[4]) {
+  std::uint64_t terms = 0;
+#pragma unroll
+  for (std::uint32_t const mass : masses) {
+    terms += kvfreeze::detail::entropy_term(mass);
+  }
+  terms = warp_sum(terms);
+  if (threadIdx.x % 32 == 0 && terms != 0) {
+    atomicAdd(&sum, static_cast<unsigned long long>(terms));
+  }
+}
+
+/// @brief Masses of a thread's four rows of a lane, stored. By whole warps.
 /// @param histogram that they are added to; null: none
 /// @return how many of them count and are 0
-__device__ inline unsigned make_quad_masses(MassPlan const& plan, LogitRun const& run, int row,
-                                            HeadScale const* scales, BlockHistogram* histogram) {
+__device__ inline unsigned make_quad_masses(MassPlan const& plan, int lane, LogitRun const& run,
+                                            int row, HeadScale const* scales,
+                                            BlockHistogram* histogram) {
   RowQuad<true> const quad(run, row, plan.page_shift);
   std::uint32_t masses[4] = {};
   masses_of(plan, run, quad, scales, masses);
+  if (plan.entropies != nullptr) {
+    add_entropies(plan.entropies[lane], masses);
+  }
   int granules = quad.granules;
   if (plan.page_shift != 0) {
     masses[0] += masses[1] + masses[2] + masses[3];
@@ -326,7 +348,7 @@ __device__ void make_masses(LaneTiles const& tiles, MassPlan const& plan, LanePl
   int counted = 0;
   tiles.for_each(place, [&](int, LogitRun const& run, int row) {
     if (warp_has_rows(run, row)) {
-      zeros += make_quad_masses(plan, run, row, scales, Counting ? histogram : nullptr);
+      zeros += make_quad_masses(plan, place.lane, run, row, scales, Counting ? histogram : nullptr);
     }
     counted += rank_tile;
     if (Counting && counted >= BlockHistogram::most_rows) {

@@ -120,8 +120,7 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
       launch_note_masses(memory, s, stream);
     }
     if constexpr (C::needs_entropy) {
-      note_entropy_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(g, view, s);
-      check_launch("note_entropy_kernel");
+      launch_note_entropy(memory, s, stream);
     }
   }
 }

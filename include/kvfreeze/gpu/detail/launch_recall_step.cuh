@@ -59,8 +59,8 @@ void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& schedul
     finish_histograms_async(Span<host::LogHistogram const>(histograms), decide, stream);
     softmax_masses_async(source, masses, {}, recall.mass_workspace(), stream);  // will be missed
   } else {
-    softmax_masses_async(source, masses, {{}, {}, {}, histograms}, recall.mass_workspace(), stream,
-                         decide);
+    MassResults const asked{{}, {}, {}, histograms, recall.entropies(lanes)};
+    softmax_masses_async(source, masses, asked, recall.mass_workspace(), stream, decide);
   }
   recall_async(source, batch, results, recall.workspace(), stream);
 }
@@ -72,13 +72,26 @@ void launch_note_masses(CacheStorage<C>& memory, LayerStep<C> const& s, ::cuda::
   CacheMemory const view = memory.view();
   RecallMemory<C> const& recall = memory.recall();
   auto const lanes = static_cast<std::size_t>(s.lanes);
-  softmax_masses_async(AttendedRows<C>{g, view, s}, recall.masses(lanes), {},
+  MassResults const asked{{}, {}, {}, {}, recall.entropies(lanes)};
+  softmax_masses_async(AttendedRows<C>{g, view, s}, recall.masses(lanes), asked,
                        recall.mass_workspace(), stream);
   constexpr int threads = 128;
   note_masses_kernel<C, threads>
       <<<dim3(16, static_cast<unsigned>(lanes)), threads, 0, stream.get()>>>(g, view, s,
                                                                              memory.scorer());
   check_launch("note_masses_kernel");
+}
+
+/// @brief The entropies of the masses that were made last go into the lanes' running means.
+template <class C>
+void launch_note_entropy(CacheStorage<C>& memory, LayerStep<C> const& s,
+                         ::cuda::stream_ref stream) {
+  auto const lanes = static_cast<std::size_t>(s.lanes);
+  constexpr std::size_t threads = 128;
+  note_entropy_kernel<C, static_cast<int>(threads)>
+      <<<static_cast<unsigned>((lanes + threads - 1) / threads), threads, 0, stream.get()>>>(
+          memory.geometry(), memory.view(), s, memory.recall().entropies(lanes).data());
+  check_launch("note_entropy_kernel");
 }
 
 /// @brief One layer's rows come in, and what their queries want comes back.
@@ -118,8 +131,7 @@ void launch_evidence(CacheStorage<C>& memory, LayerStep<C> const& s, ::cuda::str
     launch_note_masses(memory, s, stream);
   }
   if constexpr (C::needs_entropy) {
-    note_entropy_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(g, memory.view(), s);
-    check_launch("note_entropy_kernel");
+    launch_note_entropy(memory, s, stream);
   }
 }
 

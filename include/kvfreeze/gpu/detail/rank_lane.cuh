@@ -104,6 +104,7 @@ class RankLane {
     plan.page_shift = 0;
     plan.known_keys = nullptr;
     plan.lse = nullptr;
+    plan.entropies = nullptr;
     return plan;
   }
 

@@ -28,6 +28,7 @@ class RecallMemory {
         levels_(g.by_demand ? std::size_t{host::water_levels} : 0),
         demands_(lanes_ * levels_.size()),
         histograms_(lanes_),
+        entropies_(C::needs_entropy ? lanes_of(g) : 0),
         mass_workspace_(C::recalls || C::notes_masses
                             ? softmax_masses_workspace_bytes(masses(lanes_of(g)))
                             : 0),
@@ -77,14 +78,19 @@ class RecallMemory {
     return histograms_.span().subspan(0, lanes);
   }
 
+  /// Sums of entropy terms of each lane's masses, if anybody asks for them.
+  [[nodiscard]] Span<unsigned long long> entropies(std::size_t lanes) const noexcept {
+    return entropies_.span().subspan(0, C::needs_entropy ? lanes : 0);
+  }
+
   [[nodiscard]] Span<std::byte> mass_workspace() const noexcept { return mass_workspace_.span(); }
 
   [[nodiscard]] Span<std::byte> workspace() const noexcept { return workspace_.span(); }
 
   [[nodiscard]] std::size_t bytes() const noexcept {
     return tails_.size_bytes() + results_.size_bytes() + levels_.size_bytes() +
-           demands_.size_bytes() + histograms_.size_bytes() + mass_workspace_.bytes() +
-           workspace_.bytes();
+           demands_.size_bytes() + histograms_.size_bytes() + entropies_.size_bytes() +
+           mass_workspace_.bytes() + workspace_.bytes();
   }
 
  private:
@@ -99,6 +105,7 @@ class RecallMemory {
   DeviceArray<float> levels_;           ///< of the water, where a cap is met by it
   DeviceArray<std::uint32_t> demands_;  ///< [lanes][water_levels]
   DeviceArray<host::LogHistogram> histograms_;
+  DeviceArray<unsigned long long> entropies_;
   Workspace mass_workspace_;
   Workspace workspace_;
 };
