@@ -1,8 +1,7 @@
 #pragma once
 
+#include <kvfreeze/gpu/detail/block_scan.cuh>
 #include <kvfreeze/host/kernels/histogram.hpp>
-
-#include <cub/block/block_scan.cuh>
 
 #include <cstdint>
 
@@ -17,8 +16,8 @@ struct CumulativeHistogram {
 
   /// What `build` needs beside.
   union Storage {
-    typename cub::BlockScan<std::uint64_t, threads>::TempStorage sums;
-    typename cub::BlockScan<std::uint32_t, threads>::TempStorage counts;
+    detail::WarpSums<threads, std::uint64_t> sums;
+    detail::WarpSums<threads> counts;
   };
 
   std::uint64_t below[bins + 1];  ///< sum of the bins below b
@@ -28,12 +27,13 @@ struct CumulativeHistogram {
   __device__ void build(std::uint64_t sum, std::uint32_t count, Storage& storage) {
     int const bin = static_cast<int>(threadIdx.x);
     std::uint64_t sums = 0;
-    cub::BlockScan<std::uint64_t, threads>(storage.sums).InclusiveSum(sum, sums);
-    below[bin + 1] = sums;
+    std::uint64_t all = 0;
+    detail::scan_block<threads>(storage.sums, sum, sums, all);
+    below[bin + 1] = sums + sum;
     __syncthreads();
     std::uint32_t before = 0;
     std::uint32_t total = 0;
-    cub::BlockScan<std::uint32_t, threads>(storage.counts).ExclusiveSum(count, before, total);
+    detail::scan_block<threads>(storage.counts, count, before, total);
     from[bin] = total - before;
     if (bin == 0) {
       below[0] = 0;

@@ -45,7 +45,7 @@ struct MassResults {
   Span<float> first_weights;
   Span<host::LogHistogram> histograms;  ///< [lanes]: of the masses; unless NoHistograms
   /// [lanes]: sums of detail::entropy_term() of the rows' masses, also where granules have several
-  Span<unsigned long long> entropies;
+  Span<unsigned long long> entropies = {};
 };
 
 /// @brief A key that orders as logits do; 0 is below every key.

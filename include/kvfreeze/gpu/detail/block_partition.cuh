@@ -3,10 +3,9 @@
 /// @file
 /// @brief Stream compaction in place, by one block: what stays moves into the gaps in front.
 
+#include <kvfreeze/gpu/detail/block_scan.cuh>
 #include <kvfreeze/gpu/detail/block_sum.cuh>
 #include <kvfreeze/gpu/detail/partition_lists.cuh>
-
-#include <cub/block/block_scan.cuh>
 
 #include <cstdint>
 
@@ -20,10 +19,8 @@ namespace kvfreeze::gpu::detail {
 /// @tparam Threads of the block, which calls together
 template <int Threads>
 struct BlockPartition {
-  using Scan = cub::BlockScan<int, Threads>;
-
   struct Storage : PartitionLists<Threads> {
-    typename Scan::TempStorage scan;
+    WarpSums<Threads> warp_sums;
   };
 
   Storage& storage;
@@ -66,14 +63,14 @@ struct BlockPartition {
  private:
   /// Adds the values of the threads that found one; returns how many did.
   __device__ int append(bool found, int value, std::uint32_t* out) {
-    int at = 0;
-    int total = 0;
-    Scan(storage.scan).ExclusiveSum(found ? 1 : 0, at, total);
+    std::uint32_t at = 0;
+    std::uint32_t total = 0;
+    scan_flags<Threads>(storage.warp_sums, found, at, total);
     if (found) {
       out[at] = static_cast<std::uint32_t>(value);
     }
     __syncthreads();
-    return total;
+    return static_cast<int>(total);
   }
 };
 

@@ -4,12 +4,11 @@
 /// @brief The slow clock's selections by float scores, a block for each lane.
 
 #include <kvfreeze/detail/selection_rules.hpp>
+#include <kvfreeze/gpu/detail/block_scan.cuh>
 #include <kvfreeze/gpu/detail/ordered_chunk.cuh>
 #include <kvfreeze/gpu/detail/row_loads.cuh>
 #include <kvfreeze/gpu/retain_lane.cuh>
 #include <kvfreeze/host/choose.hpp>
-
-#include <cub/block/block_scan.cuh>
 
 #include <cstdint>
 
@@ -61,12 +60,10 @@ struct RetainSearchStorage {
   static constexpr int bins = host::ScoreHistogram::bins;
   static constexpr int cells = 1024;
   static_assert(bins == retain_threads && cells == 2 * retain_threads);
-  using CountScan = cub::BlockScan<std::uint32_t, retain_threads>;
-  using SumScan = cub::BlockScan<std::uint64_t, retain_threads>;
 
   union {
-    typename CountScan::TempStorage counts;
-    typename SumScan::TempStorage sums;
+    WarpSums<retain_threads> counts;
+    WarpSums<retain_threads, std::uint64_t> sums;
   } scan;
 
   std::uint32_t counts[cells];
@@ -83,8 +80,6 @@ struct RetainSearchStorage {
 template <class Scores>
 struct RetainSearch {
   using Storage = RetainSearchStorage;
-  using CountScan = typename Storage::CountScan;
-  using SumScan = typename Storage::SumScan;
   static constexpr int bins = Storage::bins;
   static constexpr int cells = Storage::cells;
 
@@ -123,7 +118,7 @@ struct RetainSearch {
     });
     std::uint32_t before = 0;
     std::uint32_t total = 0;
-    CountScan(storage.scan.counts).ExclusiveSum(storage.counts[thread], before, total);
+    scan_block<retain_threads>(storage.scan.counts, storage.counts[thread], before, total);
     storage.from[thread] = total - before;
     __syncthreads();
     std::uint32_t const k = wanted(selection);
@@ -160,9 +155,10 @@ struct RetainSearch {
     std::uint64_t const limit = host::ScoreHistogram::fixed(selection.value);
     std::uint64_t const own =
         storage.low[thread] + (static_cast<std::uint64_t>(storage.high[thread]) << 32);
-    std::uint64_t sum = 0;
-    SumScan(storage.scan.sums).InclusiveSum(own, sum);
-    if (sum > limit) {  // the first bin that no longer fits ends what goes
+    std::uint64_t before = 0;
+    std::uint64_t all = 0;
+    scan_block<retain_threads>(storage.scan.sums, own, before, all);
+    if (before + own > limit) {  // the first bin that no longer fits ends what goes
       atomicMin(&storage.found, thread);
     }
     __syncthreads();
@@ -193,7 +189,9 @@ struct RetainSearch {
       int const cell = cells - 1 - 2 * thread;
       std::uint32_t own[2] = {storage.counts[cell], storage.counts[cell - 1]};
       std::uint32_t above[2];
-      CountScan(storage.scan.counts).ExclusiveSum(own, above);
+      std::uint32_t all = 0;
+      scan_block<retain_threads>(storage.scan.counts, own[0] + own[1], above[0], all);
+      above[1] = above[0] + own[0];
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         if (above[i] < out.ties && above[i] + own[i] >= out.ties) {

@@ -6,6 +6,7 @@
 
 #include <kvfreeze/detail/selection_rules.hpp>
 #include <kvfreeze/gpu/cumulative_histogram.cuh>
+#include <kvfreeze/gpu/detail/block_scan.cuh>
 #include <kvfreeze/gpu/detail/ordered_chunk.cuh>
 #include <kvfreeze/gpu/detail/row_loads.cuh>
 #include <kvfreeze/gpu/recall_lane.cuh>
@@ -228,12 +229,11 @@ inline constexpr std::uint32_t must_thaw = host::GranuleState::forced | host::Gr
 /// others over. By the lane's last block.
 struct LimitThaws {
   static constexpr int bins = CumulativeHistogram::bins;
-  using Scan = cub::BlockScan<std::uint64_t, recall_threads>;
 
   struct Storage {
     union {
       typename CumulativeHistogram::Storage histogram;
-      typename Scan::TempStorage scan;
+      WarpSums<recall_threads, std::uint64_t> scan;
     };
 
     CumulativeHistogram scores;
@@ -290,9 +290,8 @@ struct LimitThaws {
       }
       std::uint64_t ranks = 0;
       std::uint64_t totals = 0;
-      Scan(storage.scan)
-          .ExclusiveSum(kind < 4 ? std::uint64_t{1} << (16 * kind) : std::uint64_t{0}, ranks,
-                        totals);
+      std::uint64_t const one = kind < 4 ? std::uint64_t{1} << (16 * kind) : 0;
+      scan_block<recall_threads>(storage.scan, one, ranks, totals);
       bool kept = false;
 #pragma unroll
       for (int k = 0; k < 4; ++k) {

@@ -1,8 +1,7 @@
 #pragma once
 
+#include <kvfreeze/gpu/detail/block_scan.cuh>
 #include <kvfreeze/gpu/lane.cuh>
-
-#include <cub/block/block_scan.cuh>
 
 #include <cstdint>
 
@@ -13,8 +12,7 @@ namespace kvfreeze::gpu::detail {
 /// block. @see host::plan_transfers
 template <int Threads>
 struct TransferShares {
-  using Scan = cub::BlockScan<int, Threads>;
-  using Storage = typename Scan::TempStorage;
+  using Storage = WarpSums<Threads>;
 
   /// @complexity O(lanes)
   /// @tparam Span granules that only move together
@@ -31,14 +29,14 @@ struct TransferShares {
         std::uint32_t const i = first + threadIdx.x;
         std::uint32_t const at = (start + i) % count;
         bool const counts = i < count && (lanes[at].deferred > 0) == deferred;
-        int rank = 0;
-        int total = 0;
-        Scan(storage).ExclusiveSum(counts ? 1 : 0, rank, total);
+        std::uint32_t rank = 0;
+        std::uint32_t total = 0;
+        scan_flags<Threads>(storage, counts, rank, total);
         if (counts) {
-          bool const more = before + static_cast<std::uint32_t>(rank) < rest;
+          bool const more = before + rank < rest;
           lanes[at].allotment = (each + (more ? 1U : 0U)) * Span;
         }
-        before += static_cast<std::uint32_t>(total);
+        before += total;
         __syncthreads();
       }
     }
