@@ -13,16 +13,14 @@ namespace kvfreeze::gpu::detail {
 inline constexpr int most_scan_threads = 256;
 
 /// @brief Scans groups of a lane by a block, a warp a group at a time: every `step`th from the
-/// warp's `first` one on, below `end`.
+/// warp's `first` one on, below `end`, of which a caller in need of registers has shared memory.
 /// @tparam Pairs of heads at a time: 1, 2 or 4
 /// @param memory shared, digest_scan_bytes() of it
 /// @param note the thread's, as NoScanNote
 template <class Digest, int Pairs, class Note>
-__device__ void scan_groups(DigestLane const& lane, unsigned first, unsigned end, unsigned step,
-                            std::byte* memory, int heads, int dim, Note& note) {
+__device__ void scan_groups(DigestLane const& lane, unsigned first, unsigned const& end,
+                            unsigned step, std::byte* memory, int heads, int dim, Note& note) {
   using Scan = WarpScan<Digest>;
-  CodePages const groups = global(lane.groups);
-  std::uint8_t const* const awake = global(lane.awake);
   auto* const queries = reinterpret_cast<float*>(memory);
   std::byte* const own =
       memory + 8 * Pairs * query_line(dim) + warp_index() * static_cast<unsigned>(Scan::bytes(dim));
@@ -34,12 +32,13 @@ __device__ void scan_groups(DigestLane const& lane, unsigned first, unsigned end
     stage_queries(global(lane.query) + static_cast<std::ptrdiff_t>(head) * dim, some, 2 * Pairs,
                   dim, queries);
     __syncthreads();
-    float* const logits = global(lane.logits) + static_cast<std::ptrdiff_t>(head) * lane.stride;
     for (unsigned group = first; group < end; group += step) {
-      if (awake == nullptr || awake[group] != 0) {
-        std::size_t const row = static_cast<std::size_t>(group) * Digest::group_rows;
+      if (lane.awake == nullptr || global(lane.awake)[group] != 0) {
+        std::uint32_t const row = group * static_cast<std::uint32_t>(Digest::group_rows);
         note.group(row, head);
-        Scan::template scan<Pairs>(own, queries, some, dim, groups.at(group), logits + row,
+        float* const logits =
+            global(lane.logits) + static_cast<std::ptrdiff_t>(head) * lane.stride + row;
+        Scan::template scan<Pairs>(own, queries, some, dim, global(lane.groups).at(group), logits,
                                    lane.stride, note);
       }
     }
@@ -64,8 +63,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     return;
   }
   NoScanNote note;
-  scan_groups<Digest, Pairs>(lane, first + warp_index(), min(first + groups_per_block, lane.count),
-                             blockDim.x / 32, digest_scan_memory, heads, dim, note);
+  unsigned const end = min(first + groups_per_block, lane.count);
+  scan_groups<Digest, Pairs>(lane, first + warp_index(), end, blockDim.x / 32, digest_scan_memory,
+                             heads, dim, note);
 }
 
 /// Shared memory of a block.

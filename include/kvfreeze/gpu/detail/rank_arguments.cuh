@@ -34,8 +34,7 @@ struct RankStorage {
   LanePlace place;  ///< here, so that no registers hold it from phase to phase
   LaneTiles tiles;
   typename LayerStep<C>::Lane attention;
-  CodedPool pools[C::levels];
-  LargestLogits largest;
+  ScannedRows<C> scanned;
   MassStorage masses;
   HeadScale scales[LargestLogits::most_heads];
   BlockHistogram histogram;

@@ -47,7 +47,7 @@ class RankLane {
   __device__ __forceinline__ void run() const {
     RankLadder<C> const& ladder = a_.ladder;
     s_.tiles.load(LadderLanes<C>{ladder.geometry, ladder.memory, step_}, place_.lane);
-    s_.largest.clear();
+    s_.scanned.largest.clear();
     hear_attention(0);
     list_codes();
     if constexpr (C::span > 1) {
@@ -134,8 +134,8 @@ class RankLane {
       int const run = LaneRuns::pool(level);
       if (threadIdx.x == 0) {
         CodePages const pages = residual_pages(ref, level);
-        s_.pools[level] = {pages, pages.per_page * pages.item_bytes,
-                           static_cast<std::uint32_t>(runs.begin[run])};
+        s_.scanned.pools[level] = {pages, pages.per_page * pages.item_bytes,
+                                   static_cast<std::uint32_t>(runs.begin[run])};
       }
       for (int i = place_.block * rank_threads + static_cast<int>(threadIdx.x); i < runs.rows[run];
            i += place_.blocks * rank_threads) {
@@ -174,18 +174,22 @@ class RankLane {
 
   template <int Pairs>
   __device__ __forceinline__ void scan_pairs(int kv_head) const {
-    DigestLane const lane = step_.scans[numbered(kv_head)];
     auto const blocks = static_cast<unsigned>(place_.blocks);
     unsigned const first = static_cast<unsigned>(place_.block) * rank_warps + warp_index();
     int const dim = a_.exact.dim;
+    if (threadIdx.x == 0) {
+      s_.scanned.states = s_.tiles.run(LaneRuns::digests).states;
+      s_.scanned.places = step_.granules + static_cast<std::ptrdiff_t>(place_.lane) * step_.stride;
+      s_.scanned.digests = step_.scans[numbered(kv_head)];
+      s_.scanned.kv_head = kv_head;
+      s_.scanned.first_query = kv_head * a_.exact.group;
+    }
+    __syncthreads();
     using Note = RankNote<C, 2 * Pairs>;
-    Note note(s_.tiles.run(LaneRuns::digests).states,
-              step_.granules + static_cast<std::ptrdiff_t>(place_.lane) * step_.stride, s_.pools,
-              lane.logits, static_cast<std::ptrdiff_t>(lane.stride), s_.largest,
-              memory_ + digest_scan_bytes<Digest>(rank_warps, Pairs, dim) +
-                  warp_index() * static_cast<unsigned>(Note::bytes(dim)),
-              kv_head, a_.exact.group);
-    scan_groups<Digest, Pairs>(lane, first, lane.count, blocks * rank_warps, memory_,
+    Note note(s_.scanned, memory_ + digest_scan_bytes<Digest>(rank_warps, Pairs, dim) +
+                              warp_index() * static_cast<unsigned>(Note::bytes(dim)));
+    DigestLane const& digests = s_.scanned.digests;
+    scan_groups<Digest, Pairs>(digests, first, digests.count, blocks * rank_warps, memory_,
                                a_.exact.group, dim, note);
   }
 
@@ -230,8 +234,8 @@ class RankLane {
       float largest = minus_infinity();
       store_logits<Tiles>(s_.attention, arguments, warp, q, memory_, begin, end, rows,
                           [&](unsigned, float logit) { largest = fmaxf(largest, logit); });
-      s_.largest.note(before + static_cast<int>(warp.heads.first + warp_thread() % warp_heads),
-                      largest);
+      s_.scanned.largest.note(
+          before + static_cast<int>(warp.heads.first + warp_thread() % warp_heads), largest);
     }
   }
 
@@ -241,7 +245,7 @@ class RankLane {
     int const thread = static_cast<int>(threadIdx.x);
     if (thread < heads()) {
       a_.masses.keys[result_of(place_, place_.lane * heads() + thread, place_.block)] =
-          s_.largest.keys[thread];
+          s_.scanned.largest.keys[thread];
     }
     if (place_.block == 0) {
       clear_histogram(a_.masses, place_);

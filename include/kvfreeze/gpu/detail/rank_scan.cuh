@@ -22,6 +22,30 @@ struct CodedPool {
   std::uint32_t begin = 0;       ///< of their logits among the lane's
 };
 
+/// @brief What a scan knows of a lane's KV head, in shared memory: what all threads know needs no
+/// registers.
+template <class C>
+struct ScannedRows {
+  std::uint8_t const* states;
+  std::uint32_t const* places;  ///< of the lane's compact rows, CodePlace by row
+  DigestLane digests;           ///< of the KV head, with its queries and where logits are
+  int kv_head;
+  int first_query;  ///< of the KV head, among the lane's
+  CodedPool pools[C::levels];
+  LargestLogits largest;  ///< of the lane's queries
+
+  [[nodiscard]] __device__ std::byte const* residual(CodePlace place) const {
+    CodedPool const& pool = pools[place.level];
+    std::byte const* const first = pool.residuals.at(place.slot);
+    return C::by_layer ? first + static_cast<std::size_t>(kv_head) * pool.head_bytes : first;
+  }
+
+  /// @param query of the KV head
+  __device__ void note(int query, float logit) {
+    largest.note(C::by_layer ? first_query + query : query, logit);
+  }
+};
+
 /// Lower bits of the keys of a level's rows.
 template <class C>
 __device__ CodePages residual_pages(LaneRef<C> const& ref, int level) {
@@ -49,34 +73,21 @@ class RankNote {
     return 4 * Heads * line + list_bytes + (C::refines ? GroupCells::bytes(Heads, dim) : 0);
   }
 
-  /// @param places of the lane's compact rows, CodePlace by row
-  /// @param pools of the lane's levels, in shared memory
-  /// @param logits of the lane, `stride` from head to head
+  /// @param rows in shared memory, seen by all before the first group
   /// @param memory shared, of the warp
-  /// @param kv_head of the lane, whose logits these are, with `group` queries
-  __device__ RankNote(std::uint8_t const* states, std::uint32_t const* places,
-                      CodedPool const* pools, float* logits, std::ptrdiff_t stride,
-                      LargestLogits& all, std::byte* memory, int kv_head, int group)
-      : kv_head_(C::by_layer ? kv_head : 0),
-        first_query_(C::by_layer ? kv_head * group : 0),
-        states_(states),
-        places_(places),
-        pools_(pools),
-        logits_(logits),
-        stride_(stride),
-        all_(all),
-        screens_(reinterpret_cast<float*>(memory)) {
+  __device__ RankNote(ScannedRows<C>& rows, std::byte* memory)
+      : lane_(rows), screens_(reinterpret_cast<float*>(memory)) {
     clear();
   }
 
-  __device__ void group(std::size_t row, int head) {
+  __device__ void group(std::uint32_t row, int head) {
     row_ = row;
     head_ = head;
   }
 
   __device__ void look(int row) {
-    first_row_ = row_ + static_cast<std::size_t>(row);
-    std::uint8_t const* const two = states_ + first_row_ + threadIdx.x % 32 * 2;
+    first_row_ = row_ + static_cast<std::uint32_t>(row);
+    std::uint8_t const* const two = lane_.states + (first_row_ + threadIdx.x % 32 * 2);
     first_ = two[0];
     second_ = two[1];
   }
@@ -111,10 +122,10 @@ class RankNote {
     for (int j = 0; j < 2; ++j) {
       if (is(states[j], Fidelity::compact)) {
         unsigned const row = threadIdx.x % 32 * 2 + static_cast<unsigned>(j);
-        CodePlace const place = CodePlace::of(__ldcg(places_ + first_row_ + row));
-        CodedPool const& pool = pools_[place.level];
-        rows[j] = {static_cast<int>(place.level), (pool.begin + place.slot) | row << 26,
-                   C::refines ? residual(pool, place.slot) : nullptr};
+        CodePlace const place = CodePlace::of(__ldcg(lane_.places + (first_row_ + row)));
+        rows[j] = {static_cast<int>(place.level),
+                   (lane_.pools[place.level].begin + place.slot) | row << 26,
+                   C::refines ? lane_.residual(place) : nullptr};
       }
     }
     GroupCells cells(reinterpret_cast<std::uint32_t*>(reinterpret_cast<std::byte*>(entries()) +
@@ -126,21 +137,21 @@ class RankNote {
   }
 
   __device__ void one(int slot, int row, float logit) {
-    add(slot, is(states_[row_ + static_cast<std::size_t>(row)], Fidelity::frozen), logit);
+    add(slot, is(lane_.states[row_ + static_cast<std::uint32_t>(row)], Fidelity::frozen), logit);
   }
 
   /// Digests without codes: what they say of a group is all that is known of its rows.
   __device__ void whole(float const* logits, std::ptrdiff_t stride, int heads) {
     __syncwarp();
     for (int i = static_cast<int>(threadIdx.x % 32); i < Digest::group_rows; i += 32) {
-      std::size_t const row = row_ + static_cast<std::size_t>(i);
-      if (is(states_[row], Fidelity::compact)) {
-        CodePlace const place = CodePlace::of(__ldcg(places_ + row));
-        float* const to = logits_ + head_ * stride_ + pools_[place.level].begin + place.slot;
+      std::uint32_t const row = row_ + static_cast<std::uint32_t>(i);
+      if (is(lane_.states[row], Fidelity::compact)) {
+        CodePlace const place = CodePlace::of(__ldcg(lane_.places + row));
+        std::uint32_t const at = lane_.pools[place.level].begin + place.slot;
         for (int h = 0; h < heads; ++h) {
           float const logit = __ldcg(logits + h * stride + i);
-          to[h * stride_] = logit;
-          all_.note(first_query_ + head_ + h, logit);
+          logits_of(head_ + h)[at] = logit;
+          lane_.note(head_ + h, logit);
         }
       }
     }
@@ -152,7 +163,7 @@ class RankNote {
     for (int slot = 0; slot < most_scan_slots; ++slot) {
       int const h = Scan::head_of(slot);
       if (h < some) {
-        all_.note(first_query_ + head + h, largest_[slot]);
+        lane_.note(head + h, largest_[slot]);
       }
     }
     clear();
@@ -163,10 +174,9 @@ class RankNote {
     return (state & LogitRun::state_bits) == static_cast<std::uint32_t>(fidelity);
   }
 
-  [[nodiscard]] __device__ std::byte const* residual(CodedPool const& pool,
-                                                     std::uint32_t slot) const {
-    std::byte const* const first = pool.residuals.at(slot);
-    return C::by_layer ? first + static_cast<std::size_t>(kv_head_) * pool.head_bytes : first;
+  /// Logits of a query of the KV head.
+  [[nodiscard]] __device__ float* logits_of(int query) const {
+    return lane_.digests.logits + static_cast<std::size_t>(query) * lane_.digests.stride;
   }
 
   __device__ void clear() {
@@ -260,7 +270,6 @@ class RankNote {
                               int heads) {
     auto const g = static_cast<int>(threadIdx.x % 32 / 4);
     int const h = static_cast<int>(threadIdx.x % 4) * 2;
-    float* const logits = logits_ + (head_ + h) * stride_;
     for (int first = 0; first < count; first += 16) {
       int const listed[2] = {min(first + g, count - 1), min(first + g + 8, count - 1)};
       std::uint32_t const rows[2] = {entries()[listed[0]], entries()[listed[1]]};
@@ -282,7 +291,7 @@ class RankNote {
               int const dot = r == 0 ? (i == 0 ? dots.x : dots.y) : (i == 0 ? dots.z : dots.w);
               logit = cells.template refined<Residual>(i, dot, unit, logit);
             }
-            logits[i * stride_ + (rows[r] & position_bits)] = logit;
+            logits_of(head_ + h + i)[rows[r] & position_bits] = logit;
             add(i, true, logit);
           }
         }
@@ -290,17 +299,10 @@ class RankNote {
     }
   }
 
-  int kv_head_;
-  int first_query_;  ///< among the lane's
-  std::uint8_t const* states_;
-  std::uint32_t const* places_;
-  CodedPool const* pools_;
-  float* logits_;
-  std::ptrdiff_t stride_;
-  LargestLogits& all_;
+  ScannedRows<C>& lane_;
   float* screens_;  ///< [Heads][line] of 64 rows; then the list of rows, then the cells
-  std::size_t row_ = 0;
-  std::size_t first_row_ = 0;
+  std::uint32_t row_ = 0;
+  std::uint32_t first_row_ = 0;
   int head_ = 0;
   std::uint32_t first_ = 0;
   std::uint32_t second_ = 0;

@@ -32,7 +32,8 @@ __device__ inline void stage_queries(float const* queries, int heads, int lines,
   int const lane = static_cast<int>(threadIdx.x % 32);
   int const warps = static_cast<int>(blockDim.x / 32);
   for (int head = static_cast<int>(warp_index()); head < lines; head += warps) {
-    for (int c = 4 * lane; c < rounded_up(dim, 16); c += 128) {
+#pragma unroll 1
+    for (int c = 4 * lane; c < rounded_up(dim, 16); c += 128) {  // mostly once
       *reinterpret_cast<float4*>(shared + head * query_line(dim) + c) =
           head < heads && c < dim ? load_quad(queries + head * dim + c)
                                   : float4{0.0F, 0.0F, 0.0F, 0.0F};
@@ -268,14 +269,20 @@ __device__ void fold_heads(FoldStorage const& storage, float const* q, int dim, 
   FoldedChannel const* channel = storage.channels + i;
   float most[Pairs] = {};
   float total[Pairs] = {};
-#pragma unroll 4
-  for (int c = 0; c < channels; c += 16) {
-    FoldedChannel const here = channel[c];
+#pragma unroll 1
+  for (int begin = 0; begin < channels; begin += 64) {
 #pragma unroll
-    for (int p = 0; p < Pairs; ++p) {
-      float const x = query[p * pair_line + c];
-      most[p] = fmaxf(most[p], fabsf(__fmul_rn(x, here.width)));
-      total[p] = __fmaf_rn(x, here.center, total[p]);
+    for (int c = begin; c < begin + 64; c += 16) {
+      if (c >= channels) {
+        break;
+      }
+      FoldedChannel const here = channel[c];
+#pragma unroll
+      for (int p = 0; p < Pairs; ++p) {
+        float const x = query[p * pair_line + c];
+        most[p] = fmaxf(most[p], fabsf(__fmul_rn(x, here.width)));
+        total[p] = __fmaf_rn(x, here.center, total[p]);
+      }
     }
   }
   float const highest = reduce<16>(most, lane, [](float a, float b) { return fmaxf(a, b); });

@@ -102,7 +102,7 @@ __device__ inline bool pairs_are_aligned(float const* logits, std::ptrdiff_t str
 /// rows one by one, and the whole warp calls `whole(logits, stride, heads)`. `close<Scan>(head,
 /// some)` ends a pass over groups under `some` heads from one on.
 struct NoScanNote {
-  __device__ void group(std::size_t, int) {}
+  __device__ void group(std::uint32_t, int) {}
 
   __device__ void look(int) {}
 
@@ -208,7 +208,7 @@ struct CodeScan {
               int const second = i == 0 ? sums[block].z : sums[block].w;
               float const a = __fmaf_rn(__int2float_rn(first), unit, base);
               float const b = __fmaf_rn(__int2float_rn(second), unit, base);
-              store(out + h * stride + 16 * block, a, b);
+              store(out + static_cast<std::uint32_t>(h) * stride + 16 * block, a, b);
               note.pair(i, block, a, b);
             }
           }
