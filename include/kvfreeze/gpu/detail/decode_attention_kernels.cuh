@@ -57,6 +57,8 @@ struct DecodeStorage {
   float mean[Sizes::most_heads];  ///< and of the mean value
   typename TileWalk<Sizes::threads>::Storage walk;
   TileCuts cuts;
+  std::uint32_t begin;  ///< the block's tiles: here, so that no registers hold them
+  std::uint32_t end;
   Lane lane;
   CodeLevels tables;
   bool last;
@@ -102,15 +104,16 @@ class DecodeBlock {
                                         tiles);
     if (threadIdx.x == 0) {
       s_.cuts = walk.cuts;
+      s_.begin = walk.begin;
+      s_.end = walk.end;
     }
-    begin_ = walk.begin;
-    end_ = walk.end;
     lane_ = walk.lane;
     std::uint32_t lane_begin = walk.lane_begin;
-    while (lane_begin < end_) {
+    __syncthreads();
+    while (lane_begin < s_.end) {
       std::uint32_t const lane_end = lane_begin + tiles(lane_);
       take_lane(lane_begin);
-      if (lane_begin >= begin_ && lane_end <= end_) {
+      if (lane_begin >= s_.begin && lane_end <= s_.end) {
         finish();
       } else {
         leave_partial(lane_begin, lane_end);
@@ -171,8 +174,8 @@ class DecodeBlock {
   __device__ bool take_run(AttentionSums<Values>& sums, std::uint32_t& run_begin) {
     std::uint32_t const first = run_begin;
     run_begin += run_tiles<Run>(lane_);
-    std::uint32_t const from = max(begin_, first);
-    std::uint32_t const to = min(end_, run_begin);
+    std::uint32_t const from = max(s_.begin, first);
+    std::uint32_t const to = min(s_.end, run_begin);
     if (from >= to) {
       return false;
     }
@@ -392,7 +395,7 @@ class DecodeBlock {
   __device__ void leave_partial(std::uint32_t lane_begin, std::uint32_t lane_end) {
     auto const heads = static_cast<std::size_t>(a_.heads);
     auto const dim = static_cast<unsigned>(a_.dim);
-    std::size_t const at = partial(blockIdx.x, lane_begin >= begin_);
+    std::size_t const at = partial(blockIdx.x, lane_begin >= s_.begin);
     if (threadIdx.x < static_cast<unsigned>(place_.pass_heads)) {
       a_.partial_sums[at * heads + threadIdx.x] = float2{s_.max[threadIdx.x], s_.sum[threadIdx.x]};
     }
@@ -513,8 +516,6 @@ class DecodeBlock {
   Storage& s_;
   float* lane_sums_;  ///< [heads][dim] in shared memory
   AttentionWarp place_;
-  std::uint32_t begin_ = 0;
-  std::uint32_t end_ = 0;
   std::uint32_t lane_ = 0;
 };
 

@@ -24,6 +24,7 @@ struct SettleStorage {
   };
 
   typename RowCoder<C, Threads>::Storage coder;
+  int held[most_levels];    ///< codes of each pool before any of them left
   int added[most_levels];   ///< codes at the end of each pool
   int listed[most_levels];  ///< rows on the lists
   std::uint16_t list[most_levels][Threads];
@@ -44,15 +45,17 @@ struct SettleLane {
   __device__ void run() const {
     LaneState& lane = *ref.lane;
     RowCoder<C, Threads>::fill(shared.coder);
-    int held[most_levels] = {};
+    if (thread() < C::levels) {
+      shared.held[thread()] = lane.codes[thread()];
+    }
+    __syncthreads();
     for (int level = 0; level < C::levels; ++level) {
-      held[level] = lane.codes[level];
       drop_codes(level);
     }
     int coded = 0;
     // Ascending levels: nothing is written where those that left are still listed.
     for (int level = 1; level < C::levels; ++level) {
-      coded += code_from_tier(level, held[level] - lane.codes[level]);
+      coded += code_from_tier(level, shared.held[level] - lane.codes[level]);
     }
     settle_exact();
     if (thread() == 0) {
