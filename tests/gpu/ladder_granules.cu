@@ -113,6 +113,9 @@ TEST_CASE("Granules of the ladder keep within a byte cap, and stay whole", "[bud
   using Fours =
       Rows<Narrow<LadderFours, 64>, Screened, LadderScheduler<true>, EntropyLadderTrigger>;
   hold_caps<Fours>(320, 64, {0.1, 0.0}, sleepy());
+  if (kvfreeze_test::short_tests()) {
+    return;
+  }
   using Pages = Rows<Narrow<FlatLayerPages, 64>, Flat, LadderScheduler<>, MissedMassTrigger>;
   hold_caps<Pages>(320, 64, {0.1, 0.0}, flat(), impatient());
   using Uniform = Rows<Narrow<FlatLayerPages, 64>, Flat, UniformScheduler, NeverTrigger>;
