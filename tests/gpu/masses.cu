@@ -245,6 +245,10 @@ TEST_CASE("Masses refuse what does not fit", "[masses]") {
   MassResults asked = results.asked();
   asked.lse = asked.lse.first(1);
   refuse(good, asked);
+  DeviceArray<unsigned long long> const two(2);  // there is one lane
+  asked = results.asked();
+  asked.entropies = two;
+  refuse(good, asked);
   asked = results.asked();
   asked.histograms = {};
   refuse(good, asked);
