@@ -307,9 +307,11 @@ struct LaneRef {
                       geometry->lane_queries * geometry->head_dim;
   }
 
-  [[nodiscard]] __device__ std::byte* digest(std::uint32_t group) const {
+  /// Digest of a group, of one of the lane's KV heads.
+  [[nodiscard]] __device__ std::byte* digest(std::uint32_t group, int head) const {
     return page(digests_segment, group) +
-           group % geometry->segment[digests_segment].per_page * geometry->digest_group_bytes;
+           group % geometry->segment[digests_segment].per_page * geometry->digest_group_bytes +
+           static_cast<std::size_t>(head) * geometry->digest_bytes;
   }
 
   /// Lower bits of the key in a slot of a compact level, of one of the lane's KV heads.

@@ -44,7 +44,8 @@ struct MassResults {
   /// largest: exact integers, rounded to float once.
   Span<float> first_weights;
   Span<host::LogHistogram> histograms;  ///< [lanes]: of the masses; unless NoHistograms
-  /// [lanes]: sums of detail::entropy_term() of the rows' masses, also where granules have several
+  /// [lanes]: entropies of the rows' masses, bits in units of 2^-46: sums of
+  /// kvfreeze::detail::entropy_term(), of single rows also where granules have several
   Span<unsigned long long> entropies = {};
 };
 

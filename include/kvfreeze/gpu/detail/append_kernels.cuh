@@ -216,9 +216,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) v
         int const first = head * g.head_dim;
         Encoder<typename C::Digest>::template encode<Threads>(
             encoder, TailKeys<C>{ref, first}, C::weighs ? ref.importance + first : nullptr,
-            g.head_dim,
-            ref.digest(static_cast<std::uint32_t>(lane.groups)) +
-                static_cast<std::size_t>(head) * g.digest_bytes);
+            g.head_dim, ref.digest(static_cast<std::uint32_t>(lane.groups), head));
         __syncthreads();
       }
       if (thread == 0) {

@@ -68,8 +68,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
         channel, false};
     Encoder<typename C::Digest>::template encode<Threads>(
         encoder, keys, C::weighs ? ref.importance + channel : nullptr, g.head_dim,
-        ref.digest(static_cast<std::uint32_t>(group)) +
-            static_cast<std::size_t>(head) * g.digest_bytes);
+        ref.digest(static_cast<std::uint32_t>(group), head));
     __syncthreads();
   }
 }

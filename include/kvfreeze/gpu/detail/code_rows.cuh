@@ -95,8 +95,7 @@ struct RowCoder {
     auto const value_bytes = static_cast<int>(ref.geometry->pool[Level].value_bytes);
     if constexpr (residual > 0) {
       std::uint32_t const group = row.granule / static_cast<std::uint32_t>(C::Digest::group_rows);
-      std::byte const* const digest =
-          ref.digest(group) + static_cast<std::size_t>(head) * ref.geometry->digest_bytes;
+      std::byte const* const digest = ref.digest(group, head);
       encode_residual<residual>([&](int c) { return widened(row.k[first + c]); },
                                 C::Digest::codes(digest, dim), staged + value_bytes, half);
     }
