@@ -68,8 +68,9 @@ class Model {
 /// Does it give all rows back?
 template <class Device>
 inline constexpr bool gives_rows =
-    requires(Device const& device, Span<typename Device::element_type> rows,
-             ::cuda::stream_ref stream) { device.gather_async(Sequence{}, 0, rows, rows, stream); };
+    requires(Device& device, Span<typename Device::element_type> rows, ::cuda::stream_ref stream) {
+      device.gather_async(Sequence{}, 0, rows, rows, stream);
+    };
 
 /// The same history on the host and on the device.
 template <class Device>

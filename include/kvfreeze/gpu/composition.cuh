@@ -11,18 +11,27 @@ namespace kvfreeze::gpu {
 
 class PinnedTier;
 
+template <TierPolicy Lower>
+class SpillingTier;
+
 namespace detail {
+
+template <class T>
+inline constexpr bool is_spilling = false;
+
+template <TierPolicy Lower>
+inline constexpr bool is_spilling<SpillingTier<Lower>> = true;
 
 /// Of the host's tiers the one that a device's stands for.
 template <class T>
-using host_tier_t = std::conditional_t<std::same_as<T, PinnedTier>, HostTier, T>;
+using host_tier_t = std::conditional_t<std::same_as<T, PinnedTier> || is_spilling<T>, HostTier, T>;
 
 }  // namespace detail
 
 /// @brief Where a cache on the device has the rows that are not active: in pinned memory of the
-/// host, in place, or nowhere. The latter two are the host's own.
+/// host, there and in a lower tier, in place, or nowhere. The latter two are the host's own.
 template <class T>
-concept CacheTier = std::same_as<T, PinnedTier> ||
+concept CacheTier = std::same_as<T, PinnedTier> || detail::is_spilling<T> ||
                     (TierPolicy<T> && kvfreeze::detail::tier_kind<T>() != TierKind::holding);
 
 /// @brief The axes of a cache on the device and what follows from them, as on the host.
@@ -30,6 +39,8 @@ template <LayoutPolicy L, ScorerPolicy S, SchedulerPolicy D, TriggerPolicy R,
           CacheTier T = PinnedTier>
 struct Composition : host::Composition<L, S, D, detail::host_tier_t<T>, R> {
   using Base = host::Composition<L, S, D, detail::host_tier_t<T>, R>;
+
+  using DeviceTier = T;
 
   /// Rows of a granule. Where rows may be compact each is stored by itself, whatever PageTokens is:
   /// slots, codes and states are of rows, and `span` of them side by side have one verdict.
@@ -52,6 +63,9 @@ struct Composition : host::Composition<L, S, D, detail::host_tier_t<T>, R> {
 
   /// Are rows written through to memory of the host?
   static constexpr bool stores = !Base::in_place && !Base::discards;
+
+  /// May rows that are written through be elsewhere when a step wants them?
+  static constexpr bool spills = detail::is_spilling<T>;
 
   /// Is a row exact or frozen, and the current query asks the digests which it shall be?
   static constexpr bool recalls = Base::has_digest && !Base::has_levels;

@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 
 namespace kvfreeze::gpu {
 
@@ -41,6 +42,13 @@ namespace kvfreeze::gpu {
 /// The tier is pinned memory of the host: rows are written through when they are appended, so that
 /// what freezes later moves nothing. With InPlaceTier rows stay where they are and leave a list;
 /// with DiscardTier they are gone. Neither holds anything outside of the device.
+///
+/// With SpillingTier<Lower> pinned memory is bounded, and what nobody has needed for some time goes
+/// to a lower tier. A row that a step wants from there is not waited for: it is first in line at
+/// the next steps, attended by its code or its estimate meanwhile, and counts as deferred. Then
+/// `begin_async()`, which tells the tier what is appended, comes before each step, replays of
+/// captured ones included, and is not captured itself; it throws what the lower tier throws, and no
+/// step has begun. `gather_async()`, `thaw_async()` and `truncate_async()` wait for the lower tier.
 ///
 /// Where a trigger rewinds (Recovery::rewalk) the sequence goes back on the device at once, before
 /// its next step; the caller learns of it from `report()`. Steps that were enqueued since count for
@@ -61,7 +69,7 @@ namespace kvfreeze::gpu {
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
-/// @tparam Tier PinnedTier, InPlaceTier or DiscardTier
+/// @tparam Tier PinnedTier, SpillingTier, InPlaceTier or DiscardTier
 template <LayoutPolicy L = Layout<Half, 1, Grouping::kv_head, LadderRows>,
           ScorerPolicy Scorer = InstantMassScorer<NestedKeyCodes<1, 5>>,
           SchedulerPolicy Scheduler = LadderScheduler<>, TriggerPolicy Trigger = MissedMassTrigger,
@@ -72,6 +80,9 @@ class KvFreezeCache {
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
   static_assert(detail::HasEncoder<typename C::Digest>,
                 "kvfreeze: the CUDA cache has no digests of this kind yet");
+  static_assert(!(C::spills && C::rewalks),
+                "kvfreeze: SpillingTier cannot bring rows back for a trigger that rewinds, within "
+                "the step: take PinnedTier");
 
  public:
   using layout_type = L;
@@ -80,20 +91,24 @@ class KvFreezeCache {
   using trigger_type = Trigger;
   using tier_type = Tier;
 
-  /// @brief Reserves device memory for everything, and pins nothing yet.
+  /// Settings of the tier: PinnedTierOptions, SpillingTierSettings, or none.
+  using tier_settings = detail::TierSettings<C>;
+
+  /// @brief Reserves device memory for everything, and pins nothing yet, but for a SpillingTier.
   /// @throws InvalidArgument for a shape, limit or policy parameter out of range
+  /// @throws CapacityError if a byte cap, or the pinned memory of a SpillingTier, is too small
   /// @throws OutOfMemory that says how large the pool of pages is, with the bytes that the device
-  ///   did not have; CudaError without a device
+  ///   did not have; CudaError without a device; what a lower tier throws
   explicit KvFreezeCache(Shape const& shape, Limits const& limits = {},
                          Scheduler const& scheduler = {}, Trigger const& trigger = {},
-                         Scorer const& scorer = {})
+                         Scorer const& scorer = {}, tier_settings tier = {})
       : shape_(shape),
         limits_(checked(limits)),
         scheduler_(validated(scheduler)),
         trigger_(validated(trigger)),
         memory_(detail::make_cache_storage<C>(
             bounded(make_geometry<C>(shape, limits, validated(scorer))), scorer,
-            limits.resident_bytes)),
+            limits.resident_bytes, std::move(tier))),
         steps_(shape, limits) {
     if constexpr (C::has_levels) {
       Rungs const rungs = scheduler.rungs(LaneFacts{});
@@ -106,9 +121,10 @@ class KvFreezeCache {
     }
   }
 
-  /// @brief Begins an empty sequence. Pins its part of the tier: not for a decode path.
+  /// @brief Begins an empty sequence. Pins its part of a PinnedTier: not for a decode path.
   /// @param stream the one that its steps will run on
-  /// @throws CapacityError if `max_sequences` are open, OutOfMemory, CudaError
+  /// @throws CapacityError if `max_sequences` are open, or the tier's capacity is exceeded;
+  ///   OutOfMemory, CudaError
   [[nodiscard]] Sequence open(::cuda::stream_ref stream) {
     std::uint32_t const place = steps_.free_place();
     memory_.open(place, trigger_, stream);
@@ -136,7 +152,7 @@ class KvFreezeCache {
   /// @throws CapacityError for a sequence that has `max_tokens`; nothing was enqueued
   /// @throws InvalidArgument if a step before had K, V or Q that were not finite, or a launch of a
   ///   sequence's last step or truncation failed: it can only be closed; its rows are in the tier
-  /// @throws CudaError; no batch is begun
+  /// @throws CudaError, with SpillingTier as its begin_step(); no batch is begun
   void begin_async(std::span<Sequence const> batch, ::cuda::stream_ref stream) {
     steps_.check_batch(batch);
     begin(batch, 1, false, stream);
@@ -180,10 +196,11 @@ class KvFreezeCache {
   /// rows may be gone.
   /// @param k, v [rows][kv_heads][head_dim]; rows are `length()` and those of a step that has begun
   /// @throws UnknownSequence; InvalidArgument for a layer, or spans that do not hold `length()`
-  ///   rows; CudaError
-  /// @stream_semantics never waits, never allocates
+  ///   rows; CudaError; with SpillingTier as its fetch(), of which `k` and `v` may have parts then
+  /// @stream_semantics never waits, but for SpillingTier, which needs all rows of a lane in pinned
+  ///   memory at a time; never allocates
   void gather_async(Sequence handle, int layer, Span<element_type> k, Span<element_type> v,
-                    ::cuda::stream_ref stream) const
+                    ::cuda::stream_ref stream)
     requires(!C::discards)
   {
     Record const& sequence = steps_.record(handle);
@@ -196,7 +213,7 @@ class KvFreezeCache {
                             std::to_string(v.size()) + " elements, expected at least " +
                             std::to_string(sequence.length) + " rows of " + std::to_string(row));
     }
-    memory_.gather(handle.index, layer, k.data(), v.data(), stream);
+    memory_.gather(handle.index, sequence.length, layer, k.data(), v.data(), stream);
   }
 
   /// @brief Append, recall, attention and evidence of one layer, for the batch.
@@ -319,11 +336,13 @@ class KvFreezeCache {
   /// @throws UnknownSequence, InvalidArgument for a length outside of [0, length()]; with
   ///   DiscardTier also for one that cuts a granule of several rows which may be gone: neither a
   ///   sink's nor the one that is being filled
-  /// @throws CudaError: the sequence can only be closed
-  /// @stream_semantics never waits, never allocates
+  /// @throws CudaError: the sequence can only be closed. With SpillingTier as its fetch(): nothing
+  ///   was cut
+  /// @stream_semantics never waits, but for SpillingTier; never allocates
   void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream) {
     Record& sequence = steps_.live("truncate_async", handle);
     steps_.check_cut(sequence, length, C::discards ? C::page : 1);
+    memory_.fetch_owed(handle.index, length, stream);
     try {
       memory_.truncate(handle.index, length, stream);
     } catch (CudaError const&) {  // lanes may be cut, and lack rows that they owe
@@ -361,8 +380,9 @@ class KvFreezeCache {
 
   /// @brief Full Reset, now: every row is exact, and rows lie in the order of their positions. Of
   /// rows that are gone none comes back.
-  /// @throws UnknownSequence, CudaError; CapacityError if the byte cap does not hold them
-  /// @stream_semantics never waits, never allocates
+  /// @throws UnknownSequence, CudaError; CapacityError if the byte cap does not hold them. With
+  ///   SpillingTier as its fetch(): some lanes are whole, the others as they were
+  /// @stream_semantics never waits, but for SpillingTier, as gather_async(); never allocates
   /// @complexity O(rows): all of them come from the tier
   void thaw_async(Sequence handle, ::cuda::stream_ref stream) {
     std::size_t const needed = memory_.pages_when_whole(steps_.live("thaw_async", handle).length);
@@ -372,7 +392,7 @@ class KvFreezeCache {
                               std::to_string(memory_.geometry().room),
                           needed, memory_.geometry().room);
     }
-    memory_.thaw(handle.index, stream);
+    memory_.thaw(handle.index, steps_.record(handle).length, stream);
   }
 
   /// Tokens of the sequence, enqueued steps included; after a rewind those of steps that count for
@@ -423,8 +443,14 @@ class KvFreezeCache {
   /// Device memory reserved, in bytes.
   [[nodiscard]] std::size_t device_bytes() const noexcept { return memory_.device_bytes(); }
 
-  [[nodiscard]] PinnedTier const& tier() const noexcept
+  [[nodiscard]] Tier const& tier() const noexcept
     requires C::stores
+  {
+    return memory_.tier();
+  }
+
+  [[nodiscard]] Tier& tier() noexcept
+    requires C::spills
   {
     return memory_.tier();
   }
@@ -488,6 +514,8 @@ class KvFreezeCache {
   void begin(std::span<Sequence const> batch, int tokens, bool chunk, ::cuda::stream_ref stream) {
     check_status();
     steps_.forget_batch();
+    memory_.begin_step(
+        batch, [&](Sequence handle) { return steps_.record(handle).length + tokens; }, stream);
     memory_.set_batch(batch, stream);
     steps_.begin(batch, tokens, chunk);
   }
@@ -502,6 +530,10 @@ class KvFreezeCache {
           "attend_async(): Limits::max_tokens is " + std::to_string(limits_.max_tokens),
           static_cast<std::size_t>(limits_.max_tokens) + 1,
           static_cast<std::size_t>(limits_.max_tokens));
+    }
+    if ((status & detail::Status::not_begun) != 0) {
+      throw InvalidArgument(
+          "begin_async(): with SpillingTier it comes before each replay of a captured step too");
     }
     if ((status & detail::Status::no_pages) != 0) {
       throw CapacityError("attend_async(): a step found none of the pool's " +

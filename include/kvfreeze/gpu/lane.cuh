@@ -3,6 +3,7 @@
 /// @file
 /// @brief What the device knows of a lane, and where its things lie.
 
+#include <kvfreeze/gpu/detail/spilled_rows.cuh>
 #include <kvfreeze/gpu/geometry.cuh>
 #include <kvfreeze/gpu/memory.cuh>
 #include <kvfreeze/host/lane.hpp>
@@ -120,7 +121,8 @@ struct CacheMemory {
   float* lag_scores = nullptr;    ///< [sequence][lane][2][max_granules], where chunks are ranked
   float* mean_entropy = nullptr;  ///< [sequence], of the lanes' entropies, bits
   std::byte* const* tier =
-      nullptr;  ///< [sequence]: [lane][granule][K, V] in pinned memory, or null
+      nullptr;                  ///< [sequence]: [lane][granule][K, V] in pinned memory, or null
+  detail::SpilledRows spilled;  ///< where rows may be in a lower tier
 };
 
 /// Floats of a lane's moments: a direction for each KV head, two means for each query head.
@@ -181,7 +183,9 @@ struct LaneRef {
   float* lone_scores = nullptr;                 ///< null unless scores are listed
   float* lag_scores = nullptr;                  ///< null unless chunks are ranked
   float const* mean_entropy = nullptr;          ///< of the sequence; null unless it is asked for
-  std::byte* tier = nullptr;  ///< the lane's granules; null unless rows are stored
+  std::byte* tier = nullptr;  ///< the lane's granules; null unless rows are stored in one piece
+  detail::SpilledRows const* spilled = nullptr;  ///< null unless rows may be in a lower tier
+  std::uint32_t stored_lane = 0;                 ///< likewise: the lane's number among all
 
   __device__ LaneRef(Geometry const& g, CacheMemory const& memory, std::uint32_t sequence,
                      std::uint32_t index)
@@ -236,7 +240,10 @@ struct LaneRef {
     if constexpr (C::needs_entropy) {
       mean_entropy = memory.mean_entropy + sequence;
     }
-    if constexpr (C::stores) {
+    if constexpr (C::spills) {
+      spilled = &memory.spilled;
+      stored_lane = static_cast<std::uint32_t>(number);
+    } else if constexpr (C::stores) {
       tier = memory.tier[sequence] + static_cast<std::size_t>(index) *
                                          static_cast<std::size_t>(g.max_granules) *
                                          g.granule_bytes();
@@ -354,9 +361,36 @@ struct LaneRef {
                                             geometry->pool[level].stamps)[within(level, slot)];
   }
 
-  /// K of a granule in the tier; its V lies behind.
+  /// K of a granule in the tier; its V lies behind. Null where it is not in pinned memory.
   [[nodiscard]] __device__ std::byte* stored(std::uint32_t granule) const {
-    return tier + static_cast<std::size_t>(granule) * geometry->granule_bytes();
+    if constexpr (C::spills) {
+      return spilled->address(stored_lane, granule);
+    } else {
+      return tier + static_cast<std::size_t>(granule) * geometry->granule_bytes();
+    }
+  }
+
+  /// @brief May stored(granule) be read? The step needs it: where it may not, it is fetched for a
+  /// later one. The same for all granules that share a verdict.
+  /// @param urgent must it be exact?
+  [[nodiscard]] __device__ bool is_here(std::uint32_t granule, bool urgent = false) const {
+    if constexpr (C::spills) {
+      return spilled->ask(stored_lane, granule, urgent);
+    } else {
+      return true;
+    }
+  }
+
+  /// Has the tier room for the granules [begin, end), of which rows are about to be appended?
+  [[nodiscard]] __device__ bool has_room_for(std::uint32_t begin, std::uint32_t end) const {
+    bool room = true;
+    if constexpr (C::spills) {
+      for (std::uint32_t at = begin; at < end;
+           at = ((at >> spilled->block_shift) + 1) << spilled->block_shift) {
+        room = room && spilled->address(stored_lane, at) != nullptr;
+      }
+    }
+    return room;
   }
 
   /// Granules [low, high) may freeze unless they are pinned.

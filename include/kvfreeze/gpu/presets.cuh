@@ -26,10 +26,10 @@ namespace kvfreeze::gpu::presets {
 
 /// The fidelity ladder.
 /// @tparam MaxHeadDim the model's head_dim, where it is known when you compile, @see Layout
-template <Element T = Half, int MaxHeadDim = 0>
-using KvFreeze =
-    KvFreezeCache<Layout<T, 1, Grouping::kv_head, LadderRows, MaxHeadDim>,
-                  InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, MissedMassTrigger>;
+template <Element T = Half, int MaxHeadDim = 0, CacheTier Tier = PinnedTier>
+using KvFreeze = KvFreezeCache<Layout<T, 1, Grouping::kv_head, LadderRows, MaxHeadDim>,
+                               InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>,
+                               MissedMassTrigger, Tier>;
 
 /// Recall without compact rows.
 template <Element T = Half, CacheTier Tier = PinnedTier>
@@ -39,11 +39,11 @@ using ExactRecall = KvFreezeCache<Layout<T>, InstantMassScorer<KeyCodes<4>>, Wat
 /// Uniform quantisation.
 /// @tparam Bits 2, 3, 4 or 8; values of 3 bits have 4
 /// @tparam MaxHeadDim as in KvFreeze
-template <int Bits, Element T = Half, int MaxHeadDim = 0>
+template <int Bits, Element T = Half, int MaxHeadDim = 0, CacheTier Tier = PinnedTier>
 using UniformQuantised =
     KvFreezeCache<Layout<T, 1, Grouping::kv_head,
                          CompactRows<CompactLevel<Bits, Bits == 3 ? 4 : Bits>>, MaxHeadDim>,
-                  InstantMassScorer<KeyCodes<Bits>>, UniformScheduler, NeverTrigger>;
+                  InstantMassScorer<KeyCodes<Bits>>, UniformScheduler, NeverTrigger, Tier>;
 
 /// ASR-KF-EGR with lazy thaw.
 template <Element T = Half, CacheTier Tier = PinnedTier>

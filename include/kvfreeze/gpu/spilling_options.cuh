@@ -12,10 +12,26 @@ struct SpillingTierOptions {
   std::uint32_t most_misses = 4096;                 ///< blocks that a step can ask for
 };
 
+/// @brief Settings of a SpillingTier that is a cache's.
+template <class Lower>
+struct SpillingTierSettings {
+  SpillingTierOptions options;
+  Lower lower = Lower();
+};
+
 /// A sequence's granules once the rows of the step that begins are appended.
 struct SequenceGranules {
   std::uint32_t sequence = 0;
   std::uint32_t granules = 0;
+};
+
+/// Granules [begin, end) of some lanes that lie side by side.
+struct StoredRange {
+  std::uint32_t sequence = 0;
+  std::uint32_t first_lane = 0;
+  std::uint32_t lanes = 0;
+  std::uint32_t begin = 0;
+  std::uint32_t end = 0;
 };
 
 /// What a SpillingTier did since it was made.

@@ -17,6 +17,7 @@
 #include <cuda/std/type_traits>
 #include <cuda/stream_ref>
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -36,9 +37,10 @@ namespace kvfreeze::gpu {
 /// more, has the block fetched, and enters it before a later step. Nothing waits for it meanwhile:
 /// the job is carried over, first in line.
 ///
-/// A step: begin_step(), then in the stream resolve_async() for each list of granules to thaw,
-/// thaw_async() of what is there, freeze_async() of new rows; all but begin_step() may be captured.
-/// begin_step() waits only if the cache is too small: for the thread, or for steps before this one.
+/// As a cache's tier it does all of this by itself. Alone, a step is: begin_step(), then in the
+/// stream resolve_async() for each list of granules to thaw, thaw_async() of what is there,
+/// freeze_async() of new rows; all but begin_step() may be captured. begin_step() waits only if the
+/// cache is too small: for the thread, or for steps before this one.
 ///
 /// One thread on the host at a time, one stream at a time. Movable while nothing is captured.
 /// @tparam Lower model of TierPolicy that holds copies, without loss
@@ -68,6 +70,10 @@ class SpillingTier {
                                  : " is not below " + std::to_string(s.geometry.sequences)));
     }
     s.sequences[sequence] = {.open = true};
+  }
+
+  [[nodiscard]] bool is_open(std::uint32_t sequence) const noexcept {
+    return sequence < state_->geometry.sequences && state_->sequences[sequence].open;
   }
 
   /// @brief Forgets a sequence, here and below. Waits for the stream and for the thread.
@@ -102,8 +108,8 @@ class SpillingTier {
   ///
   /// @param sequences whose rows are appended in this step, or in the steps until the next call
   /// @param stream the step's; must not be capturing
-  /// @throws InvalidArgument if a sequence is not open, shrinks, or exceeds the geometry: nothing
-  /// happened
+  /// @throws InvalidArgument if a sequence is not open, shrinks, or exceeds the geometry, or if the
+  /// stream is being captured: nothing happened
   /// @throws CapacityError if the cache does not hold the rows that are being appended
   /// @throws TierError, or whatever the lower tier throws: the first failure since the last call.
   /// No row is lost; what failed is tried again when it is due again
@@ -112,6 +118,11 @@ class SpillingTier {
   /// @complexity O(lanes * blocks that begin or end + blocks that come or go), some 2 launches
   void begin_step(std::span<SequenceGranules const> sequences, ::cuda::stream_ref stream) {
     State& s = *state_;
+    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+    check(cudaStreamIsCapturing(stream.get(), &capture), "cudaStreamIsCapturing");
+    if (capture != cudaStreamCaptureStatusNone) {
+      throw InvalidArgument("SpillingTier::begin_step: the stream is being captured");
+    }
     for (SequenceGranules const& grown : sequences) {
       check_open("begin_step", grown.sequence);
       std::uint32_t const now = s.sequences[grown.sequence].granules;
@@ -123,8 +134,15 @@ class SpillingTier {
       }
     }
     s.catch_up(stream.get());
-    for (SequenceGranules const& grown : sequences) {
-      s.grow(grown);
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      try {
+        s.grow(sequences[i]);
+      } catch (...) {
+        for (SequenceGranules const& grown : sequences.first(i + 1)) {
+          s.give_up(grown);
+        }
+        throw;
+      }
     }
     s.read_misses();
     s.spill();
@@ -132,6 +150,48 @@ class SpillingTier {
       s.complete(grown);
     }
     s.begin(stream.get());
+  }
+
+  /// @brief Has all blocks of some granules, as far as they were appended, in pinned memory until
+  /// the next begin_step() or fetch(): kernels that are enqueued meanwhile find them. Within a step
+  /// or between two. Waits for the stream and for the thread.
+  /// @throws InvalidArgument if the sequence is not open, or lanes or granules are out of range
+  /// @throws CapacityError if they have no room beside rows that are being appended
+  /// @throws TierError, or whatever the lower tier throws; CudaError
+  /// @complexity O(places + blocks), and what the lower tier takes for those that it has
+  void fetch(StoredRange const& range, ::cuda::stream_ref stream) {
+    check_open("fetch", range.sequence);
+    TierGeometry const& g = state_->geometry;
+    if (range.first_lane > g.lanes || range.lanes > g.lanes - range.first_lane ||
+        range.begin > range.end || range.end > g.granules) {
+      throw InvalidArgument("SpillingTier::fetch: lanes from " + std::to_string(range.first_lane) +
+                            " on, " + std::to_string(range.lanes) + ", of " +
+                            std::to_string(g.lanes) + ", granules [" + std::to_string(range.begin) +
+                            ", " + std::to_string(range.end) + ") of " +
+                            std::to_string(g.granules));
+    }
+    state_->fetch(range, stream.get());
+  }
+
+  /// @brief How many lanes' granules [begin, end) fetch() can have here at a time, at least 1.
+  /// Waits for the stream.
+  /// @throws CapacityError if not even one has room beside rows that are being appended
+  /// @throws CudaError
+  [[nodiscard]] std::uint32_t fetchable_lanes(std::uint32_t begin, std::uint32_t end,
+                                              ::cuda::stream_ref stream) {
+    State& s = *state_;
+    std::size_t const blocks = s.blocks_between(begin, end);
+    std::size_t const room = s.fetchable(stream.get());
+    if (room < blocks) {
+      throw CapacityError(
+          "SpillingTier: a lane's granules [" + std::to_string(begin) + ", " + std::to_string(end) +
+              ") take " + std::to_string(blocks * s.block_bytes) +
+              " bytes of pinned memory, there are " + std::to_string(room * s.block_bytes),
+          blocks * s.block_bytes, room * s.block_bytes);
+    }
+    return blocks == 0
+               ? s.geometry.lanes
+               : static_cast<std::uint32_t>(std::min(room / blocks, std::size_t{s.geometry.lanes}));
   }
 
   /// @brief Parts a list of jobs: those whose rows are here go to `kept`, in their order; the
@@ -159,8 +219,7 @@ class SpillingTier {
     }
     constexpr int threads = 1024;
     detail::resolve_kernel<threads><<<1, threads, 0, stream.get()>>>(
-        jobs, count, slots(), state_->needed.device(), state_->now.data(), state_->misses,
-        kept.jobs, kept.totals.data(), carry);
+        jobs, count, rows(), state_->geometry.lanes, kept.jobs, kept.totals.data(), carry);
     check_launch("resolve_kernel");
   }
 
@@ -190,6 +249,14 @@ class SpillingTier {
   [[nodiscard]] CachedSlots slots() const noexcept {
     State const& s = *state_;
     return {s.table.span(), s.memory.device(), s.lane_blocks, s.block_shift, s.geometry};
+  }
+
+  /// @brief What kernels of a step ask whether a granule is there, and tell that they need it.
+  [[nodiscard]] detail::SpilledRows rows() const noexcept {
+    State const& s = *state_;
+    return {s.table.data(), s.memory.device(), 2 * s.geometry.part_bytes,
+            s.lane_blocks,  s.block_shift,     s.needed.device(),
+            s.now.data(),   s.misses};
   }
 
   /// Host memory held: pinned memory, bookkeeping of blocks, and what the lower tier holds.
@@ -236,8 +303,8 @@ class SpillingTier {
     }
     std::size_t const blocks =
         std::size_t{g.sequences} * g.lanes * ((g.granules - 1) / o.block_granules + 1);
-    if (blocks >= detail::BlockCache::below) {
-      reject("number of blocks", blocks, "below 2^32 - 2: take larger ones");
+    if (blocks >= detail::Miss::urgent) {
+      reject("number of blocks", blocks, "below 2^31: take larger ones");
     }
     std::size_t const block_bytes = std::size_t{o.block_granules} * 2 * g.part_bytes;
     std::size_t const least = 2 * block_bytes * g.lanes;
@@ -253,7 +320,7 @@ class SpillingTier {
   }
 
   void check_open(char const* function, std::uint32_t sequence) const {
-    if (sequence >= state_->geometry.sequences || !state_->sequences[sequence].open) {
+    if (!is_open(sequence)) {
       throw InvalidArgument(std::string("SpillingTier::") + function + ": sequence " +
                             std::to_string(sequence) + " is not open");
     }

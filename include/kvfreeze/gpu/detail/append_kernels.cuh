@@ -22,6 +22,7 @@ struct Status {
   static constexpr std::uint32_t not_finite = 1;  ///< K, V or Q with an infinity or NaN
   static constexpr std::uint32_t no_pages = 2;    ///< a row could not be held
   static constexpr std::uint32_t too_long = 4;    ///< a row past max_tokens
+  static constexpr std::uint32_t not_begun = 8;  ///< a row of a step that the tier knows nothing of
 };
 
 /// One layer's new rows: [sequences][kv_heads][head_dim] and [sequences][query_heads][head_dim].
@@ -129,6 +130,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads, 4) v
     ready = lane.rows < g.max_tokens;
     if (!ready) {
       atomicOr(status, Status::too_long);
+    } else if (!ref.has_room_for(granule, granule + 1)) {
+      ready = false;
+      atomicOr(status, Status::not_begun);
     } else if (row == 0 && !grow(ref, memory.pool, rows_segment, placed_granules<C>(lane) + 1)) {
       ready = false;
       atomicOr(status, Status::no_pages);

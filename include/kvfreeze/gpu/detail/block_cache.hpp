@@ -38,6 +38,7 @@ class BlockCache {
     PlaceState state = PlaceState::free;
     std::uint32_t seen = 0;   ///< its stamp when the hand came last; stamps are positive
     std::uint32_t after = 0;  ///< step that has to pass before it may be stored, or used again
+    bool kept = false;        ///< stays, whoever needs it
   };
 
   BlockCache(std::size_t blocks, std::uint32_t places) : where_(blocks, nowhere), places_(places) {
@@ -76,7 +77,7 @@ class BlockCache {
     KVFREEZE_ASSERT(!free_.empty() && where_[block] >= below);
     std::uint32_t const place = free_.back();
     free_.pop_back();
-    places_[place] = {static_cast<std::uint32_t>(block), state, 0, 0};
+    places_[place] = {.block = static_cast<std::uint32_t>(block), .state = state};
     where_[block] = place;
     return place;
   }
@@ -98,7 +99,7 @@ class BlockCache {
   }
 
   /// Places that nobody can know any more become free.
-  /// @param passed all work of steps up to this one is done
+  /// @param passed all work of steps up to this one is done; `nowhere`: all work
   void release(std::uint32_t passed) noexcept {
     std::size_t kept = 0;
     for (std::uint32_t const place : leaving_) {
@@ -110,6 +111,18 @@ class BlockCache {
       }
     }
     leaving_.resize(kept);
+  }
+
+  /// Places that nobody can take before a step has passed: rows are written there.
+  /// @complexity O(places)
+  [[nodiscard]] std::size_t written_places(std::uint32_t passed) const noexcept {
+    std::size_t count = 0;
+    for (Place const& p : places_) {
+      count += p.state == PlaceState::filling || (p.state == PlaceState::dirty && p.after > passed)
+                   ? 1U
+                   : 0U;
+    }
+    return count;
   }
 
   /// @brief The next block that may leave: clean, or dirty and written.
@@ -125,7 +138,7 @@ class BlockCache {
       bool const may =
           p.state == PlaceState::clean || (p.state == PlaceState::dirty && p.after <= passed);
       std::uint32_t const stamp = stamps[at];
-      if (may && p.seen == stamp) {
+      if (may && !p.kept && p.seen == stamp) {
         visits -= 1;
         return at;
       }

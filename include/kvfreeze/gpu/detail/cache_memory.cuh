@@ -16,6 +16,7 @@
 #include <kvfreeze/gpu/memory.cuh>
 #include <kvfreeze/gpu/paged_view.cuh>
 #include <kvfreeze/gpu/pinned_tier.cuh>
+#include <kvfreeze/gpu/spilling_options.cuh>
 #include <kvfreeze/report.hpp>
 #include <kvfreeze/types.hpp>
 
@@ -27,6 +28,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace kvfreeze::gpu::detail {
@@ -41,15 +43,39 @@ std::size_t pages_of(Geometry const& g) {
   return lane * static_cast<std::size_t>(g.lanes) * static_cast<std::size_t>(g.max_sequences);
 }
 
+/// What a tier without settings is told.
+struct NoSettings {};
+
+template <class Tier>
+struct SettingsOf {
+  using type = NoSettings;
+};
+
+template <>
+struct SettingsOf<PinnedTier> {
+  using type = PinnedTierOptions;
+};
+
+template <TierPolicy Lower>
+struct SettingsOf<SpillingTier<Lower>> {
+  using type = SpillingTierSettings<Lower>;
+};
+
+/// What the caller says of its cache's tier.
+template <class C>
+using TierSettings = typename SettingsOf<typename C::DeviceTier>::type;
+
 /// @brief The cache's arrays. Their addresses stay the same, so that graphs may hold them.
 template <class C>
 class CacheStorage {
  public:
-  using Tier = std::conditional_t<C::stores, PinnedTier, NoTier>;
+  using Tier = std::conditional_t<C::stores, typename C::DeviceTier, NoTier>;
 
-  /// @throws OutOfMemory, CudaError
+  /// @throws InvalidArgument for the tier's settings
+  /// @throws OutOfMemory, CudaError, what a lower tier throws
   /// @throws CapacityError with the least cap, if it is below
-  CacheStorage(Geometry const& g, typename C::Scorer const& scorer, std::size_t resident_bytes)
+  CacheStorage(Geometry const& g, typename C::Scorer const& scorer, std::size_t resident_bytes,
+               TierSettings<C> settings)
       : geometry_(g),
         scorer_(scorer),
         free_count_(1),
@@ -85,8 +111,7 @@ class CacheStorage {
         sequences_(batch_.size()),
         reports_(2 * batch_.size()),
         status_(1),
-        tier_({static_cast<std::uint32_t>(g.max_sequences), static_cast<std::uint32_t>(g.lanes),
-               static_cast<std::uint32_t>(g.max_granules), g.part_bytes}),
+        tier_(make_tier(g, std::move(settings))),
         step_(g),
         recall_(g),
         page_count_(pages_within(resident_bytes)),
@@ -100,6 +125,7 @@ class CacheStorage {
       report = DeviceReport{};
     }
     status_[0] = 0;
+    grown_.reserve(batch_.size());
     constexpr int threads = 256;
     fill_pool_kernel<threads><<<blocks_for(page_count_, threads), threads>>>(
         pool(), static_cast<std::int32_t>(page_count_));
@@ -141,7 +167,9 @@ class CacheStorage {
     memory.lone_scores = lone_scores_.data();
     memory.lag_scores = lag_scores_.data();
     memory.mean_entropy = mean_entropy_.data();
-    if constexpr (C::stores) {
+    if constexpr (C::spills) {
+      memory.spilled = tier_.rows();
+    } else if constexpr (C::stores) {
       memory.tier = tier_.slots().slabs.data();
     }
     return memory;
@@ -149,11 +177,15 @@ class CacheStorage {
 
   /// @throws OutOfMemory, CudaError; the sequence stays closed
   void open(std::uint32_t index, typename C::Trigger const& trigger, ::cuda::stream_ref stream) {
-    tier_.open(index, stream);
-    if (!tier_.is_pinned()) {
-      std::string const warning = tier_.warning();
-      abandon(index, stream);
-      throw OutOfMemory("open(): kernels must reach the tier: " + warning, tier_.slab_bytes());
+    if constexpr (C::spills) {
+      tier_.open(index);
+    } else {
+      tier_.open(index, stream);
+      if (!tier_.is_pinned()) {
+        std::string const warning = tier_.warning();
+        abandon(index, stream);
+        throw OutOfMemory("open(): kernels must reach the tier: " + warning, tier_.slab_bytes());
+      }
     }
     reports_[2 * index] = reports_[2 * index + 1] = DeviceReport{};
     try {
@@ -208,11 +240,44 @@ class CacheStorage {
     check_launch("pin_rows_kernel");
   }
 
+  /// @brief The tier makes room for a step's rows, and learns what earlier ones missed.
+  /// @param batch with the lengths that sequences then have
+  /// @throws as SpillingTier::begin_step(); the step has not begun
+  template <class Lengths>
+  void begin_step(std::span<Sequence const> batch, Lengths const& lengths,
+                  ::cuda::stream_ref stream) {
+    if constexpr (C::spills) {
+      grown_.clear();
+      for (Sequence const handle : batch) {
+        grown_.push_back(
+            {handle.index, static_cast<std::uint32_t>(granules_of<C>(lengths(handle)))});
+      }
+      tier_.begin_step(grown_, stream);
+    }
+  }
+
+  /// @brief Has the rows in pinned memory that truncate() brings back: those that are protected
+  /// when the sequence is so long.
+  /// @throws as SpillingTier::fetch(); nothing changed
+  void fetch_owed([[maybe_unused]] std::uint32_t index, [[maybe_unused]] int length,
+                  [[maybe_unused]] ::cuda::stream_ref stream) {
+    if constexpr (C::spills) {
+      int const first = std::max(length - owed_rows(geometry_), 0) / C::page;
+      tier_.fetch(
+          {index, 0, static_cast<std::uint32_t>(geometry_.lanes), static_cast<std::uint32_t>(first),
+           static_cast<std::uint32_t>(granules_of<C>(length))},
+          stream);
+    }
+  }
+
   /// Forgets the rows from `length` on.
   void truncate(std::uint32_t index, int length, ::cuda::stream_ref stream) {
     begin_cut_kernel<C><<<1, 1, 0, stream.get()>>>(sequences_.data(), index, length);
     check_launch("begin_cut_kernel");
     cut({nullptr, index}, 1, nullptr, stream);
+    if constexpr (C::spills) {
+      tier_.truncate(index, static_cast<std::uint32_t>(granules_of<C>(length)), stream);
+    }
   }
 
   /// The batch's sequences whose trigger asked for it go back. Nothing where no trigger can.
@@ -223,29 +288,26 @@ class CacheStorage {
   }
 
   /// Every row exact, in position order.
-  void thaw(std::uint32_t index, ::cuda::stream_ref stream) {
-    constexpr int threads = 128;
-    auto const lanes = static_cast<unsigned>(geometry_.lanes);
-    forget_codes_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index);
-    check_launch("forget_codes_kernel");
-    if (C::discards && !C::sleeps) {
-      return;  // nothing can come back, and nothing is counted
-    }
-    reset_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index,
-                                                                  steps_.data(), status_.device());
-    check_launch("reset_kernel");
-    load_rows_kernel<C, threads>
-        <<<dim3(copy_blocks, lanes), threads, 0, stream.get()>>>(geometry_, view(), index);
-    check_launch("load_rows_kernel");
+  /// @param length of the sequence
+  void thaw(std::uint32_t index, int length, ::cuda::stream_ref stream) {
+    for_lanes_here(index, length, 0, geometry_.lanes, stream, [&](int first, int lanes) {
+      thaw_lanes(index, static_cast<std::uint32_t>(first), static_cast<unsigned>(lanes), stream);
+    });
   }
 
   /// A dense copy of a layer's rows. @see gather_kernel
-  void gather(std::uint32_t index, int layer, typename C::Value* k, typename C::Value* v,
-              ::cuda::stream_ref stream) const {
+  /// @param length of the sequence
+  void gather(std::uint32_t index, int length, int layer, typename C::Value* k,
+              typename C::Value* v, ::cuda::stream_ref stream) {
     constexpr int threads = 128;
-    gather_kernel<C, threads><<<dim3(copy_blocks, static_cast<unsigned>(geometry_.lanes_per_layer)),
-                                threads, 0, stream.get()>>>(geometry_, view(), index, layer, k, v);
-    check_launch("gather_kernel");
+    int const layer_begin = layer * geometry_.lanes_per_layer;
+    for_lanes_here(
+        index, length, layer_begin, geometry_.lanes_per_layer, stream, [&](int first, int lanes) {
+          gather_kernel<C, threads>
+              <<<dim3(copy_blocks, static_cast<unsigned>(lanes)), threads, 0, stream.get()>>>(
+                  geometry_, view(), index, layer, first - layer_begin, k, v);
+          check_launch("gather_kernel");
+        });
   }
 
   /// @throws CudaError; the tier's part is kept if it was the pages that could not be given back
@@ -283,6 +345,8 @@ class CacheStorage {
   [[nodiscard]] RecallMemory<C> const& recall() const noexcept { return recall_; }
 
   [[nodiscard]] Tier const& tier() const noexcept { return tier_; }
+
+  [[nodiscard]] Tier& tier() noexcept { return tier_; }
 
   /// Where exact rows lie.
   [[nodiscard]] PagedView<typename C::Value> paged() const noexcept {
@@ -373,6 +437,85 @@ class CacheStorage {
   }
 
  private:
+  /// @throws InvalidArgument for the settings; CapacityError if pinned memory is too small for what
+  /// a lower tier must never be asked for while kernels wait
+  static Tier make_tier(Geometry const& g, [[maybe_unused]] TierSettings<C> settings) {
+    TierGeometry const geometry{static_cast<std::uint32_t>(g.max_sequences),
+                                static_cast<std::uint32_t>(g.lanes),
+                                static_cast<std::uint32_t>(g.max_granules), g.part_bytes};
+    if constexpr (C::spills) {
+      SpillingTierOptions const& options = settings.options;
+      if (options.block_granules < C::span) {
+        throw InvalidArgument(
+            "SpillingTierOptions::block_granules is " + std::to_string(options.block_granules) +
+            ", must be at least the rows of a granule, " + std::to_string(C::span));
+      }
+      // A block that fills and one that is being written, of each lane, and what a cut brings back.
+      std::size_t const owed =
+          static_cast<std::size_t>(owed_rows(g)) / C::page / options.block_granules + 2;
+      std::size_t const blocks = static_cast<std::size_t>(g.lanes) *
+                                 (2 * static_cast<std::size_t>(g.max_sequences) + owed);
+      std::size_t const least = blocks * options.block_granules * g.granule_bytes();
+      if (options.cache_bytes < least) {
+        throw CapacityError(
+            "SpillingTierOptions::cache_bytes is " + std::to_string(options.cache_bytes) + ", " +
+                std::to_string(g.lanes) + " lanes of max_sequences = " +
+                std::to_string(g.max_sequences) + " need at least " + std::to_string(least),
+            least, options.cache_bytes);
+      }
+      return Tier(geometry, options, std::move(settings.lower));
+    } else if constexpr (C::stores) {
+      return Tier(geometry, settings);
+    } else {
+      return Tier(geometry);
+    }
+  }
+
+  /// Rows before its end that a sequence may have to bring back when it is cut: the window, and
+  /// what no digest holds.
+  static int owed_rows(Geometry const& g) noexcept {
+    return std::max(g.window + C::page * C::span, C::page * C::tail_granules);
+  }
+
+  /// @brief Calls f(first, lanes) for lanes [first, first + count) of a sequence in turn, while all
+  /// rows of those are in memory that kernels reach.
+  template <class F>
+  void for_lanes_here([[maybe_unused]] std::uint32_t index, [[maybe_unused]] int length, int first,
+                      int count, [[maybe_unused]] ::cuda::stream_ref stream, F const& f) {
+    if constexpr (C::spills) {
+      auto const granules = static_cast<std::uint32_t>(granules_of<C>(length));
+      int const end = first + count;
+      while (first < end) {
+        auto const most = static_cast<int>(tier_.fetchable_lanes(0, granules, stream));
+        int const lanes = std::min(most, end - first);
+        tier_.fetch({index, static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(lanes), 0,
+                     granules},
+                    stream);
+        f(first, lanes);
+        first += lanes;
+      }
+    } else {
+      f(first, count);
+    }
+  }
+
+  void thaw_lanes(std::uint32_t index, std::uint32_t first, unsigned lanes,
+                  ::cuda::stream_ref stream) {
+    constexpr int threads = 128;
+    forget_codes_kernel<C, threads>
+        <<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index, first);
+    check_launch("forget_codes_kernel");
+    if (C::discards && !C::sleeps) {
+      return;  // nothing can come back, and nothing is counted
+    }
+    reset_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(geometry_, view(), index, first,
+                                                                  steps_.data(), status_.device());
+    check_launch("reset_kernel");
+    load_rows_kernel<C, threads>
+        <<<dim3(copy_blocks, lanes), threads, 0, stream.get()>>>(geometry_, view(), index, first);
+    check_launch("load_rows_kernel");
+  }
+
   void cut(CutSequences const& who, unsigned sequences, DeviceReport* reports,
            ::cuda::stream_ref stream) {
     constexpr int threads = 128;
@@ -502,6 +645,7 @@ class CacheStorage {
   PinnedArray<DeviceReport> reports_;
   PinnedArray<std::uint32_t> status_;
   Tier tier_;
+  std::vector<SequenceGranules> grown_;  ///< by the step that begins
   StepMemory<C> step_;
   RecallMemory<C> recall_;
   std::size_t page_count_;
@@ -513,9 +657,9 @@ class CacheStorage {
 /// CudaError
 template <class C>
 CacheStorage<C> make_cache_storage(Geometry const& g, typename C::Scorer const& scorer,
-                                   std::size_t resident_bytes) {
+                                   std::size_t resident_bytes, TierSettings<C> settings) {
   try {
-    return CacheStorage<C>(g, scorer, resident_bytes);
+    return CacheStorage<C>(g, scorer, resident_bytes, std::move(settings));
   } catch (OutOfMemory const& error) {
     std::size_t const pages = pages_of<C>(g);
     std::size_t const bytes = array_bytes(pages, g.page_bytes);

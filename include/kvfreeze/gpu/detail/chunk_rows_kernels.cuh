@@ -115,6 +115,10 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     bool fits = rows <= g.max_tokens;
     if (!fits) {
       atomicOr(status, Status::too_long);
+    } else if (!ref.has_room_for(static_cast<std::uint32_t>(lane.rows / C::page),
+                                 static_cast<std::uint32_t>(granules_of<C>(rows)))) {
+      fits = false;
+      atomicOr(status, Status::not_begun);
     } else {
       fits = grow(ref, memory.pool, rows_segment,
                   C::in_place ? granules_of<C>(rows) : lane.slots + exact);

@@ -51,7 +51,8 @@ __device__ void sum_risers(LadderLane<C> const& l, int risers) {
 }
 
 /// @brief Gives risers their slots, exact ones first and guests behind them, and loads their rows.
-/// Those for which there are no pages or transfers wait, first in line at the next step.
+/// Those whose rows, or for which pages or transfers are missing, wait, first in line at the next
+/// step.
 /// @param asked risers that are listed
 /// @return how many rose
 template <class C>
@@ -61,7 +62,7 @@ __device__ int place_risers(LadderLane<C> const& l, int asked) {
   LadderStorage& shared = l.shared;
   int const thread = static_cast<int>(threadIdx.x);
   int const slots = lane.slots;
-  int const risers = limit_risers(l, asked);
+  int const risers = limit_risers(l, asked, risers_here(l, asked));
   if (thread == 0) {
     shared.placed = grow(l.ref, l.pool, rows_segment, slots + risers);
   }
@@ -74,7 +75,7 @@ __device__ int place_risers(LadderLane<C> const& l, int asked) {
       l.ref.states[l.riser(i).granule] |= host::GranuleState::carried;
     }
     if (thread == 0) {
-      lane.deferred += static_cast<std::uint32_t>(asked);
+      lane.deferred += static_cast<std::uint32_t>(risers);
     }
     __syncthreads();
     return 0;

@@ -29,10 +29,11 @@ __device__ void plan_sinking(LadderLane<C> const& l, int stay) {
         if (!all_old && !is_old(l, ref.code_stamp(level, slot), age)) {
           continue;
         }
-        std::uint8_t& plan = ref.plans[l.coded(level, i)];
-        if (plan == 0) {
-          plan =
-              static_cast<std::uint8_t>(Plan::leaves_pool | Plan::to(cuts.level(l.mass(run, i))));
+        std::uint32_t const granule = l.coded(level, i);
+        std::uint8_t& plan = ref.plans[granule];
+        int const to = cuts.level(l.mass(run, i));
+        if (plan == 0 && (to == 0 || ref.is_here(granule))) {  // it is coded as the tier has it
+          plan = static_cast<std::uint8_t>(Plan::leaves_pool | Plan::to(to));
           leaving |= bits & -bits;
         }
       }

@@ -1,11 +1,11 @@
 #pragma once
 
 #include <kvfreeze/gpu/cached_slots.cuh>
+#include <kvfreeze/gpu/detail/block_scan.cuh>
 #include <kvfreeze/gpu/detail/mover_kernels.cuh>
+#include <kvfreeze/gpu/detail/spilled_rows.cuh>
 #include <kvfreeze/gpu/memory.cuh>
 #include <kvfreeze/gpu/move_job.cuh>
-
-#include <cub/block/block_scan.cuh>
 
 #include <cstddef>
 #include <cstdint>
@@ -29,23 +29,6 @@ struct CachedPlaces {
   }
 };
 
-/// The device's own numbers of a spilling tier.
-struct SpillStep {
-  std::uint32_t step = 0;
-  std::uint32_t buffer = 0;  ///< where this step's misses go
-  std::uint32_t misses = 0;  ///< in it, those included for which there was no room
-};
-
-/// One step's misses, in mapped memory: a number of blocks, then the blocks.
-struct MissBuffers {
-  std::uint32_t* memory = nullptr;  ///< [buffer][1 + room]
-  std::uint32_t room = 0;
-
-  __device__ std::uint32_t* buffer(std::uint32_t i) const {
-    return memory + std::size_t{i} * (std::size_t{room} + 1);
-  }
-};
-
 inline constexpr int updates_of_launch = 448;  ///< what kernel arguments hold
 
 /// Changes of the table of blocks, by value: nothing has to outlive the launch.
@@ -57,82 +40,61 @@ struct BlockUpdates {
 
 static_assert(sizeof(BlockUpdates) <= 3600);
 
-/// @brief Puts changes of the table into effect.
+/// @brief Puts changes of the table into effect, and begins a step: its misses go to an empty
+/// buffer.
+/// @param next the step; 0: none begins
 template <int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    Threads) void update_blocks_kernel(BlockUpdates updates, CachedSlots::Entry* blocks) {
+    Threads) void update_blocks_kernel(BlockUpdates updates, CachedSlots::Entry* blocks,
+                                       SpillStep* now, SpillStep next) {
   for (std::uint32_t i = threadIdx.x; i < updates.count; i += Threads) {
     blocks[updates.block[i]].place = updates.place[i];
   }
+  if (threadIdx.x == 0 && next.step != 0) {
+    *now = next;
+  }
 }
 
-/// @brief Begins a step: its misses go to an empty buffer.
+/// @brief Ends a step: the host is told how many of its misses are written down. One thread.
 template <class Step>
-__global__ __attribute__((visibility("hidden"))) void begin_step_kernel(Step* now,
-                                                                        std::uint32_t step,
-                                                                        std::uint32_t buffer,
-                                                                        MissBuffers misses) {
-  *now = {step, buffer, 0};
-  *misses.buffer(buffer) = 0;
+__global__ __attribute__((visibility("hidden"))) void end_spill_step_kernel(Step const* now,
+                                                                            MissBuffers misses) {
+  *misses.buffer(now->buffer) = min(now->misses, misses.room);
 }
 
 /// @brief Parts jobs into those whose rows are there and those whose rows are not. One block, so
-/// that jobs keep their order. A block that is there is stamped for the host once a step, one that
-/// is not is written to the step's misses once.
+/// that jobs keep their order.
 template <int Threads, class Carry>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void resolve_kernel(
-    Span<MoveJob const> jobs, Span<std::uint32_t const> count, CachedSlots slots,
-    std::uint32_t* needed, SpillStep* now, MissBuffers misses, Span<MoveJob> out,
-    std::uint32_t* totals, Carry carry) {
-  using Scan = cub::BlockScan<std::uint64_t, Threads, cub::BLOCK_SCAN_WARP_SCANS>;
-  __shared__ typename Scan::TempStorage storage;
+    Span<MoveJob const> jobs, Span<std::uint32_t const> count, SpilledRows rows,
+    std::uint32_t lanes, Span<MoveJob> out, std::uint32_t* totals, Carry carry) {
+  __shared__ WarpSums<Threads> storage;
   auto const most = static_cast<std::uint32_t>(jobs.size());
   std::uint32_t const all = min(count[0], most);
-  std::uint32_t const step = now->step;
-  std::uint32_t* const buffer = misses.buffer(now->buffer);
-  std::uint32_t missed = now->misses;
   std::uint32_t present = 0;
   for (std::uint32_t tile = 0; tile < all; tile += Threads) {
     std::uint32_t const i = tile + threadIdx.x;
-    MoveJob job;
-    std::uint32_t block = 0;
-    std::uint64_t own = 0;  // upper half: a miss to write down, lower half: present
+    bool here = false;
     if (i < all) {
-      job = load_job(jobs.data() + i);
-      block = static_cast<std::uint32_t>(slots.block({job.sequence, job.lane, job.granule}));
-      CachedSlots::Entry& entry = slots.blocks[block];
-      bool const first = atomicExch(&entry.stamp, step) != step;
-      std::uint32_t const place = entry.place;
-      if (place != CachedSlots::absent) {
-        own = 1;
-        if (first) {
-          needed[place] = step;
-        }
-      } else {
-        own = first ? std::uint64_t{1} << 32 : 0;
+      MoveJob const job = load_job(jobs.data() + i);
+      here = rows.ask(std::size_t{job.sequence} * lanes + job.lane, job.granule);
+      if (!here) {
         carry(job);
       }
     }
-    std::uint64_t prefix = 0;
-    std::uint64_t sum = 0;
-    Scan(storage).ExclusiveSum(own, prefix, sum);
-    if ((own & 1U) != 0) {
-      reinterpret_cast<uint4*>(out.data())[present + static_cast<std::uint32_t>(prefix)] =
+    std::uint32_t rank = 0;
+    std::uint32_t sum = 0;
+    scan_flags<Threads>(storage, here, rank, sum);
+    if (here) {
+      reinterpret_cast<uint4*>(out.data())[present + rank] =
           reinterpret_cast<uint4 const*>(jobs.data())[i];
     }
-    std::uint32_t const at = missed + static_cast<std::uint32_t>(prefix >> 32);
-    if ((own >> 32) != 0 && at < misses.room) {
-      buffer[1 + at] = block;
-    }
-    present += static_cast<std::uint32_t>(sum);
-    missed += static_cast<std::uint32_t>(sum >> 32);
+    present += sum;
     __syncthreads();  // the storage is used again
   }
   if (threadIdx.x == 0) {
     totals[0] = present;
     totals[1] = all - present;
-    now->misses = missed;
-    buffer[0] = min(missed, misses.room);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <kvfreeze/gpu/detail/block_cache.hpp>
 #include <kvfreeze/gpu/detail/passed_steps.cuh>
 #include <kvfreeze/gpu/detail/spill_kernels.cuh>
+#include <kvfreeze/gpu/detail/spilled_rows.cuh>
 #include <kvfreeze/gpu/error.cuh>
 #include <kvfreeze/gpu/memory.cuh>
 #include <kvfreeze/gpu/spilling_options.cuh>
@@ -32,6 +33,7 @@ class SpillState {
     std::uint32_t granules = 0;
     std::uint32_t blocks = 0;   ///< of each lane, up to here with a place, or complete
     std::uint32_t filling = 0;  ///< the first block of each lane that is not complete
+    std::uint32_t before = 0;   ///< `blocks`, before a step's rows had places
   };
 
   SpillState(TierGeometry const& g, SpillingTierOptions const& o, Lower lower)
@@ -55,25 +57,27 @@ class SpillState {
     std::fill(needed.begin(), needed.end(), 0U);
     std::fill(missed.begin(), missed.end(), 0U);
     updated_.reserve(4 * cache.places());
+    kept_.reserve(cache.places());
   }
 
   // --- a step, in this order ---------------------------------------------------------------------
 
   /// What earlier steps and the thread are done with. @throws the thread's first failure, CudaError
   void catch_up(cudaStream_t stream) {
+    end_spill_step_kernel<<<1, 1, 0, stream>>>(now.data(), misses);
+    check_launch("end_spill_step_kernel");
     passed_.record(step_, stream);
     passed_.poll();
+    keep_none();
     cache.release(passed_.step());
-    while (auto const result = worker_.poll()) {
-      take(*result);
-    }
-    throw_failure();
+    hear_worker();
   }
 
   /// @brief Room for a sequence's new rows in each lane.
   /// @throws CapacityError, or what the lower tier throws
   void grow(SequenceGranules const& grown) {
     SequenceState& sequence = sequences[grown.sequence];
+    sequence.before = sequence.blocks;
     for (; sequence.blocks < blocks_of(grown.granules); ++sequence.blocks) {
       for (std::uint32_t lane = 0; lane < geometry.lanes; ++lane) {
         hold(block(grown.sequence, lane, sequence.blocks));
@@ -81,7 +85,24 @@ class SpillState {
     }
   }
 
-  /// Fetches what passed steps missed, as far as there is room.
+  /// The step has not begun: places that new rows had are free again.
+  void give_up(SequenceGranules const& grown) {
+    SequenceState& sequence = sequences[grown.sequence];
+    std::uint32_t const end = std::min(sequence.blocks + 1, lane_blocks);
+    for (std::uint32_t number = blocks_of(sequence.granules); number < end; ++number) {
+      for (std::uint32_t lane = 0; lane < geometry.lanes; ++lane) {
+        std::size_t const given_up = block(grown.sequence, lane, number);
+        if (std::uint32_t const at = cache.where(given_up); at < BlockCache::below) {
+          update(given_up);
+          cache.leave(at, BlockCache::nowhere, step_);
+        }
+      }
+    }
+    sequence.blocks = sequence.before;
+  }
+
+  /// Fetches what passed steps missed, as far as there is room: first what must be exact, then the
+  /// rest, from another one on each time, so that no lane always comes last.
   void read_misses() {
     unserved_ = 0;
     std::uint32_t const last = passed_.step();
@@ -89,17 +110,15 @@ class SpillState {
     for (std::uint32_t step = std::max(read_step_ + 1, kept); step <= last; ++step) {
       std::uint32_t const* const buffer =
           missed.data() + (step % miss_buffers) * (std::size_t{misses.room} + 1);
-      counts.missed += buffer[0];
-      for (std::uint32_t i = 0; i < buffer[0]; ++i) {
-        std::uint32_t const number = buffer[1 + i];
-        if (cache.where(number) != BlockCache::below) {
-          continue;  // on its way, or forgotten
+      std::uint32_t const count = buffer[0];
+      counts.missed += count;
+      for (bool const urgent : {true, false}) {
+        for (std::uint32_t i = 0; i < count; ++i) {
+          Miss const miss{buffer[1 + (i + step * 7919U) % count]};
+          if (miss.is_urgent() == urgent) {
+            load(miss.block());
+          }
         }
-        if (cache.free_places() == 0) {
-          unserved_ += 1;  // it will be missed again
-          continue;
-        }
-        submit(cache.take(number, PlaceState::loading), true);
       }
     }
     read_step_ = std::max(read_step_, last);
@@ -130,13 +149,45 @@ class SpillState {
 
   /// Tells the device what changed, and that the step begins.
   void begin(cudaStream_t stream) {
-    flush(stream);
+    flush(stream, {step_ + 1, (step_ + 1) % miss_buffers, 0});
     step_ += 1;
-    begin_step_kernel<<<1, 1, 0, stream>>>(now.data(), step_, step_ % miss_buffers, misses);
-    check_launch("begin_step_kernel");
   }
 
-  // --- between steps -----------------------------------------------------------------------------
+  // --- beside steps ------------------------------------------------------------------------------
+
+  /// @brief Has the blocks of some granules of some lanes here until the next step begins, as far
+  /// as rows were appended to them. Waits for the stream and for the thread.
+  /// @throws CapacityError if they have no room beside rows that are being appended
+  /// @throws what the lower tier throws, CudaError
+  void fetch(StoredRange const& range, cudaStream_t stream) {
+    check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+    passed_.poll();
+    is_idle_ = true;  // no kernel runs: a place that a block leaves is free at once
+    try {
+      keep_none();
+      release_left();
+      hear_worker();
+      bring(range);
+    } catch (...) {
+      is_idle_ = false;
+      throw;
+    }
+    is_idle_ = false;
+    flush(stream);
+  }
+
+  /// Blocks that fetch() has room for now. Waits for the stream. @throws CudaError
+  [[nodiscard]] std::size_t fetchable(cudaStream_t stream) {
+    check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+    passed_.poll();
+    return cache.places() - cache.written_places(passed_.step());
+  }
+
+  /// Blocks of a lane that hold granules [begin, end).
+  [[nodiscard]] std::uint32_t blocks_between(std::uint32_t begin,
+                                             std::uint32_t end) const noexcept {
+    return begin < end ? blocks_of(end) - (begin >> block_shift) : 0;
+  }
 
   /// @brief Forgets the blocks of a sequence's lanes that begin at a granule or behind it, here and
   /// below. Waits for the thread and the stream.
@@ -160,8 +211,7 @@ class SpillState {
     worker_.note_bytes();
     flush(stream);
     check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
-    passed_.note(step_);
-    cache.release(passed_.step());
+    cache.release(BlockCache::nowhere);
   }
 
   /// The lower tier. Waits for the thread; its failures are told by the next step.
@@ -220,6 +270,78 @@ class SpillState {
   /// The device may be writing them.
   [[nodiscard]] std::uint32_t const volatile* stamps() const noexcept { return needed.data(); }
 
+  /// What the thread is done with. @throws its first failure
+  void hear_worker() {
+    while (auto const result = worker_.poll()) {
+      take(*result);
+    }
+    throw_failure();
+  }
+
+  /// Waits for the next thing that the thread does. @throws its first failure
+  void await_worker() {
+    take(worker_.wait());
+    throw_failure();
+  }
+
+  /// Blocks that a fetch() had here may leave.
+  void keep_none() noexcept {
+    for (std::uint32_t const place : kept_) {
+      cache.place(place).kept = false;
+    }
+    kept_.clear();
+  }
+
+  /// Places that blocks have left are free as soon as no kernel knows them.
+  void release_left() {
+    if (!is_idle_) {
+      passed_.wait();
+    }
+    cache.release(is_idle_ ? BlockCache::nowhere : passed_.step());
+  }
+
+  /// As fetch(), when no kernel runs.
+  void bring(StoredRange const& range) {
+    auto const for_each = [&](auto const& f) {
+      std::uint32_t const end = blocks_of(std::min(range.end, sequences[range.sequence].granules));
+      for (std::uint32_t lane = range.first_lane; lane < range.first_lane + range.lanes; ++lane) {
+        for (std::uint32_t i = range.begin >> block_shift; i < end; ++i) {
+          f(block(range.sequence, lane, i));
+        }
+      }
+    };
+    for_each([&](std::size_t number) {
+      std::uint32_t at = cache.where(number);
+      if (at == BlockCache::below) {
+        make_free_place();
+        at = cache.take(number, PlaceState::loading);
+        submit(at, true);
+      }
+      if (at < BlockCache::below) {
+        cache.place(at).kept = true;
+        kept_.push_back(at);
+      }
+    });
+    for_each([&](std::size_t number) {
+      while (cache.where(number) < BlockCache::below &&
+             cache.visible(number) == BlockCache::nowhere) {
+        await_worker();
+      }
+    });
+  }
+
+  /// A block that is below comes back, if there is room.
+  void load(std::size_t number) noexcept {
+    if (cache.where(number) != BlockCache::below) {
+      return;  // on its way, or forgotten
+    }
+    if (cache.free_places() == 0) {
+      unserved_ += 1;  // it will be missed again
+      return;
+    }
+    submit(cache.take(number, PlaceState::loading), true);
+  }
+
   void submit(std::uint32_t place, bool load) noexcept {
     TierKey const first = key(cache.place(place).block);
     storing_ += load ? 0 : 1;
@@ -254,7 +376,7 @@ class SpillState {
       counts.loaded += 1;
     } else {
       counts.stored += 1;
-      if (place.seen == stamps()[at]) {
+      if (!place.kept && place.seen == stamps()[at]) {
         unmap(at);
       }
     }
@@ -286,8 +408,7 @@ class SpillState {
   void make_free_place() {
     while (cache.free_places() == 0) {
       if (cache.leaving() > 0) {
-        passed_.wait();
-        cache.release(passed_.step());
+        release_left();
       } else if (worker_.under_way() > 0) {
         take(worker_.wait());
       } else {
@@ -298,8 +419,8 @@ class SpillState {
           if (!send_away(visits)) {
             std::size_t const held = cache.places() * block_bytes;
             throw CapacityError(
-                "SpillingTier::begin_step: rows that are being appended fill the cache of " +
-                    std::to_string(held) + " bytes",
+                "SpillingTier: rows that are being appended, or needed together, fill its " +
+                    std::to_string(held) + " bytes of pinned memory",
                 held + block_bytes, held);
           }
         }
@@ -329,22 +450,28 @@ class SpillState {
         state = PlaceState::filling;
         return;
       }
-      take(worker_.wait());
-      throw_failure();
+      await_worker();
     }
   }
 
-  void flush(cudaStream_t stream) {
-    BlockUpdates updates;
-    for (std::size_t first = 0; first < updated_.size(); first += updates.count) {
+  /// Tells the device what changed.
+  /// @param next the step that begins, or none
+  void flush(cudaStream_t stream, SpillStep const& next = {}) {
+    constexpr int threads = 256;
+    std::size_t first = 0;
+    bool begun = next.step == 0;
+    while (first < updated_.size() || !begun) {
+      BlockUpdates updates;
       updates.count = static_cast<std::uint32_t>(
           std::min<std::size_t>(updated_.size() - first, updates_of_launch));
       for (std::uint32_t i = 0; i < updates.count; ++i) {
         updates.block[i] = updated_[first + i];
         updates.place[i] = cache.visible(updates.block[i]);
       }
-      constexpr int threads = 256;
-      update_blocks_kernel<threads><<<1, threads, 0, stream>>>(updates, table.data());
+      first += updates.count;
+      begun = first == updated_.size();
+      update_blocks_kernel<threads><<<1, threads, 0, stream>>>(updates, table.data(), now.data(),
+                                                               begun ? next : SpillStep{});
       check_launch("update_blocks_kernel");
     }
     updated_.clear();
@@ -356,6 +483,8 @@ class SpillState {
   std::size_t unserved_ = 0;            // misses for which there was no room
   std::size_t storing_ = 0;             // blocks
   std::vector<std::uint32_t> updated_;  // blocks whose place changed; some more than once
+  std::vector<std::uint32_t> kept_;     // places of the last fetch()
+  bool is_idle_ = false;                // no kernel runs
   std::exception_ptr failure_;
   kvfreeze::detail::TierWorker<Lower> worker_;  // last: its thread ends before the rest goes
 };

@@ -31,11 +31,11 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   if constexpr (C::has_digest) {
     RecallResult const& result = results[work];
     stamp_wanted<C, Threads>(ref, runs, recall_scores(runs, s), result.keep_from, where.step);
-    count = static_cast<int>(result.thaws);
     if (threadIdx.x == 0) {
       ref.lane->deferred += result.deferred;
       ref.lane->over_cap = result.over_cap != 0;
     }
+    count = lane.keep_here(static_cast<int>(result.thaws));
     if (ref.lane->budget != no_limit) {
       LaneFacts const facts = lane_facts(ref, s.layer, where.head, where.step);
       if (g.by_demand && threadIdx.x < host::water_levels) {
@@ -50,7 +50,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     LaneFacts const facts = lane_facts(ref, s.layer, where.head, where.step);
     everything = kvfreeze::detail::is_eager<typename C::Scheduler>() ||
                  scheduler.recall(facts).kind == Selection::Kind::all;
-    count = lane.afford(lane.list_without_digests(everything));
+    count = lane.afford(lane.keep_here(lane.list_without_digests(everything)));
     count = lane.fit(count, facts.allowed, [&](std::uint32_t) { return !everything; });
   }
   int const thawed = lane.thaw(memory.pool, count);

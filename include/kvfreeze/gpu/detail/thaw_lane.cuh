@@ -32,6 +32,7 @@ struct ThawStorage {
 
   unsigned long long missed;
   std::uint32_t placed;  ///< were there pages?
+  int here;              ///< granules of the list that are in pinned memory
 };
 
 /// Upper half of a non-negative float, as host::coarse: what a slot record keeps of its mass.
@@ -134,6 +135,36 @@ struct ThawLane {
     }
     __syncthreads();
     return most;
+  }
+
+  /// @brief Leaves those on the list that are in pinned memory, in order; the others are fetched,
+  /// and first in line at the next step. @return how many
+  __device__ int keep_here(int count) const {
+    if constexpr (C::spills) {
+      constexpr std::uint8_t must = host::GranuleState::forced | host::GranuleState::pinned;
+      if (thread() < 32) {
+        int kept = 0;
+        for (int first = 0; first < count; first += 32) {
+          int const i = first + thread();
+          std::uint32_t const granule = i < count ? runs.granules[i] : 0U;
+          bool const is_here = i < count && ref.is_here(granule, (ref.states[granule] & must) != 0);
+          unsigned const here = __ballot_sync(0xFFFFFFFFU, is_here);
+          if (is_here) {
+            runs.granules[kept + __popc(here & ((1U << thread()) - 1U))] = granule;
+          } else if (i < count) {
+            ref.states[granule] |= host::GranuleState::carried;
+          }
+          kept += __popc(here);
+        }
+        if (thread() == 0) {
+          ref.lane->deferred += static_cast<std::uint32_t>(count - kept);
+          shared.here = kept;
+        }
+      }
+      __syncthreads();
+      count = shared.here;
+    }
+    return count;
   }
 
   /// @brief Gives the listed granules slots at the end of the lane, but before a granule that has

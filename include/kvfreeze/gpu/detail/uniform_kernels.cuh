@@ -92,7 +92,13 @@ struct UniformLane {
         ref.lane->rows, shared.list,
         [&](int i) {
           std::uint8_t const state = ref.states[i];
-          return is_frozen(state) && ((state & host::GranuleState::pinned) != 0) == pinned;
+          bool const wanted =
+              is_frozen(state) && ((state & host::GranuleState::pinned) != 0) == pinned;
+          if (wanted && !ref.is_here(static_cast<std::uint32_t>(i), pinned)) {
+            atomicAdd(&ref.lane->deferred, 1U);
+            return false;
+          }
+          return wanted;
         },
         [&](int i, int rank) {
           if (static_cast<std::uint32_t>(rank) >= most) {

@@ -17,12 +17,13 @@ namespace kvfreeze::gpu::detail {
 /// @brief A dense copy of a layer's rows: exact ones from their slots, the others from the tier, or
 /// all from where they are.
 /// Grid (any, lanes), a warp a granule.
+/// @param first_lane of the launch, within the layer
 /// @param k, v [rows][kv_heads][head_dim]
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void gather_kernel(
-    Geometry g, CacheMemory memory, std::uint32_t sequence, int layer, typename C::Value* k,
-    typename C::Value* v) {
-  auto const head = static_cast<int>(blockIdx.y);
+    Geometry g, CacheMemory memory, std::uint32_t sequence, int layer, int first_lane,
+    typename C::Value* k, typename C::Value* v) {
+  int const head = first_lane + static_cast<int>(blockIdx.y);
   LaneRef<C> const ref(g, memory, sequence,
                        static_cast<std::uint32_t>(layer * g.lanes_per_layer + head));
   int const warps = static_cast<int>(gridDim.x) * (Threads / 32);
@@ -63,8 +64,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
 /// @brief Codes go, their rows freeze; pages go back. One block a lane.
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    Threads) void forget_codes_kernel(Geometry g, CacheMemory memory, std::uint32_t sequence) {
-  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
+    Threads) void forget_codes_kernel(Geometry g, CacheMemory memory, std::uint32_t sequence,
+                                      std::uint32_t first_lane) {
+  LaneRef<C> const ref(g, memory, sequence, first_lane + blockIdx.x);
   for (int level = 0; level < C::levels; ++level) {
     drop_codes<C, Threads>(ref, level, 0);
   }
@@ -86,9 +88,9 @@ __device__ void forget_counts(LaneRef<C> const& ref) {
 /// status. With a discarding tier there is nothing to come back.
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void reset_kernel(
-    Geometry g, CacheMemory memory, std::uint32_t sequence, std::uint32_t const* steps,
-    std::uint32_t* status) {
-  LaneRef<C> const ref(g, memory, sequence, blockIdx.x);
+    Geometry g, CacheMemory memory, std::uint32_t sequence, std::uint32_t first_lane,
+    std::uint32_t const* steps, std::uint32_t* status) {
+  LaneRef<C> const ref(g, memory, sequence, first_lane + blockIdx.x);
   LaneState& lane = *ref.lane;
   if constexpr (C::discards) {
     forget_counts<C, Threads>(ref);
@@ -145,9 +147,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
 /// The rows of lanes that reset_kernel() made whole. Grid (any, lanes).
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void load_rows_kernel(
-    Geometry g, CacheMemory memory, std::uint32_t sequence) {
+    Geometry g, CacheMemory memory, std::uint32_t sequence, std::uint32_t first_lane) {
   __shared__ FetchStorage<C> stage;
-  LaneRef<C> const ref(g, memory, sequence, blockIdx.y);
+  LaneRef<C> const ref(g, memory, sequence, first_lane + blockIdx.y);
   int const granules = ref.granules();
   if (ref.lane->slots == granules) {  // sums of exact rows are what they were
     fetch_granules<C, Threads>(ref, slots_of_block(granules), ref.lane->rows, stage);
