@@ -10,6 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <gpu/capped.cuh>
+#include <gpu/cuda_calls.hpp>
 #include <gpu/ladder_twins.cuh>
 #include <gpu/ladders.hpp>
 #include <gpu/rows_twins.cuh>
@@ -222,6 +223,81 @@ TEST_CASE("Pinned rows that are below are exact some steps later", "[spilling]")
   } while (!are_exact() && steps < 12);
   CHECK(are_exact());
   CHECK(steps > 1);
+  driver.check(32);
+}
+
+TEST_CASE("Nobody waits for steps, and some that begin are given up", "[spilling]") {
+  SpillingLadder<120> cache(small, capped_limits(256, 2), restless());
+  gpu::test::Stream stream;
+  std::array const batch{cache.open(stream), cache.open(stream)};
+  std::array<Model, 2> models{Model(small, 1), Model(small, 2)};
+  // Layers have the same rows.
+  std::array<std::vector<float>, 2> keys;
+  std::array<std::vector<float>, 2> values;
+  int const steps = kvfreeze_test::short_tests() ? 90 : 180;
+  std::vector<gpu::DeviceArray<float>> inputs;
+  for (int i = 0; i < steps; ++i) {
+    std::vector<float> all[3];
+    for (std::size_t sequence = 0; sequence < 2; ++sequence) {
+      std::vector<float> q;
+      std::vector<float> k;
+      std::vector<float> v;
+      models[sequence].step(q, k, v);
+      keys[sequence].insert(keys[sequence].end(), k.begin(), k.end());
+      values[sequence].insert(values[sequence].end(), v.begin(), v.end());
+      std::vector<float> const* const parts[3] = {&q, &k, &v};
+      for (std::size_t part = 0; part < 3; ++part) {
+        all[part].insert(all[part].end(), parts[part]->begin(), parts[part]->end());
+      }
+    }
+    for (auto const& part : all) {
+      inputs.push_back(upload(part));
+    }
+  }
+  gpu::DeviceArray<float> const out(2 * 6 * 64);
+  for (std::size_t i = 0; i < inputs.size(); i += 3) {
+    if (i % 27 == 24) {
+      cache.begin_prefill_async(batch[i % 2], 20, stream);
+    }
+    cache.begin_async(batch, stream);
+    for (int layer = 0; layer < 2; ++layer) {
+      cache.attend_async<float>(layer, inputs[i], inputs[i + 1], inputs[i + 2], out, stream);
+    }
+    cache.advance_async(stream);
+  }
+  for (std::size_t sequence = 0; sequence < 2; ++sequence) {
+    for (int layer = 0; layer < 2; ++layer) {
+      gpu::DeviceArray<Half> const k(keys[sequence].size());
+      gpu::DeviceArray<Half> const v(k.size());
+      cache.gather_async(batch[sequence], layer, k.span(), v.span(), stream);
+      auto const equal = [&](gpu::DeviceArray<Half> const& found, std::vector<float> const& given) {
+        auto const rows = download(found, stream);
+        return std::equal(rows.begin(), rows.end(), given.begin(), [](Half a, float b) {
+          return to_float(a) == to_float(from_float<Half>(b));
+        });
+      };
+      CHECK(equal(k, keys[sequence]));
+      CHECK(equal(v, values[sequence]));
+    }
+  }
+  CHECK(cache.tier().counts().missed > 0);
+  CHECK(cache.tier().counts().loaded > 0);
+}
+
+TEST_CASE("A launch of begin_async() that fails costs a call", "[spilling]") {
+  using Cache = SpillingLadder<100>;
+  Cache cache(small, capped_limits(320, 1), restless());
+  Driver<Cache> driver(cache, 9);
+  for (int i = 0; i < 5; ++i) {
+    driver.prefill(30);
+  }
+  for (int i = 0; i < 18; ++i) {  // of the tier's end of a step, its beginning, the batch
+    {
+      CudaFault const fault(Calls::launches, 1 + i % 3, cudaErrorLaunchFailure);
+      CHECK_THROWS_AS(Driver<Cache>::step({&driver}), gpu::CudaError);
+    }
+    Driver<Cache>::step({&driver});
+  }
   driver.check(32);
 }
 

@@ -515,7 +515,7 @@ class KvFreezeCache {
     check_status();
     steps_.forget_batch();
     memory_.begin_step(
-        batch, [&](Sequence handle) { return steps_.record(handle).length + tokens; }, stream);
+        batch, [&](Sequence handle) { return steps_.record(handle).length; }, tokens, stream);
     memory_.set_batch(batch, stream);
     steps_.begin(batch, tokens, chunk);
   }

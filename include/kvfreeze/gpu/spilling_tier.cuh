@@ -76,6 +76,13 @@ class SpillingTier {
     return sequence < state_->geometry.sequences && state_->sequences[sequence].open;
   }
 
+  /// Granules of an open sequence, those of the step that has begun included.
+  /// @throws InvalidArgument if it is not open
+  [[nodiscard]] std::uint32_t granules(std::uint32_t sequence) const {
+    check_open("granules", sequence);
+    return state_->sequences[sequence].granules;
+  }
+
   /// @brief Forgets a sequence, here and below. Waits for the stream and for the thread.
   /// @throws InvalidArgument if it is not open
   /// @throws CudaError what the work on the stream failed with; the sequence is closed

@@ -241,16 +241,23 @@ class CacheStorage {
   }
 
   /// @brief The tier makes room for a step's rows, and learns what earlier ones missed.
-  /// @param batch with the lengths that sequences then have
+  /// @param lengths lengths(handle): of a sequence, before the step
+  /// @param tokens of the step
   /// @throws as SpillingTier::begin_step(); the step has not begun
   template <class Lengths>
-  void begin_step(std::span<Sequence const> batch, Lengths const& lengths,
-                  ::cuda::stream_ref stream) {
+  void begin_step([[maybe_unused]] std::span<Sequence const> batch,
+                  [[maybe_unused]] Lengths const& lengths, [[maybe_unused]] int tokens,
+                  [[maybe_unused]] ::cuda::stream_ref stream) {
     if constexpr (C::spills) {
       grown_.clear();
       for (Sequence const handle : batch) {
+        int const length = lengths(handle);
+        auto const written = static_cast<std::uint32_t>(granules_of<C>(length));
+        if (tier_.granules(handle.index) > written) {  // a step had begun, and was given up
+          tier_.truncate(handle.index, written, stream);
+        }
         grown_.push_back(
-            {handle.index, static_cast<std::uint32_t>(granules_of<C>(lengths(handle)))});
+            {handle.index, static_cast<std::uint32_t>(granules_of<C>(length + tokens))});
       }
       tier_.begin_step(grown_, stream);
     }
