@@ -231,7 +231,10 @@ class Replay {
   kvfreeze::Shape shape_;
   Stream stream_;
   std::unique_ptr<replay::HostCache> host_;
-  gpu::KvFreezeCache<> device_;
+  // No kernels for larger heads, which the models of the example engine do not have.
+  gpu::KvFreezeCache<
+      kvfreeze::Layout<kvfreeze::Half, 1, kvfreeze::Grouping::kv_head, kvfreeze::LadderRows, 128>>
+      device_;
   kvfreeze::Sequence sequence_;
   Row row_;
   std::vector<float> expected_;

@@ -55,7 +55,7 @@ class RankLane {
     }
     arrive();
     exact_logits();
-    barrier().wait(s_.arrived);
+    barrier().wait(threadIdx.x == 0 ? s_.arrived : 0U);
     scan();
     note_largest();
     barrier().meet();
