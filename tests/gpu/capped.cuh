@@ -53,8 +53,15 @@ class Driver {
   }
 
   void prefill(int tokens) {
+    prefill(tokens, [] {});
+  }
+
+  /// @param meanwhile called before each layer
+  template <class F>
+  void prefill(int tokens, F const& meanwhile) {
     cache_.begin_prefill_async(handle_, tokens, stream_);
     for (int layer = 0; layer < 2; ++layer) {
+      meanwhile();
       Rows const rows = next(layer, tokens);
       auto const q = upload(rows.q);
       auto const k = upload(rows.k);
@@ -101,6 +108,14 @@ class Driver {
   void pin(std::vector<TokenRange> const& ranges) { cache_.pin_async(handle_, ranges, stream_); }
 
   void thaw() { cache_.thaw_async(handle_, stream_); }
+
+  /// Asks for the rows of a layer, those of the step that has begun included.
+  void gather(int layer) {
+    DeviceArray<Element> const rows(
+        std::max(k_[static_cast<std::size_t>(layer)].size(), std::size_t{2 * 64}));
+    cache_.gather_async(handle_, layer, rows.span(), rows.span(), stream_);
+    stream_.wait();
+  }
 
   [[nodiscard]] int length() const { return cache_.length(handle_); }
 

@@ -152,6 +152,29 @@ TEST_CASE("A lower tier that fails costs no row", "[spilling]") {
   CHECK(lived.failures > 5);
 }
 
+TEST_CASE("Rows that cannot be given in the middle of a step cost it nothing", "[spilling]") {
+  using Cache = SpillingLadder<100>;
+  Cache cache(small, capped_limits(320, 1), restless());
+  Driver<Cache> driver(cache, 12);
+  int failures = 0;
+  for (int i = 0; i < 8; ++i) {
+    driver.prefill(30, [&] {
+      for (int layer = 0; layer < 2; ++layer) {
+        cache.tier().lower().arm({.call = 4, .in_store = false});
+        try {
+          driver.gather(layer);
+        } catch (TierError const&) {
+          failures += 1;
+        }
+      }
+      cache.tier().lower().disarm();
+    });
+    Driver<Cache>::step({&driver});
+    driver.check(32);
+  }
+  CHECK(failures > 3);
+}
+
 TEST_CASE("Under budgets of bytes and of transfers rows come back too", "[spilling]") {
   using Cache = SpillingLadder<100>;
   Limits limits = capped_limits(320, 1);

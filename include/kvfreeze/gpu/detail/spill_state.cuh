@@ -112,10 +112,11 @@ class SpillState {
           missed.data() + (step % miss_buffers) * (std::size_t{misses.room} + 1);
       std::uint32_t const count = buffer[0];
       counts.missed += count;
+      std::uint32_t const first = count > 0 ? step * 7919U % count : 0;
       for (bool const urgent : {true, false}) {
         for (std::uint32_t i = 0; i < count; ++i) {
-          Miss const miss{buffer[1 + (i + step * 7919U) % count]};
-          if (miss.is_urgent() == urgent) {
+          std::uint32_t const at = first + i < count ? first + i : first + i - count;
+          if (Miss const miss{buffer[1 + at]}; miss.is_urgent() == urgent) {
             load(miss.block());
           }
         }
@@ -170,6 +171,7 @@ class SpillState {
       bring(range);
     } catch (...) {
       is_idle_ = false;
+      flush(stream);  // blocks that made way are not where kernels of this step would look
       throw;
     }
     is_idle_ = false;
