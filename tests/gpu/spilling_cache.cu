@@ -101,7 +101,7 @@ Lived live(Cache& cache, std::size_t group, bool fails = false) {
       lived.failures += insist([&] { driver.truncate(length); });
     } else if (what == 4) {
       driver.pin({{driver.length() / 2, driver.length() / 2 + 3}});
-    } else if (what == 5) {
+    } else if (what == 5 && cache.limits().resident_bytes == unlimited) {
       lived.failures += insist([&] { driver.thaw(); });
       auto const found = driver.fidelities();
       REQUIRE(
@@ -385,6 +385,18 @@ TEST_CASE("Settings that do not suit the cache are refused with the numbers", "[
   CHECK_THROWS_AS(
       Granules(small, capped_limits(320, 1), {}, {}, {}, {{.block_granules = 8}, HostTier()}),
       InvalidArgument);
+}
+
+TEST_CASE("Pinned memory of a cache may be bounded without a lower tier", "[spilling]") {
+  using Cache = gpu::KvFreezeCache<LadderLayout, ScreenedMass, LadderScheduler<>, NeverTrigger>;
+  std::size_t const rows = 320 * capped_lanes * 2 * 64 * sizeof(Half);
+  gpu::PinnedTierOptions const options{.capacity_bytes = rows + rows / 2};
+  Cache cache(small, capped_limits(320, 2), {}, {}, {}, options);
+  gpu::test::Stream stream;
+  Sequence const first = cache.open(stream);
+  CHECK_THROWS_AS(cache.open(stream), CapacityError);
+  cache.close(first, stream);
+  CHECK_NOTHROW(cache.open(stream));
 }
 
 TEST_CASE("Rows that no pinned memory holds together are asked for in vain", "[spilling]") {
