@@ -53,15 +53,8 @@ class Driver {
   }
 
   void prefill(int tokens) {
-    prefill(tokens, [] {});
-  }
-
-  /// @param meanwhile called before each layer
-  template <class F>
-  void prefill(int tokens, F const& meanwhile) {
     cache_.begin_prefill_async(handle_, tokens, stream_);
     for (int layer = 0; layer < 2; ++layer) {
-      meanwhile();
       Rows const rows = next(layer, tokens);
       auto const q = upload(rows.q);
       auto const k = upload(rows.k);
@@ -75,6 +68,12 @@ class Driver {
 
   /// One token of each of some sequences of one cache.
   static void step(std::vector<Driver*> const& batch) {
+    step(batch, [] {});
+  }
+
+  /// @param meanwhile called before each layer
+  template <class F>
+  static void step(std::vector<Driver*> const& batch, F const& meanwhile) {
     Driver& first = *batch.front();
     std::vector<Sequence> handles;
     for (Driver const* driver : batch) {
@@ -82,6 +81,7 @@ class Driver {
     }
     first.cache_.begin_async(handles, first.stream_);
     for (int layer = 0; layer < 2; ++layer) {
+      meanwhile();
       Rows rows;
       for (Driver* driver : batch) {
         append(rows, driver->next(layer, 1));

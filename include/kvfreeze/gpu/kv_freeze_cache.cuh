@@ -213,7 +213,8 @@ class KvFreezeCache {
                             std::to_string(v.size()) + " elements, expected at least " +
                             std::to_string(sequence.length) + " rows of " + std::to_string(row));
     }
-    memory_.gather(handle.index, sequence.length, layer, k.data(), v.data(), stream);
+    memory_.gather(handle.index, sequence.length, steps_.is_begun(), layer, k.data(), v.data(),
+                   stream);
   }
 
   /// @brief Append, recall, attention and evidence of one layer, for the batch.
@@ -342,7 +343,7 @@ class KvFreezeCache {
   void truncate_async(Sequence handle, int length, ::cuda::stream_ref stream) {
     Record& sequence = steps_.live("truncate_async", handle);
     steps_.check_cut(sequence, length, C::discards ? C::page : 1);
-    memory_.fetch_owed(handle.index, length, stream);
+    memory_.fetch_owed(handle.index, length, steps_.is_begun(), stream);
     try {
       memory_.truncate(handle.index, length, stream);
     } catch (CudaError const&) {  // lanes may be cut, and lack rows that they owe
@@ -392,7 +393,7 @@ class KvFreezeCache {
                               std::to_string(memory_.geometry().room),
                           needed, memory_.geometry().room);
     }
-    memory_.thaw(handle.index, steps_.record(handle).length, stream);
+    memory_.thaw(handle.index, steps_.record(handle).length, steps_.is_begun(), stream);
   }
 
   /// Tokens of the sequence, enqueued steps included; after a rewind those of steps that count for

@@ -140,6 +140,7 @@ class SpillingTier {
                               std::to_string(s.geometry.granules));
       }
     }
+    typename State::Turn const turn(s);
     s.catch_up(stream.get());
     for (std::size_t i = 0; i < sequences.size(); ++i) {
       try {
@@ -162,11 +163,12 @@ class SpillingTier {
   /// @brief Has all blocks of some granules, as far as they were appended, in pinned memory until
   /// the next begin_step() or fetch(): kernels that are enqueued meanwhile find them. Within a step
   /// or between two. Waits for the stream and for the thread.
+  /// @param in_step does a step go on? Then what it has asked for so far stays too
   /// @throws InvalidArgument if the sequence is not open, or lanes or granules are out of range
   /// @throws CapacityError if they have no room beside rows that are being appended
   /// @throws TierError, or whatever the lower tier throws; CudaError
   /// @complexity O(places + blocks), and what the lower tier takes for those that it has
-  void fetch(StoredRange const& range, ::cuda::stream_ref stream) {
+  void fetch(StoredRange const& range, bool in_step, ::cuda::stream_ref stream) {
     check_open("fetch", range.sequence);
     TierGeometry const& g = state_->geometry;
     if (range.first_lane > g.lanes || range.lanes > g.lanes - range.first_lane ||
@@ -177,18 +179,19 @@ class SpillingTier {
                             ", " + std::to_string(range.end) + ") of " +
                             std::to_string(g.granules));
     }
-    state_->fetch(range, stream.get());
+    state_->fetch(range, in_step, stream.get());
   }
 
   /// @brief How many lanes' granules [begin, end) fetch() can have here at a time, at least 1.
   /// Waits for the stream.
-  /// @throws CapacityError if not even one has room beside rows that are being appended
+  /// @param in_step as in fetch()
+  /// @throws CapacityError if not even one has room
   /// @throws CudaError
-  [[nodiscard]] std::uint32_t fetchable_lanes(std::uint32_t begin, std::uint32_t end,
+  [[nodiscard]] std::uint32_t fetchable_lanes(std::uint32_t begin, std::uint32_t end, bool in_step,
                                               ::cuda::stream_ref stream) {
     State& s = *state_;
     std::size_t const blocks = s.blocks_between(begin, end);
-    std::size_t const room = s.fetchable(stream.get());
+    std::size_t const room = s.fetchable(in_step, stream.get());
     if (room < blocks) {
       throw CapacityError(
           "SpillingTier: a lane's granules [" + std::to_string(begin) + ", " + std::to_string(end) +

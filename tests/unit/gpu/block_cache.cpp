@@ -60,24 +60,25 @@ TEST_CASE("Who was needed since the hand came last stays") {
   std::vector<std::uint32_t> stamps(4);
   BlockCache cache = full_cache(4, stamps);
   std::size_t visits = 4;
-  CHECK(cache.victim(stamps.data(), 0, visits) == BlockCache::nowhere);  // all are new to the hand
+  CHECK(cache.victim(stamps.data(), 0, BlockCache::nowhere, visits) ==
+        BlockCache::nowhere);  // all are new to the hand
   CHECK(visits == 0);
   stamps[0] = 9;
   stamps[2] = 9;
   visits = 4;
-  CHECK(cache.victim(stamps.data(), 0, visits) == 1);
+  CHECK(cache.victim(stamps.data(), 0, BlockCache::nowhere, visits) == 1);
   CHECK(visits == 2);
-  CHECK(cache.victim(stamps.data(), 0, visits) == 3);
+  CHECK(cache.victim(stamps.data(), 0, BlockCache::nowhere, visits) == 3);
   CHECK(visits == 0);
   visits = 1;
-  CHECK(cache.victim(stamps.data(), 0, visits) == 0);
+  CHECK(cache.victim(stamps.data(), 0, BlockCache::nowhere, visits) == 0);
 }
 
 TEST_CASE("What is being written or moved does not leave") {
   std::vector<std::uint32_t> stamps(5);
   BlockCache cache = full_cache(5, stamps);
   std::size_t visits = 5;
-  static_cast<void>(cache.victim(stamps.data(), 0, visits));
+  static_cast<void>(cache.victim(stamps.data(), 0, BlockCache::nowhere, visits));
   cache.place(0).state = PlaceState::filling;
   cache.place(1).state = PlaceState::storing;
   cache.place(2).state = PlaceState::loading;
@@ -85,7 +86,26 @@ TEST_CASE("What is being written or moved does not leave") {
   cache.place(3).after = 4;
   cache.leave(4, BlockCache::below, 100);
   visits = 10;
-  CHECK(cache.victim(stamps.data(), 3, visits) == BlockCache::nowhere);
+  CHECK(cache.victim(stamps.data(), 3, BlockCache::nowhere, visits) == BlockCache::nowhere);
   visits = 5;
-  CHECK(cache.victim(stamps.data(), 4, visits) == 3);
+  CHECK(cache.victim(stamps.data(), 4, BlockCache::nowhere, visits) == 3);
+}
+
+TEST_CASE("What a step wants, or somebody keeps, does not leave") {
+  std::vector<std::uint32_t> stamps(4);
+  BlockCache cache = full_cache(4, stamps);
+  stamps = {6, 7, 8, 5};
+  std::size_t visits = 4;
+  static_cast<void>(cache.victim(stamps.data(), 0, BlockCache::nowhere, visits));
+  cache.place(3).kept = true;
+  visits = 8;
+  CHECK(cache.victim(stamps.data(), 0, 7, visits) == 0);
+  CHECK(cache.victim(stamps.data(), 0, 6, visits) == BlockCache::nowhere);
+  CHECK(cache.bound_places(stamps.data(), 0, 7) == 2);
+  CHECK(cache.bound_places(stamps.data(), 0, BlockCache::nowhere) == 0);
+  cache.place(0).state = PlaceState::filling;
+  cache.place(3).state = PlaceState::dirty;
+  cache.place(3).after = 4;
+  CHECK(cache.bound_places(stamps.data(), 3, BlockCache::nowhere) == 2);
+  CHECK(cache.bound_places(stamps.data(), 4, BlockCache::nowhere) == 1);
 }

@@ -113,24 +113,31 @@ class BlockCache {
     leaving_.resize(kept);
   }
 
-  /// Places that nobody can take before a step has passed: rows are written there.
+  /// @brief Places that no other block can have now.
+  /// @param stamps, passed, from as in victim()
   /// @complexity O(places)
-  [[nodiscard]] std::size_t written_places(std::uint32_t passed) const noexcept {
+  [[nodiscard]] std::size_t bound_places(std::uint32_t const volatile* stamps, std::uint32_t passed,
+                                         std::uint32_t from) const noexcept {
     std::size_t count = 0;
-    for (Place const& p : places_) {
-      count += p.state == PlaceState::filling || (p.state == PlaceState::dirty && p.after > passed)
-                   ? 1U
-                   : 0U;
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+      Place const& p = places_[i];
+      bool const holds = p.state == PlaceState::dirty || p.state == PlaceState::storing ||
+                         p.state == PlaceState::clean;
+      bool const written =
+          p.state == PlaceState::filling || (p.state == PlaceState::dirty && p.after > passed);
+      count += written || (holds && stamps[i] >= from) ? 1U : 0U;
     }
     return count;
   }
 
   /// @brief The next block that may leave: clean, or dirty and written.
   /// @param stamps [places]: steps that needed them last
+  /// @param passed all work of steps up to this one is done
+  /// @param from what was needed in this step or later stays
   /// @param visits how far the hand may go; what it went is taken off
   /// @return a place, or `nowhere`
   [[nodiscard]] std::uint32_t victim(std::uint32_t const volatile* stamps, std::uint32_t passed,
-                                     std::size_t& visits) noexcept {
+                                     std::uint32_t from, std::size_t& visits) noexcept {
     for (; visits > 0; --visits) {
       std::uint32_t const at = hand_;
       hand_ = at + 1 == places_.size() ? 0 : at + 1;
@@ -138,7 +145,7 @@ class BlockCache {
       bool const may =
           p.state == PlaceState::clean || (p.state == PlaceState::dirty && p.after <= passed);
       std::uint32_t const stamp = stamps[at];
-      if (may && !p.kept && p.seen == stamp) {
+      if (may && !p.kept && stamp < from && p.seen == stamp) {
         visits -= 1;
         return at;
       }

@@ -265,15 +265,16 @@ class CacheStorage {
 
   /// @brief Has the rows in pinned memory that truncate() brings back: those that are protected
   /// when the sequence is so long.
+  /// @param in_step does a step go on?
   /// @throws as SpillingTier::fetch(); nothing changed
   void fetch_owed([[maybe_unused]] std::uint32_t index, [[maybe_unused]] int length,
-                  [[maybe_unused]] ::cuda::stream_ref stream) {
+                  [[maybe_unused]] bool in_step, [[maybe_unused]] ::cuda::stream_ref stream) {
     if constexpr (C::spills) {
       int const first = std::max(length - owed_rows(geometry_), 0) / C::page;
       tier_.fetch(
           {index, 0, static_cast<std::uint32_t>(geometry_.lanes), static_cast<std::uint32_t>(first),
            static_cast<std::uint32_t>(granules_of<C>(length))},
-          stream);
+          in_step, stream);
     }
   }
 
@@ -296,20 +297,23 @@ class CacheStorage {
 
   /// Every row exact, in position order.
   /// @param length of the sequence
-  void thaw(std::uint32_t index, int length, ::cuda::stream_ref stream) {
-    for_lanes_here(index, length, 0, geometry_.lanes, stream, [&](int first, int lanes) {
+  /// @param in_step does a step go on?
+  void thaw(std::uint32_t index, int length, bool in_step, ::cuda::stream_ref stream) {
+    for_lanes_here(index, length, 0, geometry_.lanes, in_step, stream, [&](int first, int lanes) {
       thaw_lanes(index, static_cast<std::uint32_t>(first), static_cast<unsigned>(lanes), stream);
     });
   }
 
   /// A dense copy of a layer's rows. @see gather_kernel
   /// @param length of the sequence
-  void gather(std::uint32_t index, int length, int layer, typename C::Value* k,
+  /// @param in_step does a step go on?
+  void gather(std::uint32_t index, int length, bool in_step, int layer, typename C::Value* k,
               typename C::Value* v, ::cuda::stream_ref stream) {
     constexpr int threads = 128;
     int const layer_begin = layer * geometry_.lanes_per_layer;
     for_lanes_here(
-        index, length, layer_begin, geometry_.lanes_per_layer, stream, [&](int first, int lanes) {
+        index, length, layer_begin, geometry_.lanes_per_layer, in_step, stream,
+        [&](int first, int lanes) {
           gather_kernel<C, threads>
               <<<dim3(copy_blocks, static_cast<unsigned>(lanes)), threads, 0, stream.get()>>>(
                   geometry_, view(), index, layer, first - layer_begin, k, v);
@@ -488,16 +492,17 @@ class CacheStorage {
   /// rows of those are in memory that kernels reach.
   template <class F>
   void for_lanes_here([[maybe_unused]] std::uint32_t index, [[maybe_unused]] int length, int first,
-                      int count, [[maybe_unused]] ::cuda::stream_ref stream, F const& f) {
+                      int count, [[maybe_unused]] bool in_step,
+                      [[maybe_unused]] ::cuda::stream_ref stream, F const& f) {
     if constexpr (C::spills) {
       auto const granules = static_cast<std::uint32_t>(granules_of<C>(length));
       int const end = first + count;
       while (first < end) {
-        auto const most = static_cast<int>(tier_.fetchable_lanes(0, granules, stream));
+        auto const most = static_cast<int>(tier_.fetchable_lanes(0, granules, in_step, stream));
         int const lanes = std::min(most, end - first);
         tier_.fetch({index, static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(lanes), 0,
                      granules},
-                    stream);
+                    in_step, stream);
         f(first, lanes);
         first += lanes;
       }

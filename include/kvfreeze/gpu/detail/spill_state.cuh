@@ -58,9 +58,27 @@ class SpillState {
     std::fill(missed.begin(), missed.end(), 0U);
     updated_.reserve(4 * cache.places());
     kept_.reserve(cache.places());
+    stored_.reserve(cache.places());
   }
 
-  // --- a step, in this order ---------------------------------------------------------------------
+  /// @brief While it lives blocks may leave that no step needed from `from` on. At other times none
+  /// does: a step that goes on may have asked for it, and rely on that.
+  class Turn {
+   public:
+    explicit Turn(SpillState& state, std::uint32_t from = BlockCache::nowhere) : state_(state) {
+      state_.stays_from_ = from;
+    }
+
+    Turn(Turn const&) = delete;
+    Turn& operator=(Turn const&) = delete;
+
+    ~Turn() { state_.stays_from_ = 0; }
+
+   private:
+    SpillState& state_;
+  };
+
+  // --- a step, in this order, during a Turn ------------------------------------------------------
 
   /// What earlier steps and the thread are done with. @throws the thread's first failure, CudaError
   void catch_up(cudaStream_t stream) {
@@ -158,31 +176,32 @@ class SpillState {
 
   /// @brief Has the blocks of some granules of some lanes here until the next step begins, as far
   /// as rows were appended to them. Waits for the stream and for the thread.
+  /// @param in_step does a step go on? Then what it has asked for so far stays
   /// @throws CapacityError if they have no room beside rows that are being appended
   /// @throws what the lower tier throws, CudaError
-  void fetch(StoredRange const& range, cudaStream_t stream) {
+  void fetch(StoredRange const& range, bool in_step, cudaStream_t stream) {
     check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
     passed_.poll();
     is_idle_ = true;  // no kernel runs: a place that a block leaves is free at once
+    Turn const turn(*this, in_step ? step_ : BlockCache::nowhere);
     try {
       keep_none();
       release_left();
       hear_worker();
       bring(range);
     } catch (...) {
-      is_idle_ = false;
-      flush(stream);  // blocks that made way are not where kernels of this step would look
+      end_fetch(stream);  // blocks that made way are not where kernels of this step would look
       throw;
     }
-    is_idle_ = false;
-    flush(stream);
+    end_fetch(stream);
   }
 
   /// Blocks that fetch() has room for now. Waits for the stream. @throws CudaError
-  [[nodiscard]] std::size_t fetchable(cudaStream_t stream) {
+  [[nodiscard]] std::size_t fetchable(bool in_step, cudaStream_t stream) {
     check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
     passed_.poll();
-    return cache.places() - cache.written_places(passed_.step());
+    return cache.places() -
+           cache.bound_places(stamps(), passed_.step(), in_step ? step_ : BlockCache::nowhere);
   }
 
   /// Blocks of a lane that hold granules [begin, end).
@@ -272,8 +291,22 @@ class SpillState {
   /// The device may be writing them.
   [[nodiscard]] std::uint32_t const volatile* stamps() const noexcept { return needed.data(); }
 
-  /// What the thread is done with. @throws its first failure
+  /// A block that was stored because nobody needed it, and still nobody does.
+  void send_stored_away(std::uint32_t at) {
+    BlockCache::Place const& place = cache.place(at);
+    std::uint32_t const stamp = stamps()[at];
+    if (place.state == PlaceState::clean && !place.kept && stamp < stays_from_ &&
+        place.seen == stamp) {
+      unmap(at);
+    }
+  }
+
+  /// What the thread is done with, during a Turn. @throws its first failure
   void hear_worker() {
+    for (std::uint32_t const at : stored_) {
+      send_stored_away(at);
+    }
+    stored_.clear();
     while (auto const result = worker_.poll()) {
       take(*result);
     }
@@ -300,6 +333,11 @@ class SpillState {
       passed_.wait();
     }
     cache.release(is_idle_ ? BlockCache::nowhere : passed_.step());
+  }
+
+  void end_fetch(cudaStream_t stream) {
+    is_idle_ = false;
+    flush(stream);
   }
 
   /// As fetch(), when no kernel runs.
@@ -378,8 +416,10 @@ class SpillState {
       counts.loaded += 1;
     } else {
       counts.stored += 1;
-      if (!place.kept && place.seen == stamps()[at]) {
-        unmap(at);
+      if (stays_from_ == 0) {
+        stored_.push_back(at);
+      } else {
+        send_stored_away(at);
       }
     }
   }
@@ -392,7 +432,7 @@ class SpillState {
 
   /// Sends a block away. @return false if the hand found none
   bool send_away(std::size_t& visits) {
-    std::uint32_t const place = cache.victim(stamps(), passed_.step(), visits);
+    std::uint32_t const place = cache.victim(stamps(), passed_.step(), stays_from_, visits);
     if (place == BlockCache::nowhere) {
       return false;
     }
@@ -486,7 +526,9 @@ class SpillState {
   std::size_t storing_ = 0;             // blocks
   std::vector<std::uint32_t> updated_;  // blocks whose place changed; some more than once
   std::vector<std::uint32_t> kept_;     // places of the last fetch()
+  std::vector<std::uint32_t> stored_;   // places whose blocks were stored when none could leave
   bool is_idle_ = false;                // no kernel runs
+  std::uint32_t stays_from_ = 0;        // what was needed from that step on stays
   std::exception_ptr failure_;
   kvfreeze::detail::TierWorker<Lower> worker_;  // last: its thread ends before the rest goes
 };

@@ -239,6 +239,9 @@ class StepProtocol {
     batch_.clear();
   }
 
+  /// Does a step go on, as far as is known? A replay does not say when it ends.
+  [[nodiscard]] bool is_begun() const noexcept { return begun_ && !batch_.empty(); }
+
   /// Sequences of the step, 0: no batch is begun.
   [[nodiscard]] int sequences() const noexcept { return static_cast<int>(batch_.size()); }
 
