@@ -255,7 +255,7 @@ TEST_CASE("Pinned rows that are below are exact some steps later", "[spilling]")
 }
 
 TEST_CASE("Nobody waits for steps, and some that begin are given up", "[spilling]") {
-  SpillingLadder<120> cache(small, capped_limits(256, 2), restless());
+  SpillingLadder<120> cache(small, capped_limits(256, 3), restless());
   gpu::test::Stream stream;
   std::array const batch{cache.open(stream), cache.open(stream)};
   std::array<Model, 2> models{Model(small, 1), Model(small, 2)};
@@ -283,6 +283,14 @@ TEST_CASE("Nobody waits for steps, and some that begin are given up", "[spilling
     }
   }
   gpu::DeviceArray<float> const out(2 * 6 * 64);
+  Sequence const third = cache.open(stream);
+  auto const queries = filled<float>(64 * 6 * 64, 0.5F);
+  auto const prompt = filled<float>(64 * 2 * 64, 0.25F);
+  cache.begin_prefill_async(third, 64, stream);
+  for (int layer = 0; layer < 2; ++layer) {
+    cache.prefill_async<float>(layer, queries, prompt, prompt, stream);
+  }
+  cache.advance_async(stream);
   for (std::size_t i = 0; i < inputs.size(); i += 3) {
     if (i % 27 == 24) {
       cache.begin_prefill_async(batch[i % 2], 20, stream);
@@ -290,6 +298,9 @@ TEST_CASE("Nobody waits for steps, and some that begin are given up", "[spilling
     cache.begin_async(batch, stream);
     for (int layer = 0; layer < 2; ++layer) {
       cache.attend_async<float>(layer, inputs[i], inputs[i + 1], inputs[i + 2], out, stream);
+      if (layer == 0 && i % 12 == 0 && cache.length(third) > 20) {
+        cache.truncate_async(third, cache.length(third) - 3, stream);
+      }
     }
     cache.advance_async(stream);
   }
