@@ -72,6 +72,30 @@ int insist(F const& f) {
   }
 }
 
+/// A cache whose one sequence has read a prompt.
+template <std::size_t Blocks>
+struct Prompted {
+  using Cache = SpillingLadder<Blocks>;
+
+  Prompted(unsigned seed, int chunks, int chunk, int most_tokens = 320)
+      : cache(small, capped_limits(most_tokens, 1), restless()), driver(cache, seed) {
+    for (int i = 0; i < chunks; ++i) {
+      driver.prefill(chunk);
+    }
+  }
+
+  /// @param meanwhile called before each layer
+  template <class F>
+  void step(F const& meanwhile) {
+    Driver<Cache>::step({&driver}, meanwhile);
+  }
+
+  void step() { Driver<Cache>::step({&driver}); }
+
+  Cache cache;
+  Driver<Cache> driver;
+};
+
 struct Lived {
   std::uint64_t deferred = 0;
   std::uint64_t thawed = 0;
@@ -153,16 +177,12 @@ TEST_CASE("A lower tier that fails costs no row", "[spilling]") {
 }
 
 TEST_CASE("Rows that cannot be given in the middle of a step cost it nothing", "[spilling]") {
-  using Cache = SpillingLadder<125>;
-  Cache cache(small, capped_limits(320, 1), restless());
-  Driver<Cache> driver(cache, 12);
-  for (int i = 0; i < 4; ++i) {
-    driver.prefill(30);
-  }
+  Prompted<125> prompted(12, 4, 30);
+  auto& [cache, driver] = prompted;
   int failures = 0;
   std::uint64_t thawed = 0;
   for (int i = 0; i < 20; ++i) {
-    Driver<Cache>::step({&driver}, [&] {
+    prompted.step([&] {
       for (int layer = 0; layer < 2; ++layer) {
         cache.tier().lower().arm({.call = 2, .in_store = false});
         try {
@@ -222,14 +242,10 @@ TEST_CASE("Uniform codes of rows that are below are made when they are here", "[
 }
 
 TEST_CASE("Pinned rows that are below are exact some steps later", "[spilling]") {
-  using Cache = SpillingLadder<90>;
-  Cache cache(small, capped_limits(320, 1), restless());
-  Driver<Cache> driver(cache, 5);
-  for (int i = 0; i < 8; ++i) {
-    driver.prefill(32);
-  }
+  Prompted<90> prompted(5, 8, 32);
+  auto& [cache, driver] = prompted;
   for (int i = 0; i < 6; ++i) {
-    Driver<Cache>::step({&driver});
+    prompted.step();
   }
   driver.pin({{8, 12}, {40, 44}});
   auto const are_exact = [&] {
@@ -245,7 +261,7 @@ TEST_CASE("Pinned rows that are below are exact some steps later", "[spilling]")
   };
   int steps = 0;
   do {
-    Driver<Cache>::step({&driver});
+    prompted.step();
     static_cast<void>(cache.tier().lower());  // time for the thread
     steps += 1;
   } while (!are_exact() && steps < 12);
@@ -309,14 +325,8 @@ TEST_CASE("Nobody waits for steps, and some that begin are given up", "[spilling
       gpu::DeviceArray<Half> const k(keys[sequence].size());
       gpu::DeviceArray<Half> const v(k.size());
       cache.gather_async(batch[sequence], layer, k.span(), v.span(), stream);
-      auto const equal = [&](gpu::DeviceArray<Half> const& found, std::vector<float> const& given) {
-        auto const rows = download(found, stream);
-        return std::equal(rows.begin(), rows.end(), given.begin(), [](Half a, float b) {
-          return to_float(a) == to_float(from_float<Half>(b));
-        });
-      };
-      CHECK(equal(k, keys[sequence]));
-      CHECK(equal(v, values[sequence]));
+      CHECK(same_rows(download(k, stream), keys[sequence]));
+      CHECK(same_rows(download(v, stream), values[sequence]));
     }
   }
   CHECK(cache.tier().counts().missed > 0);
@@ -324,20 +334,15 @@ TEST_CASE("Nobody waits for steps, and some that begin are given up", "[spilling
 }
 
 TEST_CASE("A launch of begin_async() that fails costs a call", "[spilling]") {
-  using Cache = SpillingLadder<100>;
-  Cache cache(small, capped_limits(320, 1), restless());
-  Driver<Cache> driver(cache, 9);
-  for (int i = 0; i < 5; ++i) {
-    driver.prefill(30);
-  }
+  Prompted<100> prompted(9, 5, 30);
   for (int i = 0; i < 18; ++i) {  // of the tier's end of a step, its beginning, the batch
     {
       CudaFault const fault(Calls::launches, 1 + i % 3, cudaErrorLaunchFailure);
-      CHECK_THROWS_AS(Driver<Cache>::step({&driver}), gpu::CudaError);
+      CHECK_THROWS_AS(prompted.step(), gpu::CudaError);
     }
-    Driver<Cache>::step({&driver});
+    prompted.step();
   }
-  driver.check(32);
+  prompted.driver.check(32);
 }
 
 TEST_CASE("A step's cost for the tier is two launches", "[spilling]") {
@@ -416,12 +421,8 @@ TEST_CASE("Pinned memory of a cache may be bounded without a lower tier", "[spil
 }
 
 TEST_CASE("Rows that no pinned memory holds together are asked for in vain", "[spilling]") {
-  using Cache = SpillingLadder<90>;
-  Cache cache(small, capped_limits(512, 1), restless());
-  Driver<Cache> driver(cache, 6);
-  for (int i = 0; i < 12; ++i) {
-    driver.prefill(33);
-  }
+  Prompted<90> prompted(6, 12, 33, 512);
+  auto& driver = prompted.driver;
   CHECK_THROWS_AS(driver.thaw(), CapacityError);
   CHECK_THROWS_AS(driver.prefill(100), CapacityError);  // 25 blocks of each of four lanes
   driver.truncate(300);

@@ -28,15 +28,26 @@ struct CachedSlots {
   std::uint32_t block_shift = 0;  ///< log2 of a block's granules
   TierGeometry geometry;
 
-  [[nodiscard]] __device__ std::size_t block(TierKey key) const {
-    return (std::size_t{key.sequence} * geometry.lanes + key.lane) * lane_blocks +
-           (key.granule >> block_shift);
+  /// A lane's number among those of all sequences.
+  [[nodiscard]] __device__ std::size_t lane(TierKey key) const {
+    return std::size_t{key.sequence} * geometry.lanes + key.lane;
+  }
+
+  /// Number of a granule's block.
+  /// @param lane among those of all sequences
+  [[nodiscard]] __device__ std::size_t block(std::size_t lane, std::uint32_t granule) const {
+    return lane * lane_blocks + (granule >> block_shift);
+  }
+
+  [[nodiscard]] __device__ std::byte* address(TierKey key) const {
+    return address(lane(key), key.granule);
   }
 
   /// K of a granule, its V behind it; null if it is not there. Changes between steps only.
-  [[nodiscard]] __device__ std::byte* address(TierKey key) const {
-    std::uint32_t const place = blocks[block(key)].place;
-    std::uint32_t const within = key.granule & ((1U << block_shift) - 1U);
+  /// @param lane among those of all sequences
+  [[nodiscard]] __device__ std::byte* address(std::size_t lane, std::uint32_t granule) const {
+    std::uint32_t const place = blocks[block(lane, granule)].place;
+    std::uint32_t const within = granule & ((1U << block_shift) - 1U);
     return place == absent
                ? nullptr
                : memory + ((std::size_t{place} << block_shift) + within) * 2 * geometry.part_bytes;

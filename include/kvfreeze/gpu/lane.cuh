@@ -364,7 +364,7 @@ struct LaneRef {
   /// K of a granule in the tier; its V lies behind. Null where it is not in pinned memory.
   [[nodiscard]] __device__ std::byte* stored(std::uint32_t granule) const {
     if constexpr (C::spills) {
-      return spilled->address(stored_lane, granule);
+      return spilled->slots.address(stored_lane, granule);
     } else {
       return tier + static_cast<std::size_t>(granule) * geometry->granule_bytes();
     }
@@ -386,8 +386,8 @@ struct LaneRef {
     bool room = true;
     if constexpr (C::spills) {
       for (std::uint32_t at = begin; at < end;
-           at = ((at >> spilled->block_shift) + 1) << spilled->block_shift) {
-        room = room && spilled->address(stored_lane, at) != nullptr;
+           at = ((at >> spilled->slots.block_shift) + 1) << spilled->slots.block_shift) {
+        room = room && spilled->slots.address(stored_lane, at) != nullptr;
       }
     }
     return room;

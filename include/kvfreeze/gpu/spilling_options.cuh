@@ -12,7 +12,8 @@ struct SpillingTierOptions {
   std::uint32_t most_misses = 4096;                 ///< blocks that a step can ask for
 };
 
-/// @brief Settings of a SpillingTier that is a cache's.
+/// @brief What a cache is told of its SpillingTier: the last argument of its constructor.
+/// @tparam Lower the lower tier, which the cache takes over
 template <class Lower>
 struct SpillingTierSettings {
   SpillingTierOptions options;
@@ -28,8 +29,8 @@ struct SequenceGranules {
 /// Granules [begin, end) of some lanes that lie side by side.
 struct StoredRange {
   std::uint32_t sequence = 0;
-  std::uint32_t first_lane = 0;
-  std::uint32_t lanes = 0;
+  std::uint32_t first_lane = 0;  ///< of the sequence's
+  std::uint32_t lanes = 0;       ///< how many
   std::uint32_t begin = 0;
   std::uint32_t end = 0;
 };

@@ -228,8 +228,8 @@ class SpillingTier {
                             std::to_string(jobs.size()) + "; at most 2^32 - 1");
     }
     constexpr int threads = 1024;
-    detail::resolve_kernel<threads><<<1, threads, 0, stream.get()>>>(
-        jobs, count, rows(), state_->geometry.lanes, kept.jobs, kept.totals.data(), carry);
+    detail::resolve_kernel<threads><<<1, threads, 0, stream.get()>>>(jobs, count, rows(), kept.jobs,
+                                                                     kept.totals.data(), carry);
     check_launch("resolve_kernel");
   }
 
@@ -264,9 +264,7 @@ class SpillingTier {
   /// @brief What kernels of a step ask whether a granule is there, and tell that they need it.
   [[nodiscard]] detail::SpilledRows rows() const noexcept {
     State const& s = *state_;
-    return {s.table.data(), s.memory.device(), 2 * s.geometry.part_bytes,
-            s.lane_blocks,  s.block_shift,     s.needed.device(),
-            s.now.data(),   s.misses};
+    return {slots(), s.needed.device(), s.now.data(), s.misses};
   }
 
   /// Host memory held: pinned memory, bookkeeping of blocks, and what the lower tier holds.

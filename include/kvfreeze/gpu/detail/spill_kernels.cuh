@@ -66,8 +66,8 @@ __global__ __attribute__((visibility("hidden"))) void end_spill_step_kernel(Step
 /// that jobs keep their order.
 template <int Threads, class Carry>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void resolve_kernel(
-    Span<MoveJob const> jobs, Span<std::uint32_t const> count, SpilledRows rows,
-    std::uint32_t lanes, Span<MoveJob> out, std::uint32_t* totals, Carry carry) {
+    Span<MoveJob const> jobs, Span<std::uint32_t const> count, SpilledRows rows, Span<MoveJob> out,
+    std::uint32_t* totals, Carry carry) {
   __shared__ WarpSums<Threads> storage;
   auto const most = static_cast<std::uint32_t>(jobs.size());
   std::uint32_t const all = min(count[0], most);
@@ -77,7 +77,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     bool here = false;
     if (i < all) {
       MoveJob const job = load_job(jobs.data() + i);
-      here = rows.ask(std::size_t{job.sequence} * lanes + job.lane, job.granule);
+      here = rows.ask(rows.slots.lane({job.sequence, job.lane, job.granule}), job.granule);
       if (!here) {
         carry(job);
       }

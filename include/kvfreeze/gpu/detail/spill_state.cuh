@@ -109,11 +109,7 @@ class SpillState {
     std::uint32_t const end = std::min(sequence.blocks + 1, lane_blocks);
     for (std::uint32_t number = blocks_of(sequence.granules); number < end; ++number) {
       for (std::uint32_t lane = 0; lane < geometry.lanes; ++lane) {
-        std::size_t const given_up = block(grown.sequence, lane, number);
-        if (std::uint32_t const at = cache.where(given_up); at < BlockCache::below) {
-          update(given_up);
-          cache.leave(at, BlockCache::nowhere, step_);
-        }
+        lose_place(block(grown.sequence, lane, number));
       }
     }
     sequence.blocks = sequence.before;
@@ -218,11 +214,7 @@ class SpillState {
     for (std::uint32_t lane = 0; first < lane_blocks && lane < geometry.lanes; ++lane) {
       for (std::uint32_t number = first; number < lane_blocks; ++number) {
         std::size_t const forgotten = block(index, lane, number);
-        std::uint32_t const at = cache.where(forgotten);
-        if (at < BlockCache::below) {
-          update(forgotten);
-          cache.leave(at, BlockCache::nowhere, step_);
-        } else {
+        if (!lose_place(forgotten)) {
           cache.forget(forgotten);
         }
       }
@@ -287,6 +279,17 @@ class SpillState {
 
   /// The device is to be told where a block is.
   void update(std::size_t number) { updated_.push_back(static_cast<std::uint32_t>(number)); }
+
+  /// A block is nowhere any more. @return false, and nothing happens, if it has no place
+  bool lose_place(std::size_t number) {
+    std::uint32_t const at = cache.where(number);
+    if (at >= BlockCache::below) {
+      return false;
+    }
+    update(number);
+    cache.leave(at, BlockCache::nowhere, step_);
+    return true;
+  }
 
   /// The device may be writing them.
   [[nodiscard]] std::uint32_t const volatile* stamps() const noexcept { return needed.data(); }

@@ -39,35 +39,18 @@ struct MissBuffers {
 /// @brief Granules of a SpillingTier, as kernels of a step see them: where they are, and whom to
 /// tell that they are needed. A view; owns nothing. Lanes are numbered through all sequences.
 struct SpilledRows {
-  CachedSlots::Entry* blocks = nullptr;  ///< [lane][lane_blocks], in device memory
-  std::byte* memory = nullptr;           ///< [place][granule][K, V], mapped
-  std::size_t granule_bytes = 0;
-  std::uint32_t lane_blocks = 0;
-  std::uint32_t block_shift = 0;    ///< log2 of a block's granules
+  CachedSlots slots;
   std::uint32_t* needed = nullptr;  ///< [place]: step that needed it last; mapped
   SpillStep* now = nullptr;         ///< in device memory
   MissBuffers misses;
-
-  [[nodiscard]] __device__ CachedSlots::Entry& entry(std::size_t lane,
-                                                     std::uint32_t granule) const {
-    return blocks[lane * lane_blocks + (granule >> block_shift)];
-  }
-
-  /// K of a granule, its V behind it; null if it is not there. Changes between steps only.
-  [[nodiscard]] __device__ std::byte* address(std::size_t lane, std::uint32_t granule) const {
-    std::uint32_t const place = entry(lane, granule).place;
-    std::uint32_t const within = granule & ((1U << block_shift) - 1U);
-    return place == CachedSlots::absent
-               ? nullptr
-               : memory + ((std::size_t{place} << block_shift) + within) * granule_bytes;
-  }
 
   /// @brief Is a granule there? The step needs it: its block is stamped for the host if it is
   /// there, and else written to the step's misses, once a step either way.
   /// @param urgent must it be exact?
   [[nodiscard]] __device__ bool ask(std::size_t lane, std::uint32_t granule,
                                     bool urgent = false) const {
-    CachedSlots::Entry& found = entry(lane, granule);
+    std::size_t const block = slots.block(lane, granule);
+    CachedSlots::Entry& found = slots.blocks[block];
     std::uint32_t const step = now->step;
     bool const first = atomicExch(&found.stamp, step) != step;
     std::uint32_t const place = found.place;
@@ -81,7 +64,7 @@ struct SpilledRows {
       std::uint32_t const at = atomicAdd(&now->misses, 1U);
       if (at < misses.room) {
         misses.buffer(now->buffer)[1 + at] =
-            static_cast<std::uint32_t>(&found - blocks) | (urgent ? Miss::urgent : 0U);
+            static_cast<std::uint32_t>(block) | (urgent ? Miss::urgent : 0U);
       }
     }
     return false;
