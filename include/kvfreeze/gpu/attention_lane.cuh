@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/element.hpp>
+#include <kvfreeze/gpu/divisor.cuh>
 #include <kvfreeze/gpu/paged_rows.cuh>
 
 #include <cstddef>
@@ -18,11 +19,11 @@ struct ValueCodeRows {
   std::byte const* base = nullptr;       ///< page 0; a multiple of 16
   std::uint32_t const* pages = nullptr;  ///< page numbers, or null: 0, 1, ...
   std::size_t page_bytes = 0;            ///< from page to page, a multiple of 16
-  std::uint32_t page_rows = 16;          ///< at least 1
-  std::uint32_t values = 0;              ///< first row's codes within a page, a multiple of 16
-  std::uint32_t scales = 0;              ///< first row's BFloat16 scale within a page, even
-  float const* logits = nullptr;         ///< `logits[h * stride + i]` of row i, octaves
-  std::size_t stride = 0;                ///< floats from query head to query head
+  Divisor page_rows = 16U;
+  std::uint32_t values = 0;       ///< first row's codes within a page, a multiple of 16
+  std::uint32_t scales = 0;       ///< first row's BFloat16 scale within a page, even
+  float const* logits = nullptr;  ///< `logits[h * stride + i]` of row i, octaves
+  std::size_t stride = 0;         ///< floats from query head to query head
 };
 
 /// @brief What attention needs to know of a lane, one KV head of one sequence. How many rows there

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/config.hpp>
+#include <kvfreeze/gpu/divisor.cuh>
 
 #include <cstddef>
 #include <cstdint>
@@ -14,7 +15,7 @@ namespace kvfreeze::gpu {
 struct CodePages {
   std::byte const* base = nullptr;       ///< the pool's first page, or the lane's
   std::uint32_t const* pages = nullptr;  ///< the lane's pages in the pool; null: one after another
-  std::uint32_t per_page = 1;            ///< items on a page
+  Divisor per_page = 1U;                 ///< items on a page
   std::uint32_t page_bytes = 0;          ///< from page to page
   std::uint32_t item_bytes = 0;          ///< from item to item on a page
 
@@ -24,7 +25,7 @@ struct CodePages {
   KVFREEZE_HD CodePages(std::byte const* first, std::size_t bytes) noexcept
       : base(first), page_bytes(static_cast<std::uint32_t>(bytes)) {}
 
-  KVFREEZE_HD CodePages(std::byte const* first, std::uint32_t const* table, std::uint32_t items,
+  KVFREEZE_HD CodePages(std::byte const* first, std::uint32_t const* table, Divisor items,
                         std::size_t from_page_to_page, std::size_t from_item_to_item) noexcept
       : base(first),
         pages(table),
@@ -33,9 +34,6 @@ struct CodePages {
         item_bytes(static_cast<std::uint32_t>(from_item_to_item)) {}
 
   [[nodiscard]] KVFREEZE_HD std::byte const* at(std::uint32_t index) const noexcept {
-    if (per_page == 1) {  // the usual case: no division
-      return base + std::size_t{pages != nullptr ? pages[index] : index} * page_bytes;
-    }
     std::uint32_t const page = index / per_page;
     return base + std::size_t{pages != nullptr ? pages[page] : page} * page_bytes +
            (index - page * per_page) * item_bytes;

@@ -5,6 +5,7 @@
 #include <kvfreeze/element.hpp>
 #include <kvfreeze/error.hpp>
 #include <kvfreeze/gpu/composition.cuh>
+#include <kvfreeze/gpu/divisor.cuh>
 #include <kvfreeze/host/geometry.hpp>
 #include <kvfreeze/host/lane.hpp>
 #include <kvfreeze/types.hpp>
@@ -27,7 +28,7 @@ KVFREEZE_HD constexpr int pool_segment(int level) noexcept { return 2 + level; }
 
 /// @brief How things of one kind lie in pages: `per_page` of them on each, nothing across.
 struct SegmentGeometry {
-  std::uint32_t per_page = 1;    ///< granules, digest groups, or compact granules on a page
+  Divisor per_page = 1U;         ///< granules, digest groups, or compact granules on a page
   std::uint32_t first_page = 0;  ///< of the segment in a lane's page table
   std::uint32_t most_pages = 0;  ///< of a lane
 

@@ -3,6 +3,7 @@
 /// @file
 /// @brief What the device knows of a lane, and where its things lie.
 
+#include <kvfreeze/gpu/detail/code_slot.cuh>
 #include <kvfreeze/gpu/detail/spilled_rows.cuh>
 #include <kvfreeze/gpu/geometry.cuh>
 #include <kvfreeze/gpu/memory.cuh>
@@ -321,20 +322,10 @@ struct LaneRef {
            static_cast<std::size_t>(head) * geometry->digest_bytes;
   }
 
-  /// Lower bits of the key in a slot of a compact level, of one of the lane's KV heads.
-  [[nodiscard]] __device__ std::byte* residual(int level, std::uint32_t slot, int head) const {
-    return page(pool_segment(level), slot) +
-           of_head(level, slot, head) * geometry->pool[level].residual_bytes;
-  }
-
-  [[nodiscard]] __device__ std::byte* values(int level, std::uint32_t slot, int head) const {
-    PoolPage const& p = geometry->pool[level];
-    return page(pool_segment(level), slot) + p.values + of_head(level, slot, head) * p.value_bytes;
-  }
-
-  [[nodiscard]] __device__ BFloat16& scale(int level, std::uint32_t slot, int head) const {
-    return reinterpret_cast<BFloat16*>(page(pool_segment(level), slot) +
-                                       geometry->pool[level].scales)[of_head(level, slot, head)];
+  /// What there is in a slot of a compact level.
+  [[nodiscard]] __device__ detail::CodeSlot<C> code(int level, std::uint32_t slot) const {
+    Divisor const per_page = geometry->segment[pool_segment(level)].per_page;
+    return {page(pool_segment(level), slot), geometry->pool[level], per_page, slot % per_page};
   }
 
   /// Bits of a level's slots whose codes the slow clock drops; at other times none is set.
@@ -349,16 +340,6 @@ struct LaneRef {
 
   __device__ void unmark_leaving(int level, std::uint32_t slot) const {
     atomicAnd(leaving(level) + slot / 32, ~(1U << (slot % 32)));
-  }
-
-  [[nodiscard]] __device__ std::uint32_t& code_granule(int level, std::uint32_t slot) const {
-    return reinterpret_cast<std::uint32_t*>(page(pool_segment(level), slot) +
-                                            geometry->pool[level].granules)[within(level, slot)];
-  }
-
-  [[nodiscard]] __device__ std::uint16_t& code_stamp(int level, std::uint32_t slot) const {
-    return reinterpret_cast<std::uint16_t*>(page(pool_segment(level), slot) +
-                                            geometry->pool[level].stamps)[within(level, slot)];
   }
 
   /// K of a granule in the tier; its V lies behind. Null where it is not in pinned memory.
@@ -502,21 +483,6 @@ struct LaneRef {
       bits &= rows == 4 ? 0x11111111U : 0x00010001U;
     }
     return bits;
-  }
-
-  /// Place of a row's code of a KV head among those of its page.
-  [[nodiscard]] __device__ std::uint32_t of_head(int level, std::uint32_t slot, int head) const {
-    std::uint32_t const row = within(level, slot);
-    if constexpr (C::by_layer) {
-      return static_cast<std::uint32_t>(head) * geometry->segment[pool_segment(level)].per_page +
-             row;
-    } else {
-      return row;
-    }
-  }
-
-  [[nodiscard]] __device__ std::uint32_t within(int level, std::uint32_t slot) const {
-    return slot % geometry->segment[pool_segment(level)].per_page;
   }
 };
 

@@ -101,13 +101,14 @@ struct RowCoder {
     }
     __syncwarp();
     if (stores) {
-      copy_code(ref.values(Level, slot, head), staged, value_bytes, half);
+      CodeSlot<C> const code = ref.code(Level, slot);
+      copy_code(code.values(head), staged, value_bytes, half);
       if constexpr (residual > 0) {
-        copy_code(ref.residual(Level, slot, head), staged + value_bytes,
+        copy_code(code.residual(head), staged + value_bytes,
                   static_cast<int>(ref.geometry->pool[Level].residual_bytes), half);
       }
       if (half == 0) {
-        ref.scale(Level, slot, head) = scale;
+        code.scale(head) = scale;
       }
     }
     __syncwarp();

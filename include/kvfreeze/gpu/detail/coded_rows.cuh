@@ -17,8 +17,12 @@ namespace kvfreeze::gpu::detail {
 /// on the host, where constant arrays can be indexed; read from shared memory, where sixteen words
 /// are sixteen banks.
 struct CodeLevels {
-  float four[16] = {};
+  /// Of tables in shared memory: an entry's offset can be put into an address's low bits, by the
+  /// same instruction that cuts it out of a code word.
+  static constexpr unsigned alignment = 128;
+
   float2 two[16] = {};
+  float four[16] = {};
 
   static CodeLevels make() noexcept {
     CodeLevels out;
@@ -133,6 +137,7 @@ class CodedRows {
     unsigned const t = warp_thread() % 4;
     float const* const own = reinterpret_cast<float const*>(weights) + g % warp_heads;
     std::byte const* const codes = slot + g * CodeWords::bytes;
+    unsigned const table = table_address();
 #pragma unroll 1
     for (unsigned first = t; first < tile_rows; first += 8) {
       typename Sums::Weights const columns(own[warp_heads * first], own[warp_heads * (first + 4)]);
@@ -142,8 +147,8 @@ class CodedRows {
       for (int word = 0; word < Sums::words; ++word) {
         float first_row[4];
         float second_row[4];
-        decode(a.word(word), first_row);
-        decode(b.word(word), second_row);
+        decode(table, a.word(word), first_row);
+        decode(table, b.word(word), second_row);
         sums.add(word, first_row, second_row, columns);
       }
     }
@@ -184,18 +189,34 @@ class CodedRows {
     }
   };
 
-  __device__ void decode(std::uint32_t word, float (&v)[4]) const {
+  /// In shared memory.
+  [[nodiscard]] __device__ unsigned table_address() const {
+    void const* const table =
+        Bits == 2 ? static_cast<void const*>(tables_.two) : static_cast<void const*>(tables_.four);
+    return static_cast<unsigned>(__cvta_generic_to_shared(table));
+  }
+
+  /// Address of the table's entry that four bits of a word name.
+  /// @tparam Shift an entry has 2^Shift bytes
+  template <int Shift>
+  static __device__ unsigned entry(unsigned table, std::uint32_t word, int first_bit) {
+    int const down = first_bit - Shift;
+    return table | ((down < 0 ? word << -down : word >> down) & (15U << Shift));
+  }
+
+  /// The tables were written before anything that depends on `word`.
+  static __device__ void decode(unsigned table, std::uint32_t word, float (&v)[4]) {
     if constexpr (Bits == 2) {
-      float2 const lower = tables_.two[word & 15U];
-      float2 const upper = tables_.two[(word >> 4) & 15U];
-      v[0] = lower.x;
-      v[1] = lower.y;
-      v[2] = upper.x;
-      v[3] = upper.y;
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        asm("ld.shared.v2.f32 {%0, %1}, [%2];"
+            : "=f"(v[2 * i]), "=f"(v[2 * i + 1])
+            : "r"(entry<3>(table, word, 4 * i)));
+      }
     } else if constexpr (Bits == 4) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        v[i] = tables_.four[(word >> (4 * i)) & 15U];
+        asm("ld.shared.f32 %0, [%1];" : "=f"(v[i]) : "r"(entry<2>(table, word, 4 * i)));
       }
     } else {
       // 2^23 + byte is a float whose low bits are the byte; bytes are moved up by 128 before.

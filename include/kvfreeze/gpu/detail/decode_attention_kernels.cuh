@@ -60,7 +60,7 @@ struct DecodeStorage {
   std::uint32_t begin;  ///< the block's tiles: here, so that no registers hold them
   std::uint32_t end;
   Lane lane;
-  CodeLevels tables;
+  alignas(CodeLevels::alignment) CodeLevels tables;
   bool last;
 };
 
@@ -527,7 +527,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
                                                                 __grid_constant__
                                                                     DecodeArguments const
                                                                         arguments) {
-  extern __shared__ uint4 attention_memory[];
+  extern __shared__ __align__(CodeLevels::alignment) uint4 attention_memory[];
   using Lane = typename Lanes::Lane;
   auto& storage =
       *reinterpret_cast<DecodeStorage<Lane, AttentionRuns<Lane, Dim>>*>(attention_memory);

@@ -17,7 +17,7 @@ namespace kvfreeze::gpu::detail {
 template <class C, int Threads>
 __device__ void drop_codes(LaneRef<C> const& ref, int level, int kept) {
   for (int i = kept + static_cast<int>(threadIdx.x); i < ref.lane->codes[level]; i += Threads) {
-    ref.freeze(ref.code_granule(level, static_cast<std::uint32_t>(i)));
+    ref.freeze(ref.code(level, static_cast<std::uint32_t>(i)).granule());
   }
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -41,7 +41,7 @@ __device__ int whole_codes(LaneRef<C> const& ref, int level, int kept,
     return codes;
   }
   auto const granule_at = [&](int i) {
-    return ref.code_granule(level, static_cast<std::uint32_t>(i));
+    return ref.code(level, static_cast<std::uint32_t>(i)).granule();
   };
   auto const newest = static_cast<std::uint32_t>(
       kth_key<Threads, 24>(codes, codes - kept, [&](int i) { return granule_at(i); }));

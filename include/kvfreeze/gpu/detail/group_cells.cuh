@@ -27,19 +27,14 @@ class GroupCells {
     heads_ = heads;
     int const lane = static_cast<int>(threadIdx.x % 32);
     int const row = quads_ <= 16 ? 16 : 32;  // lanes of a head
-    for (int h = lane / row; h < heads; h += 32 / row) {
-      float const inverse = storage.inverse[h];
-      for (int i = lane % row; i < quads_; i += row) {
-        std::uint32_t word = 0;
-        if (4 * i < dim_) {
-          int const planes = storage.planes[i];
-          float4 const weight = product(load_quad(q + h * query_line(dim_) + 4 * i),
-                                        load_quad(storage.widths + 4 * i));
-          // Without planes the width is the cell itself.
-          word = pack_weights(product(weight, inverse), planes == 0 ? 1.0F : cell_factor(planes));
-        }
-        weights_[h * line_ + i] = word;
-      }
+#pragma unroll 1
+    for (int i = lane % row; i < quads_; i += row) {  // mostly once
+      bool const is_there = 4 * i < dim_;
+      int const c = is_there ? 4 * i : 0;
+      // Without planes the width is the cell itself.
+      int const planes = is_there ? max(storage.planes[i], 1) : 1;
+      fold_quad(storage, q + c, storage.widths + c, is_there ? cell_factor(planes) : 0.0F, heads,
+                dim_, lane / row, 32 / row, weights_ + i, line_);
     }
     __syncwarp();
     int4 sums{0, 0, 0, 0};

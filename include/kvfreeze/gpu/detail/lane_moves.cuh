@@ -26,19 +26,21 @@ template <class C>
 __device__ void move_code(LaneRef<C> const& ref, int level, std::uint32_t from, std::uint32_t to,
                           int lane) {
   PoolPage const& p = ref.geometry->pool[level];
+  CodeSlot<C> const source = ref.code(level, from);
+  CodeSlot<C> const target = ref.code(level, to);
   int const heads = C::by_layer ? ref.geometry->heads_per_lane : 1;
   for (int h = 0; h < heads; ++h) {
-    copy_bytes(ref.residual(level, from, h), ref.residual(level, to, h), p.residual_bytes, lane);
-    copy_bytes(ref.values(level, from, h), ref.values(level, to, h), p.value_bytes, lane);
+    copy_bytes(source.residual(h), target.residual(h), p.residual_bytes, lane);
+    copy_bytes(source.values(h), target.values(h), p.value_bytes, lane);
     if (lane == 0) {
-      ref.scale(level, to, h) = ref.scale(level, from, h);
+      target.scale(h) = source.scale(h);
     }
   }
   if (lane == 0) {
-    ref.code_stamp(level, to) = ref.code_stamp(level, from);
-    std::uint32_t const left = ref.code_granule(level, to);
-    ref.code_granule(level, to) = ref.code_granule(level, from);
-    ref.code_granule(level, from) = left;
+    target.stamp() = source.stamp();
+    std::uint32_t const left = target.granule();
+    target.granule() = source.granule();
+    source.granule() = left;
   }
 }
 

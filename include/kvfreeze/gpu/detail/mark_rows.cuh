@@ -38,6 +38,12 @@ __device__ int riser_level(RungCuts const& cuts, bool must, Mass mass, int here)
   return level > here ? level : 0;
 }
 
+/// Has it a level to rise to? Cuts ascend.
+template <class C>
+__device__ bool is_riser(RungCuts const& cuts, bool must, Mass mass, int here) {
+  return must || (C::rises && mass >= cuts.least[here]);
+}
+
 /// @brief Which of a lane's rows must be exact. States of compact rows lie anywhere: they are not
 /// read where the lane has no such row.
 template <class C>
@@ -124,7 +130,7 @@ class MarkRows {
         if (j < n && (takes_part & row) != 0) {
           frozen += masses[j];
           bool const must = (states & must_be_exact & row * 0xFFU) != 0;
-          rise |= riser_level<C>(cuts, must, masses[j], 0) > 0 ? 1U << j : 0U;
+          rise |= is_riser<C>(cuts, must, masses[j], 0) ? 1U << j : 0U;
           unneeded |= !must && masses[j] < cuts.least[0] ? 1U << j : 0U;
         }
       }
@@ -166,26 +172,33 @@ class MarkRows {
     int const age = l_.verdict.sink_age;
     std::uint32_t const needed = cuts.needed(level + 1, kvfreeze::detail::hysteresis(l_.scheduler));
     MustBeExact<C> const must(l_);
+    std::uint32_t const stays = cuts.least[level];
     for_each_four(run, [&](int first, int n) {
       Mass masses[4];
       l_.masses(run, first, n, masses);
       unsigned rise = 0;
       unsigned sink = 0;
+      if (n > 0) {
+        std::uint16_t* const own = &l_.ref.code(level, static_cast<std::uint32_t>(first)).stamp();
+        std::uint16_t stamps[4];
+        load_four(own, n, stamps);
+        bool some = false;
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        if (j >= n) {
-          continue;
+        for (int j = 0; j < 4; ++j) {
+          bool const is_needed = masses[j] >= needed;
+          some = some || is_needed;
+          sink |= age > 0 && !is_needed && masses[j] < stays && is_old(l_, stamps[j], age) ? 1U << j
+                                                                                           : 0U;
+          stamps[j] = is_needed ? static_cast<std::uint16_t>(l_.where.step) : stamps[j];
+          if (decodes_ && j < n &&
+              is_riser<C>(cuts, must.coded(level, first + j), masses[j], level + 1)) {
+            rise |= 1U << j;
+          }
         }
-        int const i = first + j;
-        std::uint16_t& stamp = l_.ref.code_stamp(level, static_cast<std::uint32_t>(i));
-        if (masses[j] >= needed) {
-          stamp = static_cast<std::uint16_t>(l_.where.step);
-        } else if (age > 0 && cuts.level(masses[j]) <= level && is_old(l_, stamp, age)) {
-          sink |= 1U << j;
+        if (some) {
+          store_four(own, stamps, n);
         }
-        if (decodes_ && riser_level<C>(cuts, must.coded(level, i), masses[j], level + 1) > 0) {
-          rise |= 1U << j;
-        }
+        sink &= (1U << n) - 1U;
       }
       if (decodes_) {
         mark(l_.risers, run, first, n, rise);

@@ -26,7 +26,7 @@ __device__ void plan_sinking(LadderLane<C> const& l, int stay) {
       for (std::uint32_t bits = __ldcg(words + word); bits != 0; bits &= bits - 1) {
         int const i = 32 * word + __ffs(static_cast<int>(bits)) - 1;
         auto const slot = static_cast<std::uint32_t>(i);
-        if (!all_old && !is_old(l, ref.code_stamp(level, slot), age)) {
+        if (!all_old && !is_old(l, ref.code(level, slot).stamp(), age)) {
           continue;
         }
         std::uint32_t const granule = l.coded(level, i);

@@ -137,12 +137,20 @@ class RankLane {
         s_.scanned.pools[level] = {pages, pages.per_page * pages.item_bytes,
                                    static_cast<std::uint32_t>(runs.begin[run])};
       }
-      for (int i = place_.block * rank_threads + static_cast<int>(threadIdx.x); i < runs.rows[run];
-           i += place_.blocks * rank_threads) {
+      for (int i = place_.block * rank_tile + 4 * static_cast<int>(threadIdx.x); i < runs.rows[run];
+           i += place_.blocks * rank_tile) {
         auto const slot = static_cast<std::uint32_t>(i);
-        std::uint32_t const granule = ref.code_granule(level, slot);
-        runs.granules[runs.begin[run] + i] = granule;
-        runs.granules[granule] = CodePlace{slot, static_cast<std::uint32_t>(level)}.word();
+        int const n = min(runs.rows[run] - i, 4);
+        std::uint32_t granules[4];
+        load_four(&ref.code(level, slot).granule(), n, 0U, granules);
+        store_four(runs.granules + runs.begin[run] + i, granules, n);
+#pragma unroll
+        for (unsigned j = 0; j < 4; ++j) {
+          if (static_cast<int>(j) < n) {
+            CodePlace const place{slot + j, static_cast<std::uint32_t>(level)};
+            runs.granules[granules[j]] = place.word();
+          }
+        }
       }
     }
   }

@@ -283,6 +283,7 @@ class RankNote {
           continue;
         }
         float const unit = storage.unit[h + i];
+        float* const logits = global(logits_of(head_ + h + i));
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
           if (first + g + 8 * r < count) {
@@ -291,7 +292,7 @@ class RankNote {
               int const dot = r == 0 ? (i == 0 ? dots.x : dots.y) : (i == 0 ? dots.z : dots.w);
               logit = cells.template refined<Residual>(i, dot, unit, logit);
             }
-            logits_of(head_ + h + i)[rows[r] & position_bits] = logit;
+            logits[rows[r] & position_bits] = logit;
             add(i, true, logit);
           }
         }

@@ -50,6 +50,37 @@ __device__ inline std::uint32_t load_four(std::uint8_t const* p, int n) {
   return word;
 }
 
+/// p[0], ..., p[n - 1], n <= 4, 0 behind them.
+__device__ inline void load_four(std::uint16_t const* p, int n, std::uint16_t (&out)[4]) {
+  p = global(p);
+  if (n == 4 && is_aligned<8>(p)) {
+    ushort4 const x = *reinterpret_cast<ushort4 const*>(p);
+    out[0] = x.x;
+    out[1] = x.y;
+    out[2] = x.z;
+    out[3] = x.w;
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    out[j] = j < n ? p[j] : std::uint16_t{0};
+  }
+}
+
+__device__ inline void store_four(std::uint16_t* p, std::uint16_t const (&x)[4], int n) {
+  p = global(p);
+  if (n == 4 && is_aligned<8>(p)) {
+    *reinterpret_cast<ushort4*>(p) = make_ushort4(x[0], x[1], x[2], x[3]);
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    if (j < n) {
+      p[j] = x[j];
+    }
+  }
+}
+
 __device__ inline void store_four(std::uint32_t* p, std::uint32_t const (&x)[4], int n) {
   p = global(p);
   if (n == 4 && is_aligned<16>(p)) {

@@ -89,7 +89,7 @@ struct SettleLane {
       }
     }
     for (int i = kept + thread(); i < codes; i += Threads) {
-      std::uint32_t const granule = ref.code_granule(level, static_cast<std::uint32_t>(i));
+      std::uint32_t const granule = ref.code(level, static_cast<std::uint32_t>(i)).granule();
       std::uint8_t const plan = ref.plans[granule];
       // Exact rows that came from here are exact already, guests are coded as they leave.
       if (Plan::level(plan) >= 0) {
@@ -109,7 +109,7 @@ struct SettleLane {
   __device__ int code_from_tier(int level, int left) const {
     int const kept = ref.lane->codes[level];
     auto const granule_at = [&](int i) {
-      return ref.code_granule(level, static_cast<std::uint32_t>(kept + i));
+      return ref.code(level, static_cast<std::uint32_t>(kept + i)).granule();
     };
     auto const target = [&](int i) {
       std::uint8_t const plan = ref.plans[granule_at(i)];
@@ -256,8 +256,9 @@ struct SettleLane {
       auto const row = source(begin + shared.list[level][at]);
       RowCoder<C, Threads>::encode(shared.coder, ref, level, slot, row, own);
       if (own && thread() % 16 == 0) {
-        ref.code_granule(level, slot) = row.granule;
-        ref.code_stamp(level, slot) = static_cast<std::uint16_t>(step);
+        CodeSlot<C> const code = ref.code(level, slot);
+        code.granule() = row.granule;
+        code.stamp() = static_cast<std::uint16_t>(step);
         std::uint8_t const state = ref.states[row.granule];
         ref.states[row.granule] = host::GranuleState::with(state, Fidelity::compact);
       }

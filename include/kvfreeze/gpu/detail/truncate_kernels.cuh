@@ -162,7 +162,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   for (int level = 0; level < C::levels; ++level) {
     int const left = partition.run(
         lane.codes[level],
-        [&](int i) { return ref.code_granule(level, static_cast<std::uint32_t>(i)) >= high; },
+        [&](int i) { return ref.code(level, static_cast<std::uint32_t>(i)).granule() >= high; },
         [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
           move_code(ref, level, from, to, warp_lane);
         });

@@ -74,7 +74,7 @@ struct UniformLane {
     int const left = partition.run(
         codes,
         [&](int i) {
-          std::uint32_t const granule = ref.code_granule(0, static_cast<std::uint32_t>(i));
+          std::uint32_t const granule = ref.code(0, static_cast<std::uint32_t>(i)).granule();
           return (ref.states[granule] & host::GranuleState::pinned) != 0;
         },
         [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
@@ -205,7 +205,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   constexpr int run = LaneRuns::pool(0);
   int const first = static_cast<int>(blockIdx.x * Threads + threadIdx.x);
   for (int i = first; i < runs.rows[run]; i += static_cast<int>(gridDim.x) * Threads) {
-    std::uint32_t const granule = ref.code_granule(0, static_cast<std::uint32_t>(i));
+    std::uint32_t const granule = ref.code(0, static_cast<std::uint32_t>(i)).granule();
     for (int h = 0; h < g.lane_queries; ++h) {
       float* const logits = runs.logits + h * runs.stride;
       logits[runs.begin[run] + i] = logits[granule];

@@ -269,20 +269,14 @@ __device__ void fold_heads(FoldStorage const& storage, float const* q, int dim, 
   FoldedChannel const* channel = storage.channels + i;
   float most[Pairs] = {};
   float total[Pairs] = {};
-#pragma unroll 1
-  for (int begin = 0; begin < channels; begin += 64) {
+#pragma unroll 4
+  for (int c = 0; c < channels; c += 16) {
+    FoldedChannel const here = channel[c];
 #pragma unroll
-    for (int c = begin; c < begin + 64; c += 16) {
-      if (c >= channels) {
-        break;
-      }
-      FoldedChannel const here = channel[c];
-#pragma unroll
-      for (int p = 0; p < Pairs; ++p) {
-        float const x = query[p * pair_line + c];
-        most[p] = fmaxf(most[p], fabsf(__fmul_rn(x, here.width)));
-        total[p] = __fmaf_rn(x, here.center, total[p]);
-      }
+    for (int p = 0; p < Pairs; ++p) {
+      float const x = query[p * pair_line + c];
+      most[p] = fmaxf(most[p], fabsf(__fmul_rn(x, here.width)));
+      total[p] = __fmaf_rn(x, here.center, total[p]);
     }
   }
   float const highest = reduce<16>(most, lane, [](float a, float b) { return fmaxf(a, b); });
@@ -300,6 +294,20 @@ __device__ void fold_heads(FoldStorage const& storage, float const* q, int dim, 
   }
 }
 
+/// @brief Weights of a channel quad under heads `first`, `first + step` and so on.
+/// @param q the quad's, of head 0
+/// @param factor a power of two, or 0
+/// @param out of head 0; `line` words from head to head
+__device__ inline void fold_quad(FoldStorage const& storage, float const* q, float const* widths,
+                                 float factor, int heads, int dim, int first, int step,
+                                 std::uint32_t* out, int line) {
+  float4 const width = load_quad(widths);
+  for (int h = first; h < heads; h += step) {
+    float4 const weight = product(load_quad(q + h * query_line(dim)), width);
+    out[h * line] = pack_weights(product(weight, storage.inverse[h]), factor);
+  }
+}
+
 /// @brief Weights of all quads of the codes under all heads; zero up to the next eight quads.
 template <class Fold>
 __device__ void fold_weights(FoldStorage const& storage, float const* q, int heads, int dim,
@@ -307,19 +315,13 @@ __device__ void fold_weights(FoldStorage const& storage, float const* q, int hea
   int const quads = Fold::quads(dim);
   int const padded = rounded_up(quads, 8);
   int const row = padded <= 8 ? 8 : padded <= 16 ? 16 : 32;  // lanes of a head
-  for (int h = lane / row; h < heads; h += 32 / row) {
-    float const inverse = storage.inverse[h];
-    float const* const query = q + h * query_line(dim);
-    std::uint32_t* const out = storage.weights + h * FoldStorage::weight_words(quads);
-    for (int i = lane % row; i < padded; i += row) {
-      std::uint32_t word = 0;
-      if (i < quads) {
-        int const c = 4 * Fold::quad(storage, i);
-        float4 const weight = product(load_quad(query + c), load_quad(storage.widths + c));
-        word = pack_weights(product(weight, inverse), Fold::factor(storage, i));
-      }
-      out[i] = word;
-    }
+#pragma unroll 1
+  for (int i = lane % row; i < padded; i += row) {  // mostly once
+    bool const is_there = i < quads;
+    int const c = is_there ? 4 * Fold::quad(storage, i) : 0;
+    float const factor = is_there ? Fold::factor(storage, i) : 0.0F;
+    fold_quad(storage, q + c, storage.widths + c, factor, heads, dim, lane / row, 32 / row,
+              storage.weights + i, FoldStorage::weight_words(quads));
   }
 }
 
