@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the compiler makes of the CUDA cache, as Markdown: seconds of processor time and bytes of an
-# object file for a program with one cache, with heads of any size and with head_dim known; then of
+# object file for a program with one cache, with heads of any size and with the model's known; then of
 # every kernel of its step registers, spilled bytes, static shared memory, and instructions that
 # load and store global memory, by width. No device is needed.
 #   benchmarks/gpu_code.sh [ARCHITECTURE]             default: 90
@@ -21,10 +21,10 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-program() { # HEAD_DIM: a step with logits
+program() { # HEAD_DIM GROUP: a step with logits
   cat <<PROGRAM
 #include <kvfreeze/gpu/presets.cuh>
-using Cache = kvfreeze::gpu::presets::KvFreeze<kvfreeze::Half, $1>;
+using Cache = kvfreeze::gpu::presets::KvFreeze<kvfreeze::Half, $1, $2>;
 void step(Cache& cache, kvfreeze::Sequence sequence, kvfreeze::gpu::Span<float const> q,
           kvfreeze::gpu::Span<float const> kv, kvfreeze::gpu::Span<float> out, cuda::stream_ref stream) {
   kvfreeze::Sequence const batch[] = {sequence};
@@ -36,10 +36,10 @@ Cache make(kvfreeze::Shape const& shape) { return Cache(shape); }
 PROGRAM
 }
 
-compile() { # HEAD_DIM OPTION...: prints seconds of processor time
-  program "$1" >"$work/$1.cu"
+compile() { # HEAD_DIM GROUP OPTION...: prints seconds of processor time
+  program "$1" "$2" >"$work/$1.cu"
   local TIMEFORMAT='%U %S'
-  { time nvcc -std=c++20 -O2 -Iinclude "${@:2}" -c "$work/$1.cu" -o "$work/$1.o" \
+  { time nvcc -std=c++20 -O2 -Iinclude "${@:3}" -c "$work/$1.cu" -o "$work/$1.o" \
     >"$work/$1.log" 2>&1; } 2>"$work/time" || { cat "$work/$1.log" >&2; exit 1; }
   awk '{ printf "%.0f", $1 + $2 }' "$work/time"
 }
@@ -48,12 +48,13 @@ sass=(--generate-code "arch=compute_$architecture,code=sm_$architecture")
 ptx=(--generate-code "arch=compute_$architecture,code=compute_$architecture")
 size() { awk -v b="$(stat -c %s "$1")" 'BEGIN { printf "%.2f", b / 1e6 }'; }
 
-echo "| \`MaxHeadDim\` | PTX: CPU s | MB | sm_$architecture: CPU s | MB |"
+echo "| \`MaxHeadDim\`, \`MaxGroup\` | PTX: CPU s | MB | sm_$architecture: CPU s | MB |"
 echo "|---:|---:|---:|---:|---:|"
 for dim in 0 64 128; do
-  seconds=$(compile "$dim" "${ptx[@]}")
+  group=$((dim > 0 ? 4 : 0))
+  seconds=$(compile "$dim" "$group" "${ptx[@]}")
   bytes=$(size "$work/$dim.o")
-  echo "| $dim | $seconds | $bytes | $(compile "$dim" "${sass[@]}" -Xptxas -v) | $(size "$work/$dim.o") |"
+  echo "| $dim, $group | $seconds | $bytes | $(compile "$dim" "$group" "${sass[@]}" -Xptxas -v) | $(size "$work/$dim.o") |"
 done
 
 # Of the last one: what ptxas says of each kernel, then what its instructions are.

@@ -28,6 +28,7 @@ using namespace kvfreeze::gpu;
 using namespace kvfreeze::gpu::bench;
 
 constexpr int head_dim = 128;
+constexpr int group = 4;  ///< query heads of a KV head
 
 struct Settings : Options {
   [[nodiscard]] int rounds() const { return small ? 3 : 31; }
@@ -44,7 +45,7 @@ struct Settings : Options {
 };
 
 Shape shape_of(int layers) {
-  return {.layers = layers, .query_heads = 32, .kv_heads = 8, .head_dim = head_dim};
+  return {.layers = layers, .query_heads = 8 * group, .kv_heads = 8, .head_dim = head_dim};
 }
 
 /// The cache with a batch of sequences, and its step as two graphs: all layers, and the slow clock.
@@ -151,7 +152,7 @@ class Ladder {
   Shape shape_;
   Stream stream_;
   SyntheticRows rows_;
-  presets::KvFreeze<Half, head_dim> cache_;
+  presets::KvFreeze<Half, head_dim, group> cache_;
   DeviceArray<float> out_;
   std::vector<Sequence> batch_;
   std::unique_ptr<Graph> layers_;

@@ -286,7 +286,7 @@ int run(Options const& options, Choice const& choice, std::vector<int> contexts)
 
 int run(Options const& options, Choice const& choice) {
   if (choice.preset == "KvFreeze") {
-    return run<presets::KvFreeze<Half, 128>>(options, choice, {2048, 8192, 32768});
+    return run<presets::KvFreeze<Half, 128, 4>>(options, choice, {2048, 8192, 32768});
   }
   if (choice.preset == "AsrKfEgr") {
     return run<presets::AsrKfEgr<Half>>(options, choice, {2048, 8192});

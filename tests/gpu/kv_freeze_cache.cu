@@ -9,9 +9,9 @@ namespace {
 using namespace kvfreeze;
 using namespace gpu::test;
 
-using Flat =
-    gpu::KvFreezeCache<Layout<BFloat16, 1, Grouping::kv_head, CompactRows<CompactLevel<4, 4>>, 64>,
-                       InstantMassScorer<KeyCodes<4>>, LadderScheduler<>, NeverTrigger>;
+using Flat = gpu::KvFreezeCache<
+    Layout<BFloat16, 1, Grouping::kv_head, CompactRows<CompactLevel<4, 4>>, 64, 4>,
+    InstantMassScorer<KeyCodes<4>>, LadderScheduler<>, NeverTrigger>;
 
 }  // namespace
 
@@ -81,10 +81,15 @@ TEST_CASE("One compact level, flat codes, other elements", "[cache]") {
   CHECK(twins.rows(sequence).compact > 0);
 }
 
-TEST_CASE("Heads of other sizes", "[cache]") {
-  for (int const dim : {24, 96, 256}) {
-    CAPTURE(dim);
-    Shape const shape{.layers = 1, .query_heads = 3, .kv_heads = 1, .head_dim = dim};
+TEST_CASE("Heads of other sizes and numbers", "[cache]") {
+  struct Heads {
+    int number;
+    int dim;
+  };
+
+  for (auto const [number, dim] : {Heads{2, 24}, Heads{3, 96}, Heads{9, 256}}) {
+    CAPTURE(number, dim);
+    Shape const shape{.layers = 1, .query_heads = number, .kv_heads = 1, .head_dim = dim};
     auto twins = ladder_twins(shape, limits_of(256, 1), ladder());
     std::size_t const sequence = twins.open(10);
     for (int i = 0; i < gpu::test::steps(130); ++i) {
@@ -132,6 +137,8 @@ TEST_CASE("Bad input is refused, and loses nothing", "[cache]") {
                   InvalidArgument);
   CHECK_THROWS_AS(Flat(Shape{.layers = 1, .query_heads = 1, .kv_heads = 1, .head_dim = 72}),
                   InvalidArgument);  // it has kernels for 64
+  CHECK_THROWS_AS(Flat(Shape{.layers = 1, .query_heads = 5, .kv_heads = 1, .head_dim = 64}),
+                  InvalidArgument);  // and for four query heads
   CHECK_THROWS_AS(Cache(small, limits_of(64, 1), LadderScheduler<>{.first = 0.4F}),
                   InvalidArgument);
   Limits limits = limits_of(2, 1);

@@ -11,11 +11,12 @@
 
 namespace kvfreeze::gpu::test {
 
-/// Heads of any size with the trigger that most tests have; with others those of `small`, so that
-/// kernels for the rest are compiled once.
+/// Heads of any size and number with the trigger that most tests have; with others those of
+/// `small`, so that kernels for the rest are compiled once.
 template <class T, class Trigger = NeverTrigger>
 using Ladder = KvFreezeCache<Layout<T, 1, Grouping::kv_head, LadderRows,
-                                    std::is_same_v<Trigger, NeverTrigger> ? 0 : small.head_dim>,
+                                    std::is_same_v<Trigger, NeverTrigger> ? 0 : small.head_dim,
+                                    std::is_same_v<Trigger, NeverTrigger> ? 0 : 4>,
                              InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, Trigger>;
 
 /// One that is on from the first row.

@@ -16,9 +16,9 @@ namespace {
 using namespace kvfreeze;
 using namespace gpu::test;
 
-using Arkv = gpu::presets::ArkvRecalled<Half, SequenceShares, 64>;
-using Sinking = gpu::presets::Arkv<Half, SequenceShares, 64>;
-using Bits = gpu::presets::HeadBits<Half, 64>;
+using Arkv = gpu::presets::ArkvRecalled<Half, SequenceShares, 64, 4>;
+using Sinking = gpu::presets::Arkv<Half, SequenceShares, 64, 4>;
+using Bits = gpu::presets::HeadBits<Half, 64, 4>;
 
 template <class Cache>
 Twins<Cache> rank_twins(Limits const& limits, typename Cache::scheduler_type const& scheduler) {

@@ -15,10 +15,11 @@ template <class T, class Scorer, class Scheduler, class Trigger, class Tier = Ho
 using Rows = KvFreezeCache<layout_of_t<T>, Scorer, Scheduler, Trigger,
                            std::conditional_t<std::is_same_v<Tier, HostTier>, PinnedTier, Tier>>;
 
-/// A layout whose kernels are made for heads of so many elements at most.
+/// A layout whose kernels are made for heads of so many elements at most; with compact rows, for
+/// four query heads of a KV head.
 template <class L, int MaxHeadDim>
 using Narrow = Layout<typename L::element_type, L::page_tokens, L::grouping,
-                      typename L::compact_rows, MaxHeadDim>;
+                      typename L::compact_rows, MaxHeadDim, (L::compact_rows::levels > 0 ? 4 : 0)>;
 
 /// @tparam Tier the host's; pinned memory of the device's stands for HostTier
 /// @tparam MaxHeadDim of the device's layout: kernels for other sizes need not be compiled

@@ -45,7 +45,7 @@ class Spilling : public gpu::KvFreezeCache<L, Scorer, Scheduler, Trigger, Spilli
               Lower()}) {}
 };
 
-using LadderLayout = Layout<Half, 1, Grouping::kv_head, LadderRows, 64>;
+using LadderLayout = Layout<Half, 1, Grouping::kv_head, LadderRows, 64, 4>;
 
 template <std::size_t Blocks>
 using SpillingLadder =
@@ -211,7 +211,7 @@ TEST_CASE("Under budgets of bytes and of transfers rows come back too", "[spilli
 }
 
 TEST_CASE("What sleeps in granules of four, in layers", "[spilling]") {
-  Spilling<Layout<Half, 4, Grouping::layer, LadderRows, 64>, ScreenedMass, LadderScheduler<true>,
+  Spilling<Layout<Half, 4, Grouping::layer, LadderRows, 64, 4>, ScreenedMass, LadderScheduler<true>,
            NeverTrigger, 100>
       cache(small, capped_limits(320, 1), sleepy());
   CHECK(live(cache, 32).thawed > 0);
@@ -401,7 +401,7 @@ TEST_CASE("Settings that do not suit the cache are refused with the numbers", "[
   }
   CHECK_THROWS_AS(make({.block_granules = 3}), InvalidArgument);
   using Granules =
-      gpu::KvFreezeCache<Layout<Half, 16, Grouping::kv_head, LadderRows, 64>, ScreenedMass,
+      gpu::KvFreezeCache<Layout<Half, 16, Grouping::kv_head, LadderRows, 64, 4>, ScreenedMass,
                          LadderScheduler<>, NeverTrigger, SpillingTier<>>;
   CHECK_THROWS_AS(
       Granules(small, capped_limits(320, 1), {}, {}, {}, {{.block_granules = 8}, HostTier()}),

@@ -131,7 +131,7 @@ PoolPage make_pool(Geometry& g) {
 template <class C>
 Geometry make_geometry(Shape const& shape, Limits const& limits,
                        typename C::Scorer const& scorer = {}) {
-  host::check_shape<C::max_head_dim>(shape);
+  host::check_shape<C>(shape);
   host::check_limits(limits);
   Geometry g;
   g.layers = shape.layers;

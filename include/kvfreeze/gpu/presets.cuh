@@ -26,8 +26,9 @@ namespace kvfreeze::gpu::presets {
 
 /// The fidelity ladder.
 /// @tparam MaxHeadDim the model's head_dim, where it is known when you compile, @see Layout
-template <Element T = Half, int MaxHeadDim = 0, CacheTier Tier = PinnedTier>
-using KvFreeze = KvFreezeCache<Layout<T, 1, Grouping::kv_head, LadderRows, MaxHeadDim>,
+/// @tparam MaxGroup query heads for each KV head, likewise
+template <Element T = Half, int MaxHeadDim = 0, int MaxGroup = 0, CacheTier Tier = PinnedTier>
+using KvFreeze = KvFreezeCache<Layout<T, 1, Grouping::kv_head, LadderRows, MaxHeadDim, MaxGroup>,
                                InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>,
                                MissedMassTrigger, Tier>;
 

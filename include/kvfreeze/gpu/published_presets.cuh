@@ -67,24 +67,26 @@ using AdaKv = Evicting<WindowMassScorer<>, LaneBudgetScheduler<HeadSplitShares>,
 
 /// ARKV: three states by rank, from which rows only sink.
 /// @tparam MaxHeadDim the model's head_dim, where it is known when you compile, @see Layout
+/// @tparam MaxGroup query heads for each KV head, likewise
 template <Element T = Half, LaneShares Shares = SequenceShares, int MaxHeadDim = 0,
-          bool Rises = false>
-using Arkv =
-    KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<5, 8>>, MaxHeadDim>,
-                  InstantMassScorer<NestedKeyCodes<1, 5>>, RankLadderScheduler<Rises, Shares>,
-                  NeverTrigger>;
+          int MaxGroup = 0, bool Rises = false>
+using Arkv = KvFreezeCache<
+    Layout<T, 1, Grouping::kv_head, CompactRows<CompactLevel<5, 8>>, MaxHeadDim, MaxGroup>,
+    InstantMassScorer<NestedKeyCodes<1, 5>>, RankLadderScheduler<Rises, Shares>, NeverTrigger>;
 
 /// The same, and rows come back from the tier, and rise, when a query needs them.
-template <Element T = Half, LaneShares Shares = SequenceShares, int MaxHeadDim = 0>
-using ArkvRecalled = Arkv<T, Shares, MaxHeadDim, true>;
+template <Element T = Half, LaneShares Shares = SequenceShares, int MaxHeadDim = 0,
+          int MaxGroup = 0>
+using ArkvRecalled = Arkv<T, Shares, MaxHeadDim, MaxGroup, true>;
 
 /// Bits by head.
-/// @tparam MaxHeadDim as in Arkv
-template <Element T = Half, int MaxHeadDim = 0>
-using HeadBits = KvFreezeCache<
-    Layout<T, 1, Grouping::kv_head,
-           CompactRows<CompactLevel<2, 2>, CompactLevel<4, 4>, CompactLevel<6, 8>>, MaxHeadDim>,
-    InstantMassScorer<NestedKeyCodes<2, 6>>, HeadBitsScheduler<>, NeverTrigger>;
+/// @tparam MaxHeadDim, MaxGroup as in Arkv
+template <Element T = Half, int MaxHeadDim = 0, int MaxGroup = 0>
+using HeadBits =
+    KvFreezeCache<Layout<T, 1, Grouping::kv_head,
+                         CompactRows<CompactLevel<2, 2>, CompactLevel<4, 4>, CompactLevel<6, 8>>,
+                         MaxHeadDim, MaxGroup>,
+                  InstantMassScorer<NestedKeyCodes<2, 6>>, HeadBitsScheduler<>, NeverTrigger>;
 
 /// ARKV as its code does it.
 template <Element T = Half, LaneShares Shares = SequenceShares>

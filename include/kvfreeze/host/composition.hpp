@@ -21,6 +21,7 @@ struct Composition {
 
   static constexpr int page = L::page_tokens;
   static constexpr int max_head_dim = L::max_head_dim;
+  static constexpr int max_group = L::max_group;
   static constexpr bool has_digest = Digest::group_rows > 0;
   static constexpr bool has_state = !std::is_empty_v<typename S::State>;
   static constexpr bool sleeps = kvfreeze::detail::has_sleep<D>();

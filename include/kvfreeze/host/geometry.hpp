@@ -167,14 +167,18 @@ inline void check_shape(Shape const& shape) {
   }
 }
 
-/// The same, and the bound that a layout was compiled with; 0: none.
-template <int MaxHeadDim>
+/// The same, and the bounds that a composition's layout was compiled with; 0: none.
+template <class C>
 void check_shape(Shape const& shape) {
   check_shape(shape);
-  if (MaxHeadDim > 0 && shape.head_dim > MaxHeadDim) {
-    throw InvalidArgument("Shape::head_dim is " + std::to_string(shape.head_dim) +
-                          ", must be at most Layout::max_head_dim = " + std::to_string(MaxHeadDim));
-  }
+  auto const check = [](char const* name, int value, char const* bound, int most) {
+    if (most > 0 && value > most) {
+      throw InvalidArgument(std::string("Shape::") + name + " is " + std::to_string(value) +
+                            ", must be at most Layout::" + bound + " = " + std::to_string(most));
+    }
+  };
+  check("head_dim", shape.head_dim, "max_head_dim", C::max_head_dim);
+  check("query_heads / kv_heads", shape.query_heads / shape.kv_heads, "max_group", C::max_group);
 }
 
 /// @throws InvalidArgument naming the field and its value
@@ -256,7 +260,7 @@ void make_arena(Geometry& g) noexcept {
 template <class C>
 Geometry make_geometry(Shape const& shape, Limits const& limits, typename C::Scorer const& scorer,
                        std::size_t slot_bytes, std::size_t tile_bytes) {
-  check_shape<C::max_head_dim>(shape);
+  check_shape<C>(shape);
   check_limits(limits);
   bool const by_layer = C::Layout::grouping == Grouping::layer;
   Geometry g;

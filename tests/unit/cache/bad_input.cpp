@@ -90,6 +90,17 @@ TEST_CASE("a shape that the layout was not compiled for", "[cache][bad input]") 
   CHECK_NOTHROW(Narrow(wide));
   wide.head_dim = 56;
   CHECK_NOTHROW(Narrow(wide));
+
+  using Pairs = KvFreezeCache<Layout<Half, 1, Grouping::kv_head, CompactRows<>, 0, 2>>;
+  Shape many = shape;
+  many.query_heads = 3 * many.kv_heads;
+  rejects<InvalidArgument>(
+      "Shape::query_heads / kv_heads is 3, must be at most Layout::max_group = 2",
+      [&] { Pairs cache(many); });
+  many.query_heads = 2 * many.kv_heads;
+  CHECK_NOTHROW(Pairs(many));
+  many.query_heads = many.kv_heads;
+  CHECK_NOTHROW(Pairs(many));
 }
 
 TEST_CASE("limits out of range", "[cache][bad input]") {

@@ -20,12 +20,19 @@ class RankLane {
   using Digest = typename C::Digest;
   using Tiles = LogitTiles<typename LayerStep<C>::Lane, Dim>;
 
+  /// Pairs of heads that a scan has at once, where the layout says how many there are; or 0.
+  static constexpr int known_pairs = C::max_group == 0   ? 0
+                                     : C::max_group <= 2 ? 1
+                                     : C::max_group <= 4 ? 2
+                                                         : 4;
+
  public:
   /// Shared memory of a block beside RankStorage, in bytes.
   static constexpr std::size_t shared_bytes(int heads, int dim) {
-    std::size_t const scan = heads <= 2   ? scan_bytes<1>(dim)
-                             : heads <= 4 ? scan_bytes<2>(dim)
-                                          : scan_bytes<4>(dim);
+    std::size_t const scan = known_pairs > 0 ? scan_bytes<known_pairs>(dim)
+                             : heads <= 2    ? scan_bytes<1>(dim)
+                             : heads <= 4    ? scan_bytes<2>(dim)
+                                             : scan_bytes<4>(dim);
     return scan > Tiles::Sizes::ring_bytes ? scan : Tiles::Sizes::ring_bytes;
   }
 
@@ -170,7 +177,9 @@ class RankLane {
       if (kv_head > 0) {
         __syncthreads();  // all are done with the queries of the one before
       }
-      if (a_.exact.group <= 2) {
+      if constexpr (known_pairs > 0) {
+        scan_pairs<known_pairs>(kv_head);
+      } else if (a_.exact.group <= 2) {
         scan_pairs<1>(kv_head);
       } else if (a_.exact.group <= 4) {
         scan_pairs<2>(kv_head);
