@@ -80,8 +80,10 @@ class Driver {
   }
 
   /// @param meanwhile called before each layer
+  /// @param logits [batch][any], or none
   template <class F>
-  static void step(std::vector<Driver*> const& batch, F const& meanwhile) {
+  static void step(std::vector<Driver*> const& batch, F const& meanwhile,
+                   std::vector<float> const& logits = {}) {
     Driver& first = *batch.front();
     std::vector<Sequence> handles;
     for (Driver const* driver : batch) {
@@ -101,7 +103,8 @@ class Driver {
       first.cache_.template attend_async<float>(layer, q, k, v, out, first.stream_);
       first.stream_.wait();
     }
-    first.cache_.advance_async(first.stream_);
+    auto const given = upload(logits);
+    first.cache_.template advance_async<float>(given, first.stream_);
     first.stream_.wait();
   }
 

@@ -1,5 +1,6 @@
 #include <kvfreeze/gpu/kv_freeze_cache.cuh>
 #include <kvfreeze/gpu/presets.cuh>
+#include <kvfreeze/gpu/published_presets.cuh>
 #include <kvfreeze/gpu/spilling_tier.cuh>
 #include <kvfreeze/tier/checksummed.hpp>
 #include <kvfreeze/tier/fault_injecting.hpp>
@@ -13,6 +14,7 @@
 #include <gpu/cuda_calls.hpp>
 #include <gpu/ladder_twins.cuh>
 #include <gpu/ladders.hpp>
+#include <gpu/rewinds.cuh>
 #include <gpu/rows_twins.cuh>
 #include <random>
 #include <support/short_tests.hpp>
@@ -147,6 +149,50 @@ Lived live(Cache& cache, std::size_t group, bool fails = false) {
   return lived;
 }
 
+template <std::size_t Blocks>
+using RewindingLadder =
+    Spilling<LadderLayout, ScreenedMass, LadderScheduler<>, EntropyLadderTrigger, Blocks>;
+
+/// @brief A sequence with a prompt goes back again and again; its engine is late at times. Rows are
+/// what they were.
+/// @param group rows of a digest
+template <class Cache>
+void go_back_and_on(Cache& cache, std::size_t group) {
+  Driver<Cache> driver(cache, 3);
+  std::mt19937 random(12);
+  for (int i = 0; i < 4; ++i) {
+    driver.prefill(40);
+  }
+  int const rewinds = kvfreeze_test::short_tests() ? 3 : 6;
+  int seen = 0;
+  int calm = 20;
+  std::uint64_t thawed = 0;
+  auto const step = [&](bool trouble) {
+    Driver<Cache>::step({&driver}, [] {}, logits_of(random, trouble));
+    thawed += driver.report().thawed_rows;
+  };
+  for (int i = 0; i < 140 && seen < rewinds; ++i) {
+    step(--calm < 0);
+    if (!driver.report().rewind_to) {
+      continue;
+    }
+    for (int late = 0; late < seen % 3; ++late) {
+      step(true);
+    }
+    int const length = *driver.report().rewind_to;
+    CHECK(length < driver.length());
+    driver.truncate(length);
+    driver.check(group);
+    seen += 1;
+    calm = 15;
+  }
+  CHECK(seen == rewinds);
+  driver.check(group);
+  CHECK(thawed > 0);
+  CHECK(cache.tier().counts().missed > 0);
+  CHECK(cache.tier().counts().loaded > 0);
+}
+
 }  // namespace
 
 TEST_CASE("With room for all rows the decisions are those of the host", "[spilling]") {
@@ -217,6 +263,15 @@ TEST_CASE("What sleeps in granules of four, in layers", "[spilling]") {
   CHECK(live(cache, 32).thawed > 0);
 }
 
+TEST_CASE("By ranks: rows come back from the lower tier", "[spilling]") {
+  using Ranks = gpu::presets::ArkvRecalled<Half, SequenceShares, 64, 4>;
+  Spilling<Ranks::layout_type, ScreenedMass, Ranks::scheduler_type, NeverTrigger, 100> cache(
+      small, capped_limits(320, 1), {.kept = 0.5F, .exact = 0.2F, .stay = 1, .every = 1});
+  Lived const lived = live(cache, 32);
+  CHECK(lived.deferred > 0);
+  CHECK(lived.thawed > 0);
+}
+
 TEST_CASE("Water level: granules of four come back from the lower tier", "[spilling]") {
   Spilling<Layout<Half, 4>, InstantMassScorer<KeyCodes<4>>, WaterLevelScheduler<>,
            MissedMassTrigger, 34>
@@ -231,6 +286,29 @@ TEST_CASE("Without a digest rows come back when they are due", "[spilling]") {
   Spilling<Layout<Half>, RecencyScorer, SublinearScheduler<>, NeverTrigger, 100> cache(
       small, capped_limits(320, 1), scheduler);
   CHECK(live(cache, 1).thawed > 0);
+}
+
+TEST_CASE("Steps go back as on the host where there is room for all rows", "[spilling]") {
+  Limits const limits = limits_of(320, 2);
+  Twins<RewindingLadder<1400>> twins(make_ladder_twin<Half>(small, limits, ladder(), hasty(6)),
+                                     small, limits, ladder(), hasty(6));
+  live(twins, twins.open(15), 2, 0, 16);
+  live(twins, twins.open(17), 1, 3, 18);
+  CHECK(twins.device().tier().counts().missed == 0);
+}
+
+TEST_CASE("Ladder: what a step that goes back needs is in pinned memory", "[spilling]") {
+  RewindingLadder<170> cache(small, capped_limits(320, 1), restless(), hasty(6));
+  go_back_and_on(cache, 32);
+}
+
+TEST_CASE("AsrKfEgr: what a step that goes back needs is in pinned memory", "[spilling]") {
+  using Scorer = MeanAbsDotScorer<KeyCodes<4>>;
+  SublinearScheduler<Thaw::lazy> scheduler;
+  scheduler.softness = 0.5F;
+  Spilling<Layout<Half>, Scorer, SublinearScheduler<Thaw::lazy>, EntropyLadderTrigger, 200> cache(
+      small, capped_limits(320, 1), scheduler, hasty(6), Scorer{.window = 8});
+  go_back_and_on(cache, KeyCodes<4>::group_rows);
 }
 
 TEST_CASE("Uniform codes of rows that are below are made when they are here", "[spilling]") {

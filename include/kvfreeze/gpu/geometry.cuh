@@ -74,6 +74,8 @@ struct Geometry {
   int sinks = 0;
   int window = 0;
   int window_queries = 0;                ///< last queries that a scorer looks at
+  int rewind_reach = 0;                  ///< tokens before the caller's last that a trigger may
+                                         ///< go back, where a tier spills; 0: as many as it likes
   float dot_limit = 0.0F;                ///< clamp of |q.k|, nats; as host::Geometry::dot_limit
   float octaves = 0.0F;                  ///< scale * log2(e): q.k times this is a logit in octaves
   std::uint32_t row_bytes = 0;           ///< K of a row
@@ -100,6 +102,13 @@ namespace detail {
 
 inline constexpr std::uint32_t page_rows = 16;
 inline constexpr std::size_t page_alignment = 256;
+
+/// @brief How far behind the caller's length a trigger that goes back k tokens may go, where the
+/// rows that this takes must be in memory: twice as far as from one checkpoint to the next but one,
+/// for an engine that is late.
+inline int rewind_reach(int k, int max_tokens) {
+  return static_cast<int>(std::min<std::int64_t>(std::int64_t{4} * k, max_tokens));
+}
 
 /// A compact level's page; its entries lie in multiples of four, so that every array is aligned.
 template <class C, int Level>
@@ -129,8 +138,8 @@ PoolPage make_pool(Geometry& g) {
 /// @brief All sizes of a cache on the device.
 /// @throws InvalidArgument for a shape or limits out of range
 template <class C>
-Geometry make_geometry(Shape const& shape, Limits const& limits,
-                       typename C::Scorer const& scorer = {}) {
+Geometry make_geometry(Shape const& shape, Limits const& limits, typename C::Scorer const& scorer,
+                       typename C::Trigger const& trigger) {
   host::check_shape<C>(shape);
   host::check_limits(limits);
   Geometry g;
@@ -151,6 +160,9 @@ Geometry make_geometry(Shape const& shape, Limits const& limits,
   g.sinks = limits.sinks;
   g.window = limits.window;
   g.window_queries = kvfreeze::detail::query_window(scorer);
+  if constexpr (C::spills && C::rewalks) {
+    g.rewind_reach = detail::rewind_reach(kvfreeze::detail::rewind_tokens(trigger), g.max_tokens);
+  }
   g.dot_limit = host::dot_limit(g.window_queries, g.lane_queries);
   g.octaves = host::octaves_of(shape);
   g.row_bytes = static_cast<std::uint32_t>(static_cast<std::size_t>(g.row_elements) *

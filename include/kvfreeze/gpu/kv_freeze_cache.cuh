@@ -80,9 +80,6 @@ class KvFreezeCache {
                 "kvfreeze::gpu: so far scorers that remember are scorers of masses");
   static_assert(detail::HasEncoder<typename C::Digest>,
                 "kvfreeze: the CUDA cache has no digests of this kind yet");
-  static_assert(!(C::spills && C::rewalks),
-                "kvfreeze: SpillingTier cannot bring rows back for a trigger that rewinds, within "
-                "the step: take PinnedTier");
 
  public:
   using layout_type = L;
@@ -107,7 +104,7 @@ class KvFreezeCache {
         scheduler_(validated(scheduler)),
         trigger_(validated(trigger)),
         memory_(detail::make_cache_storage<C>(
-            bounded(make_geometry<C>(shape, limits, validated(scorer))), scorer,
+            bounded(make_geometry<C>(shape, limits, validated(scorer), trigger)), scorer,
             limits.resident_bytes, std::move(tier))),
         steps_(shape, limits) {
     if constexpr (C::has_levels) {

@@ -24,6 +24,8 @@ struct SpillingTierSettings {
 struct SequenceGranules {
   std::uint32_t sequence = 0;
   std::uint32_t granules = 0;
+  /// The last so many may be written again, by a step that goes back: they stay in pinned memory.
+  std::uint32_t unsettled = 0;
 };
 
 /// Granules [begin, end) of some lanes that lie side by side.

@@ -107,7 +107,7 @@ class SpillingTier {
     state_->forget(sequence, granules, stream.get());
     record.granules = granules;
     record.blocks = granules == 0 ? 0 : (granules - 1) / state_->block_granules();
-    record.filling = record.blocks;
+    record.filling = std::min(record.filling, record.blocks);
   }
 
   /// @brief Begins a step: reads what earlier steps missed, enters what came back, makes room for

@@ -256,8 +256,8 @@ class CacheStorage {
         if (tier_.granules(handle.index) > written) {  // a step had begun, and was given up
           tier_.truncate(handle.index, written, stream);
         }
-        grown_.push_back(
-            {handle.index, static_cast<std::uint32_t>(granules_of<C>(length + tokens))});
+        auto const grown = static_cast<std::uint32_t>(granules_of<C>(length + tokens));
+        grown_.push_back({handle.index, grown, C::rewalks ? grown - settled_granules(length) : 0});
       }
       tier_.begin_step(grown_, stream);
     }
@@ -461,11 +461,16 @@ class CacheStorage {
             "SpillingTierOptions::block_granules is " + std::to_string(options.block_granules) +
             ", must be at least the rows of a granule, " + std::to_string(C::span));
       }
-      // A block that fills and one that is being written, of each lane, and what a cut brings back.
-      std::size_t const owed =
-          static_cast<std::size_t>(owed_rows(g)) / C::page / options.block_granules + 2;
-      std::size_t const blocks = static_cast<std::size_t>(g.lanes) *
-                                 (2 * static_cast<std::size_t>(g.max_sequences) + owed);
+      // A block that fills and one that is being written, of each lane, and what a cut brings back:
+      // of one sequence, or of each where steps may go back.
+      auto const blocks_of = [&](int rows) {
+        return static_cast<std::size_t>(rows) / C::page / options.block_granules + 2;
+      };
+      auto const sequences = static_cast<std::size_t>(g.max_sequences);
+      std::size_t const blocks =
+          static_cast<std::size_t>(g.lanes) *
+          (C::rewalks ? sequences * (blocks_of(g.rewind_reach + owed_rows(g)) + 1)
+                      : 2 * sequences + blocks_of(owed_rows(g)));
       std::size_t const least = blocks * options.block_granules * g.granule_bytes();
       if (options.cache_bytes < least) {
         throw CapacityError(
@@ -486,6 +491,14 @@ class CacheStorage {
   /// what no digest holds.
   static int owed_rows(Geometry const& g) noexcept {
     return std::max(g.window + C::page * C::span, C::page * C::tail_granules);
+  }
+
+  /// Granules of a sequence that no step writes again before the caller cuts it, nor brings back
+  /// as it goes back.
+  /// @param length before the step
+  [[nodiscard]] std::uint32_t settled_granules(int length) const noexcept {
+    int const rows = length - geometry_.rewind_reach - owed_rows(geometry_);
+    return static_cast<std::uint32_t>(std::max(rows, 0) / C::page);
   }
 
   /// @brief Calls f(first, lanes) for lanes [first, first + count) of a sequence in turn, while all

@@ -39,6 +39,7 @@ struct SequenceState {
   bool saves = false;                  ///< the last step is a checkpoint
   bool goes_back = false;              ///< the cut to `length` is to the older checkpoint
   bool restores = false;               ///< the cut to `length` is to the newer checkpoint
+  std::int32_t behind = 0;             ///< tokens by which the caller's length is larger
 };
 
 /// @brief Says that a sequence goes back to `length`; cut_kernel() does. @see host::rewalk
@@ -60,7 +61,7 @@ __device__ void begin_cut(SequenceState<C>& sequence, int length) {
 /// checkpoint? @see host::end_step, host::rewalk_length, host::save_checkpoint
 /// @param step that ends, counted from 0
 template <class C>
-__device__ void rewind_or_save(SequenceState<C>& sequence, std::uint32_t step) {
+__device__ void rewind_or_save(Geometry const& g, SequenceState<C>& sequence, std::uint32_t step) {
   int const rewind = kvfreeze::detail::rewind_tokens(sequence.trigger);
   sequence.rewinds = sequence.recovery == Recovery::rewalk;
   sequence.saves = !sequence.rewinds && step % static_cast<std::uint32_t>(max(rewind, 1)) == 0;
@@ -77,6 +78,11 @@ __device__ void rewind_or_save(SequenceState<C>& sequence, std::uint32_t step) {
     }
     if (C::discards && length % C::page != 0) {  // a granule that is gone cannot be cut
       length = min(max(length - length % C::page, C::page), sequence.length);
+    }
+    if constexpr (C::spills) {
+      int const reach = sequence.length + sequence.behind - g.rewind_reach;
+      length = min(max(length, reach), sequence.length);
+      sequence.behind += sequence.length - length;
     }
     begin_cut(sequence, length);
     bool const first = sequence.rewind_to == SequenceState<C>::no_rewind;
@@ -240,7 +246,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     }
   }
   if constexpr (C::rewalks) {
-    rewind_or_save<C>(sequence, step - 1U);
+    rewind_or_save<C>(g, sequence, step - 1U);
     report.length = sequence.length;
     report.rewind_to = sequence.rewind_to;
   }

@@ -32,7 +32,7 @@ class SpillState {
     bool open = false;
     std::uint32_t granules = 0;
     std::uint32_t blocks = 0;   ///< of each lane, up to here with a place, or complete
-    std::uint32_t filling = 0;  ///< the first block of each lane that is not complete
+    std::uint32_t filling = 0;  ///< the first block of each lane that may be written again
     std::uint32_t before = 0;   ///< `blocks`, before a step's rows had places
   };
 
@@ -91,15 +91,16 @@ class SpillState {
     hear_worker();
   }
 
-  /// @brief Room for a sequence's new rows in each lane.
+  /// @brief Room for a sequence's new rows in each lane; what may be written again is here.
   /// @throws CapacityError, or what the lower tier throws
   void grow(SequenceGranules const& grown) {
     SequenceState& sequence = sequences[grown.sequence];
     sequence.before = sequence.blocks;
+    for (; sequence.filling > first_unsettled(grown); --sequence.filling) {  // it was cut
+      hold_all(grown.sequence, sequence.filling - 1);
+    }
     for (; sequence.blocks < blocks_of(grown.granules); ++sequence.blocks) {
-      for (std::uint32_t lane = 0; lane < geometry.lanes; ++lane) {
-        hold(block(grown.sequence, lane, sequence.blocks));
-      }
+      hold_all(grown.sequence, sequence.blocks);
     }
   }
 
@@ -149,11 +150,12 @@ class SpillState {
     }
   }
 
-  /// The step begins: blocks behind which there is another granule are complete when it has passed.
+  /// The step begins: blocks behind which there is another settled granule are complete when it
+  /// has passed.
   void complete(SequenceGranules const& grown) noexcept {
     SequenceState& sequence = sequences[grown.sequence];
     sequence.granules = grown.granules;
-    for (; ((sequence.filling + 1) << block_shift) < grown.granules; ++sequence.filling) {
+    for (; sequence.filling < first_unsettled(grown); ++sequence.filling) {
       for (std::uint32_t lane = 0; lane < geometry.lanes; ++lane) {
         auto& place = cache.place(cache.where(block(grown.sequence, lane, sequence.filling)));
         place.state = PlaceState::dirty;
@@ -256,6 +258,12 @@ class SpillState {
 
   [[nodiscard]] std::uint32_t blocks_of(std::uint32_t granules) const noexcept {
     return (granules + block_granules() - 1) >> block_shift;
+  }
+
+  /// The first block of a lane that is not complete.
+  [[nodiscard]] std::uint32_t first_unsettled(SequenceGranules const& grown) const noexcept {
+    std::uint32_t const settled = grown.granules - std::min(grown.unsettled, grown.granules);
+    return settled == 0 ? 0 : (settled - 1) >> block_shift;
   }
 
   /// A block by sequence, lane and number within the lane.
@@ -471,6 +479,13 @@ class SpillState {
         }
       }
       throw_failure();
+    }
+  }
+
+  /// hold() in all lanes of a sequence.
+  void hold_all(std::uint32_t sequence, std::uint32_t number) {
+    for (std::uint32_t lane = 0; lane < geometry.lanes; ++lane) {
+      hold(block(sequence, lane, number));
     }
   }
 

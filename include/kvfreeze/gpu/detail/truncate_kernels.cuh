@@ -40,6 +40,7 @@ __global__ __attribute__((visibility("hidden"))) void begin_cut_kernel(SequenceS
                                                                        std::uint32_t index,
                                                                        int length) {
   SequenceState<C>& sequence = sequences[index];
+  sequence.behind = max(length - sequence.length, 0);
   begin_cut(sequence, min(length, sequence.length));
   if (length <= sequence.rewind_to) {
     sequence.rewind_to = SequenceState<C>::no_rewind;
