@@ -3,10 +3,11 @@
 // for each row of a lane. Two lanes of an 8B model (four query heads for a KV head of 128, fp16),
 // fed as step.cu is; or some layers of a real model.
 //
-//   LAUNCHER traffic [--preset NAME] [--recording FILE] [--small] [--out FILE]
+//   LAUNCHER traffic [--preset NAME] [--recording FILE | --context TOKENS] [--small] [--out FILE]
 //
 // NAME is KvFreeze (the ladder; if none is given), AsrKfEgr or AsrKfEgrEager; FILE is what
-// `examples/run.sh record --queries 164` writes; --small: one short context.
+// `examples/run.sh record --queries 164` writes; --context: one context of so many made rows;
+// --small: a short one.
 //
 // Only where somebody counts: LAUNCHER is an emulator that does. Elsewhere it leaves with 77.
 
@@ -18,6 +19,7 @@
 #include "synthetic_rows.cuh"
 
 #include <algorithm>
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -25,6 +27,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 namespace {
@@ -252,10 +255,23 @@ void write(Options const& options, std::vector<Context> const& results) {
   });
 }
 
+/// @throws std::invalid_argument
+int context_of(std::string_view text) {
+  int context = 0;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), context);
+  if (error != std::errc() || end != text.data() + text.size() || context < 256 ||
+      context > (1 << 20)) {
+    throw std::invalid_argument("--context is '" + std::string(text) +
+                                "', must be a number in [256, 1048576]");
+  }
+  return context;
+}
+
 /// What the command line says beside what all benchmarks know.
 struct Choice {
   std::string preset = "KvFreeze";
   std::string recording;  ///< a file; empty: rows that no model made
+  std::string context;    ///< of these; empty: those of the preset
 };
 
 /// @param contexts of rows that no model made
@@ -273,6 +289,8 @@ int run(Options const& options, Choice const& choice, std::vector<int> contexts)
   } else {
     if (options.small) {
       contexts = {1024};
+    } else if (!choice.context.empty()) {
+      contexts = {context_of(choice.context)};
     }
     for (int const context : contexts) {
       MadeRows rows(context);
@@ -305,8 +323,11 @@ int main(int argc, char** argv) {
   std::vector<char*> others;
   for (int i = 0; i < argc; ++i) {
     std::string_view const name = argv[i];
-    if (i > 0 && i + 1 < argc && (name == "--preset" || name == "--recording")) {
+    bool const has_value = i > 0 && i + 1 < argc;
+    if (has_value && (name == "--preset" || name == "--recording")) {
       (name == "--preset" ? choice.preset : choice.recording) = argv[++i];
+    } else if (has_value && name == "--context") {
+      choice.context = argv[++i];
     } else {
       others.push_back(argv[i]);
     }
@@ -314,5 +335,5 @@ int main(int argc, char** argv) {
   return run_benchmark(
       "traffic", static_cast<int>(others.size()), others.data(),
       [&](Options const& options) { return run(options, choice); },
-      "[--preset NAME] [--recording FILE] ");
+      "[--preset NAME] [--recording FILE | --context TOKENS] ");
 }
