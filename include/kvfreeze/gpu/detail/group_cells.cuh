@@ -24,18 +24,17 @@ class GroupCells {
 
   /// By the warp; all of it may multiply then.
   __device__ void fold(FoldStorage const& storage, float const* q, int heads) {
-    heads_ = heads;
     int const lane = static_cast<int>(threadIdx.x % 32);
+    own_ = min(lane / 4, heads - 1) * line_;
     int const row = quads_ <= 16 ? 16 : 32;  // lanes of a head
 #pragma unroll 1
-    for (int i = lane % row; i < quads_; i += row) {  // mostly once
-      bool const is_there = 4 * i < dim_;
-      int const c = is_there ? 4 * i : 0;
+    for (int i = lane % row; 4 * i < dim_; i += row) {  // mostly once
       // Without planes the width is the cell itself.
-      int const planes = is_there ? max(storage.planes[i], 1) : 1;
-      fold_quad(storage, q + c, storage.widths + c, is_there ? cell_factor(planes) : 0.0F, heads,
-                dim_, lane / row, 32 / row, weights_ + i, line_);
+      float const factor = cell_factor(max(storage.planes[i], 1));
+      fold_quad(storage, q + 4 * i, storage.widths + 4 * i, factor, heads, dim_, lane / row,
+                32 / row, weights_ + i, line_);
     }
+    clear_quads(weights_, line_, dim_ / 4, quads_, heads, lane);
     __syncwarp();
     int4 sums{0, 0, 0, 0};
     constexpr unsigned ones = 0x01010101U;
@@ -102,30 +101,27 @@ class GroupCells {
   }
 
  private:
-  /// Weights of eight quads; lane 4 g + t has quads 2 t and 2 t + 1 of head g.
+  /// Weights of eight quads; lane 4 g + t has quads 2 t and 2 t + 1 of head g, or of the last.
   [[nodiscard]] __device__ uint2 at(int first) const {
-    return load_weights(weights_, line_, first, heads_, static_cast<int>(threadIdx.x % 32));
+    return at_quad(first + static_cast<int>(threadIdx.x % 4) * 2);
   }
 
   /// The same of a quad of the thread's own and the next.
   [[nodiscard]] __device__ uint2 at_quad(int quad) const {
-    auto const head = static_cast<int>(threadIdx.x % 32 / 4);
-    return head < heads_ ? *reinterpret_cast<uint2 const*>(weights_ + head * line_ + quad)
-                         : uint2{0, 0};
+    return two_words(weights_ + own_ + quad);
   }
 
   /// The same of quads t and t + 4.
   [[nodiscard]] __device__ uint2 apart(int first) const {
-    auto const head = static_cast<int>(threadIdx.x % 32 / 4);
-    std::uint32_t const* const w = weights_ + head * line_ + first + threadIdx.x % 4;
-    return head < heads_ ? uint2{w[0], w[4]} : uint2{0, 0};
+    std::uint32_t const* const w = weights_ + own_ + first + threadIdx.x % 4;
+    return {w[0], w[4]};
   }
 
   std::uint32_t* weights_;  ///< [heads][line]
   int line_;
   int quads_;
   int dim_;
-  int heads_ = 0;
+  int own_ = 0;      ///< where the weights of the thread's column are
   int sum_[2] = {};  ///< of all weights, of the thread's heads
 };
 

@@ -104,9 +104,11 @@ class MarkRows {
   __device__ void mark(std::uint32_t* bits, int run, int first, int n, unsigned flags) const {
     unsigned const part = threadIdx.x % 8;
     unsigned word = flags << (4 * part);
+    if (__any_sync(warp_mask, flags != 0)) {
 #pragma unroll
-    for (int distance = 1; distance < 8; distance *= 2) {
-      word |= __shfl_xor_sync(warp_mask, word, distance);
+      for (int distance = 1; distance < 8; distance *= 2) {
+        word |= __shfl_xor_sync(warp_mask, word, distance);
+      }
     }
     if (part == 0 && n > 0) {
       bits[(l_.runs().begin[run] + first) / 32] = word;

@@ -296,7 +296,7 @@ __device__ void fold_heads(FoldStorage const& storage, float const* q, int dim, 
 
 /// @brief Weights of a channel quad under heads `first`, `first + step` and so on.
 /// @param q the quad's, of head 0
-/// @param factor a power of two, or 0
+/// @param factor a power of two
 /// @param out of head 0; `line` words from head to head
 __device__ inline void fold_quad(FoldStorage const& storage, float const* q, float const* widths,
                                  float factor, int heads, int dim, int first, int step,
@@ -308,6 +308,15 @@ __device__ inline void fold_quad(FoldStorage const& storage, float const* q, flo
   }
 }
 
+/// Weights of the quads [begin, end) are 0.
+__device__ inline void clear_quads(std::uint32_t* weights, int line, int begin, int end, int heads,
+                                   int lane) {
+#pragma unroll 1
+  for (int i = lane; begin < end && i < heads * (end - begin); i += 32) {
+    weights[i / (end - begin) * line + begin + i % (end - begin)] = 0;
+  }
+}
+
 /// @brief Weights of all quads of the codes under all heads; zero up to the next eight quads.
 template <class Fold>
 __device__ void fold_weights(FoldStorage const& storage, float const* q, int heads, int dim,
@@ -315,14 +324,14 @@ __device__ void fold_weights(FoldStorage const& storage, float const* q, int hea
   int const quads = Fold::quads(dim);
   int const padded = rounded_up(quads, 8);
   int const row = padded <= 8 ? 8 : padded <= 16 ? 16 : 32;  // lanes of a head
+  int const line = FoldStorage::weight_words(quads);
 #pragma unroll 1
-  for (int i = lane % row; i < padded; i += row) {  // mostly once
-    bool const is_there = i < quads;
-    int const c = is_there ? 4 * Fold::quad(storage, i) : 0;
-    float const factor = is_there ? Fold::factor(storage, i) : 0.0F;
-    fold_quad(storage, q + c, storage.widths + c, factor, heads, dim, lane / row, 32 / row,
-              storage.weights + i, FoldStorage::weight_words(quads));
+  for (int i = lane % row; i < quads; i += row) {  // mostly once
+    int const c = 4 * Fold::quad(storage, i);
+    fold_quad(storage, q + c, storage.widths + c, Fold::factor(storage, i), heads, dim, lane / row,
+              32 / row, storage.weights + i, line);
   }
+  clear_quads(storage.weights, line, quads, padded, heads, lane);
 }
 
 }  // namespace kvfreeze::gpu::detail

@@ -32,13 +32,14 @@ struct PlaneLines {
 
   uint2 line[Bits];  ///< of a pair of quads
 
+  /// Behind the last of the quads it is the last once more: weights are 0 there.
   __device__ void load(std::byte const* plane, int first_quad, int quads, int lane) {
-    int const quad = first_quad + 2 * (lane % 4);
+    int const quad = min(first_quad + 2 * (lane % 4), quads - 2);
     auto const* const p =
         reinterpret_cast<uint2 const*>(plane + quad / 2 * (64 * Bits) + lane / 4 * 8);
 #pragma unroll
     for (int i = 0; i < Bits; ++i) {
-      line[i] = quad < quads ? __ldg(p + 8 * i) : uint2{0, 0};
+      line[i] = __ldg(p + 8 * i);
     }
   }
 
@@ -52,13 +53,16 @@ struct PlaneLines {
   }
 };
 
-/// A lane's weights of eight quads, as the second operand of a matrix product; 0 for absent heads.
-__device__ inline uint2 load_weights(std::uint32_t const* weights, int words, int first_quad,
-                                     int heads, int lane) {
-  int const head = lane / 4;
-  return head < heads
-             ? *reinterpret_cast<uint2 const*>(weights + head * words + first_quad + lane % 4 * 2)
-             : uint2{0, 0};
+/// A lane's weights under all quads of its column's head, from its own two of eight on: the second
+/// operands of matrix products. Columns behind the last head have its weights too; nobody reads
+/// their sums.
+__device__ inline std::uint32_t const* column_weights(std::uint32_t const* weights, int words,
+                                                      int heads, int lane) {
+  return weights + min(lane / 4, heads - 1) * words + lane % 4 * 2;
+}
+
+__device__ inline uint2 two_words(std::uint32_t const* p) {
+  return *reinterpret_cast<uint2 const*>(p);
 }
 
 /// Adds the products of the codes of 64 rows with the weights; `ahead` has the first lines.
@@ -66,6 +70,7 @@ template <int Bits, int Ahead>
 __device__ void multiply_plane(int4 (&sums)[4], PlaneLines<Bits> (&ahead)[Ahead],
                                std::byte const* plane, std::uint32_t const* weights, int words,
                                int quads, int heads, int lane) {
+  std::uint32_t const* const own = column_weights(weights, words, heads, lane);
   for (int first = 0; first < quads; first += 8 * Ahead) {
     if (first > 0) {
 #pragma unroll
@@ -76,7 +81,7 @@ __device__ void multiply_plane(int4 (&sums)[4], PlaneLines<Bits> (&ahead)[Ahead]
 #pragma unroll
     for (int i = 0; i < Ahead; ++i) {
       if (first + 8 * i < quads) {
-        uint2 const w = load_weights(weights, words, first + 8 * i, heads, lane);
+        uint2 const w = two_words(own + first + 8 * i);
 #pragma unroll
         for (int block = 0; block < 4; ++block) {
           multiply_codes(sums[block], ahead[i].codes(block), w);
