@@ -22,8 +22,9 @@ struct ValueCodeRows {
   Divisor page_rows = 16U;
   std::uint32_t values = 0;       ///< first row's codes within a page, a multiple of 16
   std::uint32_t scales = 0;       ///< first row's BFloat16 scale within a page, even
-  float const* logits = nullptr;  ///< `logits[h * stride + i]` of row i, octaves
+  float const* logits = nullptr;  ///< `logits[h * stride + i * row_stride]` of row i, octaves
   std::size_t stride = 0;         ///< floats from query head to query head
+  std::uint32_t row_stride = 1;   ///< floats from row to row
 };
 
 /// @brief What attention needs to know of a lane, one KV head of one sequence. How many rows there

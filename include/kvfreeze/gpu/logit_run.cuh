@@ -25,7 +25,8 @@ KVFREEZE_HD constexpr int page_shift(int page_tokens) noexcept {
 
 }  // namespace detail
 
-/// @brief Rows whose logits lie side by side: a part of those that share one softmax.
+/// @brief Rows whose logits lie side by side, head by head or row by row: a part of those that
+/// share one softmax.
 ///
 /// Where a granule has several rows, masses, states and positions are those of granules, and a
 /// granule's rows begin at a multiple of their number. Rows that it lacks (the newest granule of a
@@ -33,12 +34,17 @@ KVFREEZE_HD constexpr int page_shift(int page_tokens) noexcept {
 ///
 /// Accesses are of 16 bytes where `logits` and `masses` lie at multiples of 16 bytes, `stride` is a
 /// multiple of 4 and `states` lies at a multiple of 4; elsewhere of single elements.
+///
+/// Row by row, `row_stride` is 2 for two heads, or a multiple of 4 for more; `logits` lies at a
+/// multiple of as many floats, and behind an odd number of heads one float more is read.
 struct LogitRun {
   static constexpr std::uint8_t state_bits = host::LogitRun::state_bits;
   static constexpr std::uint8_t taking_part = host::LogitRun::taking_part;
 
-  float const* logits = nullptr;  ///< `logits[h * stride + i]` of head h and row i, octaves
-  std::ptrdiff_t stride = 0;      ///< from head to head
+  /// `logits[h * stride + i * row_stride]` of head h and row i, octaves.
+  float const* logits = nullptr;
+  std::ptrdiff_t stride = 0;      ///< from head to head; 1 if row_stride is another
+  std::ptrdiff_t row_stride = 1;  ///< from row to row
   Mass* masses = nullptr;         ///< [granules], written
   /// State bytes of the lane by position, or null: all rows take part, none is hidden.
   std::uint8_t const* states = nullptr;
@@ -54,7 +60,7 @@ struct LogitRun {
   bool protects = false;     ///< masses of granules that histograms do not count are written as 0
 };
 
-static_assert(sizeof(LogitRun) == 56);  // no gaps: blocks copy it
+static_assert(sizeof(LogitRun) == 64);  // no gaps: blocks copy it
 
 /// @brief A lane's rows: of digests, exact ones, one run for each compact level.
 struct RankedLane {

@@ -116,7 +116,7 @@ class CodedRows {
   }
 
   __device__ Given given(TileSpan tile) const {
-    return Given::read(logits_, rows_.stride, heads_, tile);
+    return Given::read(logits_, rows_.stride, rows_.row_stride, heads_, tile);
   }
 
   __device__ void logits(std::byte const*, Given const& given, float (&out)[tile_rows / 8]) const {

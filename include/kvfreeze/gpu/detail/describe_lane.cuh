@@ -30,20 +30,19 @@ __device__ void note_attended(Geometry const& g, LayerStep<C> const& s, int work
 
 /// @brief What attention needs to know of a KV head's codes and means, from what it knows of the
 /// first one's. By one thread.
-/// @param logits of the head's queries, behind the first ones
 template <class C, class Lane>
 __device__ void describe_codes(Geometry const& g, LayerStep<C> const& s, Lane& attention, int work,
-                               int head, std::ptrdiff_t logits) {
+                               int head) {
+  std::ptrdiff_t const queries = static_cast<std::ptrdiff_t>(head) * g.group;
   auto const number = static_cast<std::uint32_t>(head);
   for (int level = 0; level < C::levels; ++level) {
     ValueCodeRows& codes = attention.codes[level];
     std::uint32_t const before = number * codes.page_rows;
     codes.values += before * g.pool[level].value_bytes;
     codes.scales += before * static_cast<std::uint32_t>(sizeof(BFloat16));
-    codes.logits += logits;
+    codes.logits += queries;
     s.attended_rows(2 + level, work, head) = s.attended_rows(2 + level, work, 0);
   }
-  std::ptrdiff_t const queries = static_cast<std::ptrdiff_t>(head) * g.group;
   attention.means += static_cast<std::ptrdiff_t>(head) * g.head_dim;
   attention.absent += attention.absent != nullptr ? queries : 0;
   attention.highest += queries;
@@ -67,7 +66,7 @@ __device__ void describe_heads(LaneRef<C> const& ref, LayerStep<C> const& s, int
     attention.rows.v += static_cast<std::ptrdiff_t>(head) * g.head_dim;
     attention.logits += attention.logits != nullptr ? logits : 0;
     if constexpr (C::has_levels) {
-      describe_codes(g, s, attention, work, head, logits);
+      describe_codes(g, s, attention, work, head);
     }
     s.attention[first + head] = attention;
     s.ranked_rows[first + head] = s.ranked_rows[first];
@@ -146,8 +145,9 @@ __device__ void describe_lane(LaneRef<C> const& ref, LayerStep<C> const& s, int 
       codes.page_rows = segment.per_page;
       codes.values = g.pool[level].values;
       codes.scales = g.pool[level].scales;
-      codes.logits = runs.logits + runs.begin[LaneRuns::pool(level)];
-      codes.stride = static_cast<std::size_t>(s.stride);
+      codes.logits = runs.coded.row(runs.first_coded(level));
+      codes.stride = 1;
+      codes.row_stride = runs.coded.width;
       s.attended_rows(2 + level, work, 0) =
           ranks ? static_cast<std::uint32_t>(lane.codes[level]) : 0U;
     }

@@ -205,7 +205,7 @@ class KnownRows {
   }
 
   __device__ Given given(TileSpan tile) const {
-    return Given::read(logits_, stride_, heads_, tile);
+    return Given::read(logits_, stride_, 1, heads_, tile);
   }
 
   __device__ void logits(std::byte const*, Given const& given, float (&out)[2]) const {

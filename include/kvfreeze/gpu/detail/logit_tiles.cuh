@@ -172,6 +172,10 @@ struct RowQuad {
   /// @brief Logits of up to four heads from `head` on; minus infinity for rows that do not take
   /// part, whatever theirs are. So nobody branches over them.
   __device__ void load(LogitRun const& run, int head, int heads, float (&x)[rank_heads][4]) const {
+    if (run.row_stride != 1) {
+      load_by_row(run, head, heads, x);
+      return;
+    }
     float const* p = global(run.logits) + head * run.stride + first;
     bool const aligned = is_aligned<16>(p) && run.stride % 4 == 0;
     if (rows == 4 && aligned) {
@@ -201,6 +205,29 @@ struct RowQuad {
   }
 
   [[nodiscard]] __device__ bool takes_part(int j) const { return ((in >> j) & 1U) != 0; }
+
+ private:
+  __device__ void load_by_row(LogitRun const& run, int head, int heads,
+                              float (&x)[rank_heads][4]) const {
+    float const* p = global(run.logits) + first * run.row_stride + head;
+#pragma unroll
+    for (int j = 0; j < 4; ++j, p += run.row_stride) {
+      float4 row{minus_infinity(), minus_infinity(), minus_infinity(), minus_infinity()};
+      if (takes_part(j)) {
+        if (heads > 2) {
+          row = *reinterpret_cast<float4 const*>(p);
+        } else {
+          auto const two = *reinterpret_cast<float2 const*>(p);
+          row.x = two.x;
+          row.y = two.y;
+        }
+      }
+      x[0][j] = row.x;
+      x[1][j] = row.y;
+      x[2][j] = row.z;
+      x[3][j] = row.w;
+    }
+  }
 };
 
 }  // namespace kvfreeze::gpu::detail

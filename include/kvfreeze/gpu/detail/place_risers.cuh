@@ -127,9 +127,9 @@ __device__ void hide_risen_codes(LadderLane<C> const& l, int asked) {
       CodePlace const place = l.code_place(r.granule);
       l.ref.mark_leaving(static_cast<int>(place.level), place.slot);
       float* const logits =
-          runs.logits + runs.begin[LaneRuns::pool(static_cast<int>(place.level))] + place.slot;
+          runs.coded.row(runs.first_coded(static_cast<int>(place.level)) + place.slot);
       for (int h = 0; h < l.heads(); ++h) {
-        logits[h * runs.stride] = minus_infinity();
+        logits[h] = minus_infinity();
       }
     }
   }

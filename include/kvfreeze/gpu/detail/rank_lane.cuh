@@ -142,7 +142,8 @@ class RankLane {
       if (threadIdx.x == 0) {
         CodePages const pages = residual_pages(ref, level);
         s_.scanned.pools[level] = {pages, pages.per_page * pages.item_bytes,
-                                   static_cast<std::uint32_t>(runs.begin[run])};
+                                   runs.first_coded(level)};
+        s_.scanned.coded = runs.coded;
       }
       for (int i = place_.block * rank_tile + 4 * static_cast<int>(threadIdx.x); i < runs.rows[run];
            i += place_.blocks * rank_tile) {
@@ -200,6 +201,7 @@ class RankLane {
       s_.scanned.digests = step_.scans[numbered(kv_head)];
       s_.scanned.kv_head = kv_head;
       s_.scanned.first_query = kv_head * a_.exact.group;
+      s_.scanned.queries = heads();
     }
     __syncthreads();
     using Note = RankNote<C, 2 * Pairs>;

@@ -19,7 +19,7 @@ namespace kvfreeze::gpu::detail {
 struct CodedPool {
   CodePages residuals;           ///< lower bits of their keys, of the first KV head
   std::uint32_t head_bytes = 0;  ///< from KV head to KV head
-  std::uint32_t begin = 0;       ///< of their logits among the lane's
+  std::uint32_t begin = 0;       ///< of their logits among those of the pools
 };
 
 /// @brief What a scan knows of a lane's KV head, in shared memory: what all threads know needs no
@@ -31,7 +31,9 @@ struct ScannedRows {
   DigestLane digests;           ///< of the KV head, with its queries and where logits are
   int kv_head;
   int first_query;  ///< of the KV head, among the lane's
+  int queries;      ///< of the lane
   CodedPool pools[C::levels];
+  CodedLogits coded;
   LargestLogits largest;  ///< of the lane's queries
 
   [[nodiscard]] __device__ std::byte const* residual(CodePlace place) const {
@@ -41,8 +43,28 @@ struct ScannedRows {
   }
 
   /// @param query of the KV head
-  __device__ void note(int query, float logit) {
-    largest.note(C::by_layer ? first_query + query : query, logit);
+  __device__ void note(int query, float logit) { largest.note(numbered(query), logit); }
+
+  /// A query of the KV head among the lane's.
+  [[nodiscard]] __device__ int numbered(int query) const {
+    return C::by_layer ? first_query + query : query;
+  }
+
+  /// @brief Notes a compact row's logits under two queries of the KV head, or one if there are not
+  /// more. The first one's number is even.
+  /// @param row among those of all pools
+  __device__ void store(std::uint32_t row, int query, bool two, float2 logits) const {
+    float* const to = global(coded.row(row)) + numbered(query);
+    if (!C::by_layer && coded.width > 1) {
+      *reinterpret_cast<float2*>(to) = two ? logits : float2{logits.x, 0.0F};
+      return;
+    }
+    to[0] = logits.x;
+    if (two) {
+      to[1] = logits.y;
+    } else if (numbered(query) + 1 == queries) {
+      coded.pad(row, queries);
+    }
   }
 };
 
@@ -148,10 +170,13 @@ class RankNote {
       if (is(lane_.states[row], Fidelity::compact)) {
         CodePlace const place = CodePlace::of(__ldcg(lane_.places + row));
         std::uint32_t const at = lane_.pools[place.level].begin + place.slot;
-        for (int h = 0; h < heads; ++h) {
-          float const logit = __ldcg(logits + h * stride + i);
-          logits_of(head_ + h)[at] = logit;
-          lane_.note(head_ + h, logit);
+        for (int h = 0; h < heads; h += 2) {
+          bool const two = h + 1 < heads;
+          float2 const pair{__ldcg(logits + h * stride + i),
+                            two ? __ldcg(logits + (h + 1) * stride + i) : minus_infinity()};
+          lane_.store(at, head_ + h, two, pair);
+          lane_.note(head_ + h, pair.x);
+          lane_.note(head_ + h + 1, pair.y);  // nothing if there is none
         }
       }
     }
@@ -172,11 +197,6 @@ class RankNote {
  private:
   static __device__ bool is(std::uint32_t state, Fidelity fidelity) {
     return (state & LogitRun::state_bits) == static_cast<std::uint32_t>(fidelity);
-  }
-
-  /// Logits of a query of the KV head.
-  [[nodiscard]] __device__ float* logits_of(int query) const {
-    return lane_.digests.logits + static_cast<std::size_t>(query) * lane_.digests.stride;
   }
 
   __device__ void clear() {
@@ -277,24 +297,27 @@ class RankNote {
       if constexpr (Residual > 0) {
         dots = cells.template multiply<Residual>(addresses()[listed[0]], addresses()[listed[1]]);
       }
+      if (h >= heads) {
+        continue;
+      }
+      bool const two = h + 1 < heads;
+      int const second = two ? h + 1 : h;
+      float const units[2] = {storage.unit[h], storage.unit[second]};
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        if (h + i >= heads) {
-          continue;
-        }
-        float const unit = storage.unit[h + i];
-        float* const logits = global(logits_of(head_ + h + i));
+      for (int r = 0; r < 2; ++r) {
+        if (first + g + 8 * r < count) {
+          float logits[2];
 #pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          if (first + g + 8 * r < count) {
-            float logit = screens_[(h + i) * line + static_cast<int>(rows[r] >> 26)];
+          for (int i = 0; i < 2; ++i) {
+            logits[i] = screens_[(i == 0 ? h : second) * line + static_cast<int>(rows[r] >> 26)];
             if constexpr (Residual > 0) {
               int const dot = r == 0 ? (i == 0 ? dots.x : dots.y) : (i == 0 ? dots.z : dots.w);
-              logit = cells.template refined<Residual>(i, dot, unit, logit);
+              logits[i] = cells.template refined<Residual>(i, dot, units[i], logits[i]);
             }
-            logits[rows[r] & position_bits] = logit;
-            add(i, true, logit);
           }
+          lane_.store(rows[r] & position_bits, head_ + h, two, float2{logits[0], logits[1]});
+          add(0, true, logits[0]);
+          add(1, two, logits[1]);
         }
       }
     }

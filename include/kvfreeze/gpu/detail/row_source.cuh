@@ -65,16 +65,17 @@ struct GivenLogits {
   float logit[Count];
 
   /// @param logits of the warp's first head and the run's first row
-  __device__ static GivenLogits read(float const* logits, std::size_t stride, int heads,
-                                     TileSpan tile) {
+  /// @param stride, row_stride floats from head to head, from row to row
+  __device__ static GivenLogits read(float const* logits, std::size_t stride,
+                                     std::uint32_t row_stride, int heads, TileSpan tile) {
     unsigned const row = warp_thread() / warp_heads;
     unsigned const head = warp_thread() % warp_heads;
     GivenLogits out;
 #pragma unroll
     for (unsigned i = 0; i < Count; ++i) {
       bool const there = row + 8 * i < tile.rows && head < static_cast<unsigned>(heads);
-      out.logit[i] =
-          there ? __ldg(logits + head * stride + tile.first + row + 8 * i) : lowest_logit();
+      std::size_t const at = std::size_t{tile.first + row + 8 * i} * row_stride;
+      out.logit[i] = there ? __ldg(logits + head * stride + at) : lowest_logit();
     }
     return out;
   }

@@ -4,6 +4,7 @@
 /// @brief One layer's step over a batch: who takes part, and the work space of each lane.
 
 #include <kvfreeze/gpu/attention_lane.cuh>
+#include <kvfreeze/gpu/detail/coded_logits.cuh>
 #include <kvfreeze/gpu/digest_lane.cuh>
 #include <kvfreeze/gpu/lane.cuh>
 #include <kvfreeze/gpu/logit_run.cuh>
@@ -15,10 +16,12 @@
 namespace kvfreeze::gpu::detail {
 
 /// A lane's rows by where they are: the digests' (frozen rows take part), the exact ones in slot
-/// order, then the pools'. Logits and masses of a run lie side by side, from a multiple of 32 on.
+/// order, then the pools'. Logits and masses of a run lie side by side, from a multiple of 32 on;
+/// but logits of the pools are elsewhere.
 struct LaneRuns {
   float* logits = nullptr;  ///< `logits[h * stride + begin[run] + i]`, octaves
   std::ptrdiff_t stride = 0;
+  CodedLogits coded;                  ///< of the pools, of row begin[run] - begin[pool(0)] + i
   Mass* masses = nullptr;             ///< [stride]
   std::uint32_t* granules = nullptr;  ///< [stride], of exact and compact rows; first, by row of the
                                       ///< digests, CodePlace of those that are compact
@@ -29,6 +32,11 @@ struct LaneRuns {
   static constexpr int exact = 1;
 
   [[nodiscard]] static KVFREEZE_HD constexpr int pool(int level) noexcept { return 2 + level; }
+
+  /// A pool's first row among those of all pools.
+  [[nodiscard]] __device__ std::uint32_t first_coded(int level) const {
+    return static_cast<std::uint32_t>(begin[pool(level)] - begin[pool(0)]);
+  }
 };
 
 /// Where a compact row's code is, as a word.
@@ -74,6 +82,7 @@ struct LayerStep {
   int lanes = 0;                         ///< work lanes
   float* queries = nullptr;              ///< [work lane][lane_queries][head_dim], octaves
   float* logits = nullptr;               ///< [work lane][lane_queries][stride]
+  CodedLogits coded;                     ///< [work lane][stride - digest_rows]
   Mass* masses = nullptr;                ///< [work lane][stride]
   std::uint32_t* granules = nullptr;     ///< [work lane][stride]
   float* highest = nullptr;              ///< [work lane][lane_queries], largest logits
@@ -117,6 +126,11 @@ __device__ LaneRuns lane_runs(LaneRef<C> const& ref, LayerStep<C> const& s, int 
   std::ptrdiff_t const first = static_cast<std::ptrdiff_t>(work) * s.stride;
   runs.stride = s.stride;
   runs.logits = s.logits + first * ref.geometry->lane_queries;
+  if constexpr (C::has_levels) {
+    runs.coded = s.coded;
+    runs.coded.base = s.coded.row(static_cast<std::size_t>(work) *
+                                  static_cast<std::size_t>(s.stride - s.digest_rows));
+  }
   runs.masses = s.masses + first;
   runs.granules = s.granules + first;
   int at = s.digest_rows;
@@ -169,8 +183,14 @@ struct LadderLanes {
       begin = r == i ? all.begin[r] : begin;
       run.rows = r == i ? all.rows[r] : run.rows;
     }
-    run.logits = all.logits + begin;
-    run.stride = all.stride;
+    if (C::has_levels && i >= LaneRuns::pool(0)) {
+      run.logits = all.coded.row(static_cast<std::size_t>(begin - all.begin[LaneRuns::pool(0)]));
+      run.stride = 1;
+      run.row_stride = static_cast<std::ptrdiff_t>(all.coded.width);
+    } else {
+      run.logits = all.logits + begin;
+      run.stride = all.stride;
+    }
     run.masses = all.masses + begin;
     if (i == LaneRuns::digests) {
       run.states = lane.states;

@@ -32,6 +32,9 @@ class StepMemory {
                static_cast<std::size_t>(g.max_sequences)),
         queries_(array_bytes(lanes_, heads() * static_cast<std::size_t>(g.head_dim))),
         logits_(array_bytes(lanes_, heads() * static_cast<std::size_t>(stride_))),
+        coded_(C::has_levels ? array_bytes(lanes_ * coded_width(),
+                                           static_cast<std::size_t>(stride_ - digest_rows()))
+                             : 0),
         masses_(array_bytes(lanes_, static_cast<std::size_t>(stride_))),
         granules_(masses_.size()),
         highest_(lanes_ * heads()),
@@ -60,12 +63,13 @@ class StepMemory {
     s.lanes = sequences * geometry_.lanes_per_layer;
     s.queries = queries_.data();
     s.logits = logits_.data();
+    s.coded = {coded_.data(), static_cast<std::uint32_t>(coded_width())};
     s.masses = masses_.data();
     s.granules = granules_.data();
     s.highest = highest_.data();
     s.absent = absent_.data();
     s.stride = stride_;
-    s.digest_rows = digest_rows_of(geometry_.max_tokens);
+    s.digest_rows = digest_rows();
     s.scans = scans_.data();
     s.attention = attention_.data();
     s.ranked_rows = ranked_rows_.data();
@@ -126,11 +130,11 @@ class StepMemory {
   }
 
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return queries_.size_bytes() + logits_.size_bytes() + masses_.size_bytes() +
-           granules_.size_bytes() + highest_.size_bytes() + absent_.size_bytes() +
-           scans_.size_bytes() + attention_.size_bytes() + ranked_rows_.size_bytes() +
-           attended_.size_bytes() + histograms_.size_bytes() + tickets_.size_bytes() +
-           entropies_.size_bytes() + rank_.bytes() + workspace_.bytes() +
+    return queries_.size_bytes() + logits_.size_bytes() + coded_.size_bytes() +
+           masses_.size_bytes() + granules_.size_bytes() + highest_.size_bytes() +
+           absent_.size_bytes() + scans_.size_bytes() + attention_.size_bytes() +
+           ranked_rows_.size_bytes() + attended_.size_bytes() + histograms_.size_bytes() +
+           tickets_.size_bytes() + entropies_.size_bytes() + rank_.bytes() + workspace_.bytes() +
            entropy_workspace_.bytes();
   }
 
@@ -138,6 +142,12 @@ class StepMemory {
   [[nodiscard]] std::size_t heads() const noexcept {
     return static_cast<std::size_t>(geometry_.lane_queries);
   }
+
+  [[nodiscard]] std::size_t coded_width() const noexcept {
+    return static_cast<std::size_t>(CodedLogits::width_of(geometry_.lane_queries));
+  }
+
+  [[nodiscard]] int digest_rows() const noexcept { return digest_rows_of(geometry_.max_tokens); }
 
   /// The grid depends on the number of lanes, and not in one direction.
   [[nodiscard]] std::size_t attention_bytes() const {
@@ -155,6 +165,7 @@ class StepMemory {
   std::size_t lanes_;
   DeviceArray<float> queries_;
   DeviceArray<float> logits_;
+  DeviceArray<float> coded_;
   DeviceArray<Mass> masses_;
   DeviceArray<std::uint32_t> granules_;
   DeviceArray<float> highest_;

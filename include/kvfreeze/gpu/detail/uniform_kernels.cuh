@@ -206,10 +206,11 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   int const first = static_cast<int>(blockIdx.x * Threads + threadIdx.x);
   for (int i = first; i < runs.rows[run]; i += static_cast<int>(gridDim.x) * Threads) {
     std::uint32_t const granule = ref.code(0, static_cast<std::uint32_t>(i)).granule();
+    float* const logits = runs.coded.row(static_cast<std::size_t>(i));
     for (int h = 0; h < g.lane_queries; ++h) {
-      float* const logits = runs.logits + h * runs.stride;
-      logits[runs.begin[run] + i] = logits[granule];
+      logits[h] = runs.logits[h * runs.stride + granule];
     }
+    runs.coded.pad(static_cast<std::size_t>(i), g.lane_queries);
   }
 }
 
