@@ -36,7 +36,8 @@ KVFREEZE_HD constexpr int page_shift(int page_tokens) noexcept {
 /// multiple of 4 and `states` lies at a multiple of 4; elsewhere of single elements.
 ///
 /// Row by row, `row_stride` is 2 for two heads, or a multiple of 4 for more; `logits` lies at a
-/// multiple of as many floats, and behind an odd number of heads one float more is read.
+/// multiple of as many floats, and behind an odd number of heads one float more is read. All rows
+/// of such a run take part and count, and are granules: there are neither states nor positions.
 struct LogitRun {
   static constexpr std::uint8_t state_bits = host::LogitRun::state_bits;
   static constexpr std::uint8_t taking_part = host::LogitRun::taking_part;

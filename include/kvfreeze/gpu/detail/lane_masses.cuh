@@ -317,10 +317,11 @@ __device__ inline unsigned make_quad_masses(MassPlan const& plan, int lane, Logi
       granules = threadIdx.x % 4 == 0 ? granules : 0;
     }
   }
+  unsigned const there = quad.apart ? quad.in : (1U << granules) - 1U;
   unsigned zeros = 0;
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
-    if (j >= granules) {
+    if (((there >> j) & 1U) == 0) {
       continue;
     }
     bool const counts = ((quad.counted >> j) & 1U) != 0;
@@ -334,7 +335,16 @@ __device__ inline unsigned make_quad_masses(MassPlan const& plan, int lane, Logi
       histogram->add(masses[j]);
     }
   }
-  store_four(run.masses + quad.granule, masses, granules);
+  if (quad.apart) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      if (((there >> j) & 1U) != 0) {
+        run.masses[quad.granule + 32 * j] = masses[j];
+      }
+    }
+  } else {
+    store_four(run.masses + quad.granule, masses, granules);
+  }
   return zeros;
 }
 

@@ -115,7 +115,8 @@ __device__ inline unsigned nonzero_bytes(std::uint32_t word) {
   return (high >> 7 | high >> 14 | high >> 21 | high >> 28) & 0xFU;
 }
 
-/// @brief A thread's four rows of a run.
+/// @brief A thread's four rows of a run: neighbours, but of runs row by row each 32nd of its
+/// warp's, so that threads side by side read side by side.
 /// @tparam Counting whether the masses are counted or protected
 template <bool Counting>
 struct RowQuad {
@@ -127,14 +128,21 @@ struct RowQuad {
   int granules;      ///< of the four rows: as many as there are rows, or one, or none
   unsigned in;       ///< rows that take part, a bit each
   unsigned counted;  ///< granules that a histogram counts, a bit each; if Counting
+  bool apart;        ///< the rows are not neighbours
 
-  __device__ RowQuad(LogitRun const& run, int row, int page_shift)
+  /// @param loads are logits to be loaded? Otherwise the rows are neighbours in any run
+  __device__ RowQuad(LogitRun const& run, int row, int page_shift, bool loads = true)
       : first(row),
         rows(min(max(run.rows - row, 0), 4)),
         granule(row >> page_shift),
         granules(page_shift == 0 ? rows : min(rows, 1)),
         in((1U << rows) - 1U),
-        counted(0) {
+        counted(0),
+        apart(loads && run.row_stride != 1) {
+    if (apart) {
+      spread(run);
+      return;
+    }
     bool const asks = run.states != nullptr &&
                       (run.frozen_only || run.absent != 0 || (Counting && run.hidden != 0));
     std::uint32_t states = 0;  // of the granules, a byte each
@@ -207,11 +215,22 @@ struct RowQuad {
   [[nodiscard]] __device__ bool takes_part(int j) const { return ((in >> j) & 1U) != 0; }
 
  private:
+  __device__ void spread(LogitRun const& run) {
+    first -= 3 * static_cast<int>(threadIdx.x % 32);
+    granule = first;
+    in = 0;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      in |= first + 32 * j < run.rows ? 1U << j : 0U;
+    }
+    counted = in;
+  }
+
   __device__ void load_by_row(LogitRun const& run, int head, int heads,
                               float (&x)[rank_heads][4]) const {
     float const* p = global(run.logits) + first * run.row_stride + head;
 #pragma unroll
-    for (int j = 0; j < 4; ++j, p += run.row_stride) {
+    for (int j = 0; j < 4; ++j, p += 32 * run.row_stride) {
       float4 row{minus_infinity(), minus_infinity(), minus_infinity(), minus_infinity()};
       if (takes_part(j)) {
         if (heads > 2) {

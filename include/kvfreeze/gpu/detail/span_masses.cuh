@@ -88,7 +88,7 @@ struct SpanMasses {
   /// @return how many of the four rows count and have no mass
   __device__ unsigned share_quad(LogitRun const& run, int row, bool in_order,
                                  BlockHistogram& histogram) const {
-    RowQuad<true> const quad(run, row, 0);
+    RowQuad<true> const quad(run, row, 0, false);
     Mass own[4];
     load_four(run.masses + row, quad.rows, Mass{0}, own);
     std::uint32_t at[4];
