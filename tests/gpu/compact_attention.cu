@@ -41,6 +41,7 @@ struct CodePages {
   std::uint32_t values = 0;
   std::uint32_t scales = 0;
   std::size_t stride = 0;
+  std::size_t row_stride = 1;  // on the device; not 1: logits lie row by row there
   std::vector<std::byte> bytes;
   std::vector<std::vector<std::uint32_t>> pages;   // of each lane; empty: 0, 1, ...
   std::vector<std::vector<float>> logits;          // of each lane, [group][stride]
@@ -61,6 +62,7 @@ struct CodePages {
     page_bytes = (scales + 2 * page_rows + 15) / 16 * 16;
     int const longest = *std::max_element(counts.begin(), counts.end());
     stride = static_cast<std::size_t>((longest + 15) / 8 * 8);
+    row_stride = Bits == 4 ? static_cast<std::size_t>(group) + 1 : 1;
     std::vector<std::uint32_t> numbers;
     for (int const count : counts) {
       for (int i = 0; i < (count + static_cast<int>(page_rows) - 1) / static_cast<int>(page_rows);
@@ -108,7 +110,15 @@ struct CodePages {
     std::vector<float> all_logits;
     for (std::size_t lane = 0; lane < counts.size(); ++lane) {
       all_pages.insert(all_pages.end(), pages[lane].begin(), pages[lane].end());
-      all_logits.insert(all_logits.end(), logits[lane].begin(), logits[lane].end());
+      auto const& own = logits[lane];
+      std::size_t const heads = own.size() / stride;
+      for (std::size_t i = 0; row_stride > 1 && i < stride * row_stride; ++i) {
+        std::size_t const head = i % row_stride;
+        all_logits.push_back(head < heads ? own[head * stride + i / row_stride] : 9.0F);
+      }
+      if (row_stride == 1) {
+        all_logits.insert(all_logits.end(), own.begin(), own.end());
+      }
     }
     device_pages = test::upload(all_pages);
     device_logits = test::upload(all_logits);
@@ -126,8 +136,11 @@ struct CodePages {
       rows.page_rows = page_rows;
       rows.values = values;
       rows.scales = scales;
-      rows.logits = device_logits.data() + lane * logits[lane].size();
-      rows.stride = stride;
+      bool const by_row = row_stride > 1;
+      std::size_t const floats = by_row ? stride * row_stride : logits[lane].size();
+      rows.logits = device_logits.data() + lane * floats;
+      rows.stride = by_row ? 1 : stride;
+      rows.row_stride = static_cast<std::uint32_t>(row_stride);
       at += pages[lane].size();
       out.push_back(rows);
     }

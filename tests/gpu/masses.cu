@@ -127,6 +127,20 @@ TEST_CASE("Masses do not depend on alignment", "[masses]") {
   run(RankedLanes(mixed_lanes(), 2, 4, 9, 1), stream);
 }
 
+TEST_CASE("Masses of runs row by row are the host's to the bit", "[masses]") {
+  test::Stream const stream;
+  auto const by_row = [](int rows) { return test::RunShape{.rows = rows, .by_row = true}; };
+  std::vector<LaneShape> const shapes{
+      {Logits::normal, {{700, true}, {90, false, true}, by_row(1), by_row(130), by_row(2047)}},
+      {Logits::far, {by_row(31), by_row(0), by_row(4096), {3}}},
+      {Logits::nothing, {by_row(33)}},
+  };
+  for (int heads = 1; heads <= 9; ++heads) {
+    CAPTURE(heads);
+    run(RankedLanes(shapes, heads, 1, static_cast<unsigned>(heads)), stream);
+  }
+}
+
 TEST_CASE("Masses of long lanes are spread over many blocks", "[masses]") {
   test::Stream const stream;
   run(RankedLanes({{Logits::normal, {{70000, true}, {1500, false, true}, {2000}, {333}}},

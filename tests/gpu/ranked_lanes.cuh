@@ -42,6 +42,7 @@ struct RunShape {
   int rows = 0;
   bool frozen_only = false;  ///< states say who takes part
   bool is_listed = false;    ///< granules at positions of their own, some of them protected
+  bool by_row = false;       ///< logits of a row lie side by side; of those without states only
 };
 
 /// One lane: its runs and their logits.
@@ -69,6 +70,7 @@ class RankedLanes {
       add(shape);
     }
     logits_ = upload(host_logits_);
+    rows_ = upload(logits_by_row());
     states_ = upload(host_states_);
     positions_ = upload(host_positions_);
     masses_ = filled(masses_end_ + 1, untouched);
@@ -96,6 +98,7 @@ class RankedLanes {
       fill(lane);
     }
     replace(logits_, host_logits_, stream);
+    replace(rows_, logits_by_row(), stream);
     replace(described_, descriptions(), stream);
     replace(masses_, std::vector<Mass>(masses_.size(), untouched), stream);
   }
@@ -154,6 +157,7 @@ class RankedLanes {
     std::size_t masses = 0;
     std::size_t states = none;
     std::size_t positions = none;
+    std::size_t by_row = none;
     bool frozen_only = false;
     bool protects = false;
     int low = 0;
@@ -192,6 +196,10 @@ class RankedLanes {
       host_logits_.resize(run.logits + run.stride * static_cast<std::size_t>(heads_), 9.0F);
       run.masses = rounded(masses_end_);
       masses_end_ = run.masses + static_cast<std::size_t>(granules(run));
+      if (part.by_row) {
+        run.by_row = rows_end_;
+        rows_end_ += static_cast<std::size_t>(part.rows) * width();
+      }
       run.frozen_only = part.frozen_only;
       run.states = part.frozen_only || part.is_listed ? states : none;
       if (part.is_listed) {
@@ -211,6 +219,27 @@ class RankedLanes {
     fill(lane);
     max_rows_ = std::max(max_rows_, rows);
     lanes_.push_back(lane);
+  }
+
+  /// Floats from row to row.
+  [[nodiscard]] std::size_t width() const {
+    auto const heads = static_cast<std::size_t>(heads_);
+    return heads <= 2 ? heads : (heads + 3) / 4 * 4;
+  }
+
+  /// Logits of the runs that have them row by row; what is not a number between them.
+  [[nodiscard]] std::vector<float> logits_by_row() const {
+    std::vector<float> all(rows_end_ + 4, std::numeric_limits<float>::quiet_NaN());
+    for (Lane const& lane : lanes_) {
+      for (Run const& run : lane.runs) {
+        for (std::size_t i = 0; run.by_row != none && i < static_cast<std::size_t>(run.rows); ++i) {
+          for (std::size_t h = 0; h < static_cast<std::size_t>(heads_); ++h) {
+            all[run.by_row + i * width() + h] = host_logits_[run.logits + h * run.stride + i];
+          }
+        }
+      }
+    }
+    return all;
   }
 
   void fill(Lane const& lane) {
@@ -253,6 +282,11 @@ class RankedLanes {
         LogitRun& d = out.run[r];
         d.logits = logits_.data() + run.logits;
         d.stride = static_cast<std::ptrdiff_t>(run.stride);
+        if (run.by_row != none) {
+          d.logits = rows_.data() + run.by_row;
+          d.stride = 1;
+          d.row_stride = static_cast<std::ptrdiff_t>(width());
+        }
         d.rows = run.rows;
         d.masses = masses_.data() + run.masses;
         d.states = run.states == none ? nullptr : states_.data() + run.states;
@@ -338,7 +372,9 @@ class RankedLanes {
   std::vector<std::uint8_t> host_states_;
   std::vector<std::uint32_t> host_positions_;
   std::size_t masses_end_ = 0;
+  std::size_t rows_end_ = 0;
   DeviceArray<float> logits_;
+  DeviceArray<float> rows_;
   DeviceArray<std::uint8_t> states_;
   DeviceArray<std::uint32_t> positions_;
   DeviceArray<Mass> masses_;

@@ -107,8 +107,9 @@ struct Bench {
     failures += begin(grown);
     Step& s = *steps.emplace_back(std::make_unique<Step>());
     std::vector<MoveJob> news;
-    for (auto const& [sequence, granules] : grown) {
-      for (std::uint32_t granule = lengths[sequence]; granule < granules; ++granule) {
+    for (SequenceGranules const& all : grown) {
+      std::uint32_t const sequence = all.sequence;
+      for (std::uint32_t granule = lengths[sequence]; granule < all.granules; ++granule) {
         for (std::uint32_t lane = 0; lane < geometry.lanes; ++lane) {
           MoveJob const job{static_cast<std::uint32_t>(most_jobs + news.size()),
                             lane,
@@ -125,7 +126,7 @@ struct Bench {
           news.push_back(job);
         }
       }
-      lengths[sequence] = granules;
+      lengths[sequence] = all.granules;
     }
     s.wanted = asked;
     for (std::size_t i = 0; i < asked.size(); ++i) {
@@ -392,6 +393,30 @@ TEST_CASE("Memory is bounded, and a step that does not fit says so", "[spilling]
                   TierError);
   full.step({}, {{0, 2, 3, 0, 0, 1}, {0, 0, 0, 0, 0, 1}});
   CHECK(full.finish().empty());  // nothing is lost
+}
+
+TEST_CASE("What may be written again is in pinned memory, also behind a cut", "[spilling]") {
+  Bench bench(24);
+  bench.open_sequence(0);
+  constexpr std::uint32_t unsettled = 13;
+  auto const grow_to = [&](std::uint32_t granules) {
+    while (bench.lengths[0] < granules) {
+      bench.step({{0, bench.lengths[0] + 1, unsettled}}, {});
+      static_cast<void>(bench.tier.lower());  // time for the thread
+    }
+  };
+  grow_to(80);
+  CHECK(bench.ask_for_all_lanes(80 - unsettled, 80) == std::vector<std::size_t>{0});
+  CHECK(bench.ask_for_all_lanes(0, 4).front() > 0);
+  bench.finish();
+  bench.tier.truncate(0, 42, bench.stream);
+  bench.lengths[0] = 42;
+  grow_to(43);
+  CHECK(bench.ask_for_all_lanes(43 - unsettled, 43) == std::vector<std::size_t>{0});
+  grow_to(60);
+  CHECK(bench.ask_for_all_lanes(60 - unsettled, 60) == std::vector<std::size_t>{0});
+  CHECK_THROWS_AS(bench.begin({{0, 61, 61}}), CapacityError);
+  grow_to(61);
 }
 
 TEST_CASE("A step waits for nothing where there is room", "[spilling]") {

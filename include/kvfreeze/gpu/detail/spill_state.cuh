@@ -33,7 +33,9 @@ class SpillState {
     std::uint32_t granules = 0;
     std::uint32_t blocks = 0;   ///< of each lane, up to here with a place, or complete
     std::uint32_t filling = 0;  ///< the first block of each lane that may be written again
-    std::uint32_t before = 0;   ///< `blocks`, before a step's rows had places
+    // Before a step's rows had places:
+    std::uint32_t blocks_before = 0;
+    std::uint32_t filling_before = 0;
   };
 
   SpillState(TierGeometry const& g, SpillingTierOptions const& o, Lower lower)
@@ -95,7 +97,8 @@ class SpillState {
   /// @throws CapacityError, or what the lower tier throws
   void grow(SequenceGranules const& grown) {
     SequenceState& sequence = sequences[grown.sequence];
-    sequence.before = sequence.blocks;
+    sequence.blocks_before = sequence.blocks;
+    sequence.filling_before = sequence.filling;
     for (; sequence.filling > first_unsettled(grown); --sequence.filling) {  // it was cut
       hold_all(grown.sequence, sequence.filling - 1);
     }
@@ -104,7 +107,8 @@ class SpillState {
     }
   }
 
-  /// The step has not begun: places that new rows had are free again.
+  /// The step has not begun: places that new rows had are free again, and blocks that were held may
+  /// leave.
   void give_up(SequenceGranules const& grown) {
     SequenceState& sequence = sequences[grown.sequence];
     std::uint32_t const end = std::min(sequence.blocks + 1, lane_blocks);
@@ -113,7 +117,11 @@ class SpillState {
         lose_place(block(grown.sequence, lane, number));
       }
     }
-    sequence.blocks = sequence.before;
+    sequence.blocks = sequence.blocks_before;
+    sequence.filling = sequence.filling_before;
+    for (std::uint32_t number = first_unsettled(grown); number < sequence.filling; ++number) {
+      end_all(grown.sequence, number, step_);
+    }
   }
 
   /// Fetches what passed steps missed, as far as there is room: first what must be exact, then the
@@ -156,11 +164,7 @@ class SpillState {
     SequenceState& sequence = sequences[grown.sequence];
     sequence.granules = grown.granules;
     for (; sequence.filling < first_unsettled(grown); ++sequence.filling) {
-      for (std::uint32_t lane = 0; lane < geometry.lanes; ++lane) {
-        auto& place = cache.place(cache.where(block(grown.sequence, lane, sequence.filling)));
-        place.state = PlaceState::dirty;
-        place.after = step_ + 1;
-      }
+      end_all(grown.sequence, sequence.filling, step_ + 1);
     }
   }
 
@@ -486,6 +490,17 @@ class SpillState {
   void hold_all(std::uint32_t sequence, std::uint32_t number) {
     for (std::uint32_t lane = 0; lane < geometry.lanes; ++lane) {
       hold(block(sequence, lane, number));
+    }
+  }
+
+  /// What hold_all() holds is complete when a step has passed.
+  void end_all(std::uint32_t sequence, std::uint32_t number, std::uint32_t after) noexcept {
+    for (std::uint32_t lane = 0; lane < geometry.lanes; ++lane) {
+      std::uint32_t const at = cache.where(block(sequence, lane, number));
+      if (at < BlockCache::below && cache.place(at).state == PlaceState::filling) {
+        cache.place(at).state = PlaceState::dirty;
+        cache.place(at).after = after;
+      }
     }
   }
 
