@@ -174,9 +174,9 @@ class RankNote {
           bool const two = h + 1 < heads;
           float2 const pair{__ldcg(logits + h * stride + i),
                             two ? __ldcg(logits + (h + 1) * stride + i) : minus_infinity()};
-          lane_.store(at, head_ + h, two, pair);
-          lane_.note(head_ + h, pair.x);
-          lane_.note(head_ + h + 1, pair.y);  // nothing if there is none
+          lane_.store(at, head() + h, two, pair);
+          lane_.note(head() + h, pair.x);
+          lane_.note(head() + h + 1, pair.y);  // nothing if there is none
         }
       }
     }
@@ -195,6 +195,9 @@ class RankNote {
   }
 
  private:
+  /// First head of the pass: where all heads fit into one it is known.
+  [[nodiscard]] __device__ int head() const { return Heads < scan_heads ? 0 : head_; }
+
   static __device__ bool is(std::uint32_t state, Fidelity fidelity) {
     return (state & LogitRun::state_bits) == static_cast<std::uint32_t>(fidelity);
   }
@@ -315,7 +318,7 @@ class RankNote {
               logits[i] = cells.template refined<Residual>(i, dot, units[i], logits[i]);
             }
           }
-          lane_.store(rows[r] & position_bits, head_ + h, two, float2{logits[0], logits[1]});
+          lane_.store(rows[r] & position_bits, head() + h, two, float2{logits[0], logits[1]});
           add(0, true, logits[0]);
           add(1, two, logits[1]);
         }

@@ -185,7 +185,7 @@ struct LadderLanes {
     }
     if (C::has_levels && i >= LaneRuns::pool(0)) {
       run.logits = all.coded.row(static_cast<std::size_t>(begin - all.begin[LaneRuns::pool(0)]));
-      run.stride = 1;
+      run.stride = all.coded.width > 1 ? 1 : all.stride;  // so that loads of one head are aligned
       run.row_stride = static_cast<std::ptrdiff_t>(all.coded.width);
     } else {
       run.logits = all.logits + begin;
