@@ -163,7 +163,7 @@ void go_back_and_on(Cache& cache, std::size_t group) {
   for (int i = 0; i < 4; ++i) {
     driver.prefill(40);
   }
-  int const rewinds = kvfreeze_test::short_tests() ? 3 : 6;
+  int const rewinds = kvfreeze_test::short_tests() ? 3 : 4;
   int seen = 0;
   int calm = 20;
   std::uint64_t thawed = 0;
