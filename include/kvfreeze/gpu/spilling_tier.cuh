@@ -39,9 +39,9 @@ namespace kvfreeze::gpu {
 ///
 /// As a cache's tier it does all of this by itself. Alone, a step is: begin_step(), then in the
 /// stream resolve_async() for each list of granules to thaw, thaw_async() of what is there,
-/// freeze_async() of new rows; all but begin_step() may be captured. begin_step() waits if the cache
-/// is too small, for the thread or for steps before this one, and for blocks that may be written
-/// again behind a truncation.
+/// freeze_async() of new rows; all but begin_step() may be captured. begin_step() waits if the
+/// cache is too small, for the thread or for steps before this one, and for blocks that may be
+/// written again behind a truncation.
 ///
 /// One thread on the host at a time, one stream at a time. Movable while nothing is captured.
 /// @tparam Lower model of TierPolicy that holds copies, without loss
