@@ -3,6 +3,7 @@
 /// @file
 /// @brief Lanes of logits on the device, and what the host backend makes of the same ones.
 
+#include <kvfreeze/gpu/detail/coded_logits.cuh>
 #include <kvfreeze/gpu/masses.cuh>
 #include <kvfreeze/host/kernels/known_weights.hpp>
 #include <kvfreeze/host/lane.hpp>
@@ -223,8 +224,7 @@ class RankedLanes {
 
   /// Floats from row to row.
   [[nodiscard]] std::size_t width() const {
-    auto const heads = static_cast<std::size_t>(heads_);
-    return heads <= 2 ? heads : (heads + 3) / 4 * 4;
+    return static_cast<std::size_t>(detail::CodedLogits::width_of(heads_));
   }
 
   /// Logits of the runs that have them row by row; what is not a number between them.

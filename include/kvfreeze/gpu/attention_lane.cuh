@@ -19,9 +19,9 @@ struct ValueCodeRows {
   std::byte const* base = nullptr;       ///< page 0; a multiple of 16
   std::uint32_t const* pages = nullptr;  ///< page numbers, or null: 0, 1, ...
   std::size_t page_bytes = 0;            ///< from page to page, a multiple of 16
-  Divisor page_rows = 16U;
-  std::uint32_t values = 0;       ///< first row's codes within a page, a multiple of 16
-  std::uint32_t scales = 0;       ///< first row's BFloat16 scale within a page, even
+  Divisor page_rows = 16U;               ///< rows on a page, at least 1
+  std::uint32_t values = 0;              ///< first row's codes within a page, a multiple of 16
+  std::uint32_t scales = 0;              ///< first row's BFloat16 scale within a page, even
   float const* logits = nullptr;  ///< `logits[h * stride + i * row_stride]` of row i, octaves
   std::size_t stride = 0;         ///< floats from query head to query head
   std::uint32_t row_stride = 1;   ///< floats from row to row

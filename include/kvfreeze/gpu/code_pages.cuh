@@ -33,6 +33,7 @@ struct CodePages {
         page_bytes(static_cast<std::uint32_t>(from_page_to_page)),
         item_bytes(static_cast<std::uint32_t>(from_item_to_item)) {}
 
+  /// @param index below 2^31
   [[nodiscard]] KVFREEZE_HD std::byte const* at(std::uint32_t index) const noexcept {
     std::uint32_t const page = index / per_page;
     return base + std::size_t{pages != nullptr ? pages[page] : page} * page_bytes +

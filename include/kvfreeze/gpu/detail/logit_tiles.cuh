@@ -180,7 +180,7 @@ struct RowQuad {
   /// @brief Logits of up to four heads from `head` on; minus infinity for rows that do not take
   /// part, whatever theirs are. So nobody branches over them.
   __device__ void load(LogitRun const& run, int head, int heads, float (&x)[rank_heads][4]) const {
-    if (run.row_stride != 1) {
+    if (apart) {
       load_by_row(run, head, heads, x);
       return;
     }

@@ -24,24 +24,20 @@ __device__ inline std::uint32_t are_frozen(std::uint32_t states) {
                    0x01010101U * static_cast<std::uint32_t>(Fidelity::frozen));
 }
 
-/// @brief Level that a granule rises to from level `here`; 0: it stays.
+/// @brief Does a granule rise from level `here`? Cuts ascend.
 /// @param must it must be exact, whatever its mass
-template <class C>
-__device__ int riser_level(RungCuts const& cuts, bool must, Mass mass, int here) {
-  if (must) {
-    return C::levels + 1;
-  }
-  if constexpr (!C::rises) {
-    return 0;
-  }
-  int const level = cuts.level(mass);
-  return level > here ? level : 0;
-}
-
-/// Has it a level to rise to? Cuts ascend.
 template <class C>
 __device__ bool is_riser(RungCuts const& cuts, bool must, Mass mass, int here) {
   return must || (C::rises && mass >= cuts.least[here]);
+}
+
+/// The level that it rises to; 0: it stays.
+template <class C>
+__device__ int riser_level(RungCuts const& cuts, bool must, Mass mass, int here) {
+  if (!is_riser<C>(cuts, must, mass, here)) {
+    return 0;
+  }
+  return must ? C::levels + 1 : cuts.level(mass);
 }
 
 /// @brief Which of a lane's rows must be exact. States of compact rows lie anywhere: they are not
@@ -183,7 +179,7 @@ class MarkRows {
       if (n > 0) {
         std::uint16_t* const own = &l_.ref.code(level, static_cast<std::uint32_t>(first)).stamp();
         std::uint16_t stamps[4];
-        load_four(own, n, stamps);
+        load_four(own, n, std::uint16_t{0}, stamps);
         bool some = false;
 #pragma unroll
         for (int j = 0; j < 4; ++j) {

@@ -20,19 +20,19 @@ class RankLane {
   using Digest = typename C::Digest;
   using Tiles = LogitTiles<typename LayerStep<C>::Lane, Dim>;
 
-  /// Pairs of heads that a scan has at once, where the layout says how many there are; or 0.
-  static constexpr int known_pairs = C::max_group == 0   ? 0
-                                     : C::max_group <= 2 ? 1
-                                     : C::max_group <= 4 ? 2
-                                                         : 4;
+  /// Pairs of heads that a scan has at once.
+  static constexpr int pairs_of(int heads) { return heads <= 2 ? 1 : heads <= 4 ? 2 : 4; }
+
+  /// The same, where the layout says how many heads there are; or 0.
+  static constexpr int known_pairs = C::max_group == 0 ? 0 : pairs_of(C::max_group);
 
  public:
   /// Shared memory of a block beside RankStorage, in bytes.
   static constexpr std::size_t shared_bytes(int heads, int dim) {
-    std::size_t const scan = known_pairs > 0 ? scan_bytes<known_pairs>(dim)
-                             : heads <= 2    ? scan_bytes<1>(dim)
-                             : heads <= 4    ? scan_bytes<2>(dim)
-                                             : scan_bytes<4>(dim);
+    int const pairs = known_pairs > 0 ? known_pairs : pairs_of(heads);
+    std::size_t const scan = pairs == 1   ? scan_bytes<1>(dim)
+                             : pairs == 2 ? scan_bytes<2>(dim)
+                                          : scan_bytes<4>(dim);
     return scan > Tiles::Sizes::ring_bytes ? scan : Tiles::Sizes::ring_bytes;
   }
 

@@ -6,8 +6,6 @@
 
 #include <kvfreeze/gpu/detail/global_memory.cuh>
 
-#include <cuda/std/type_traits>
-
 #include <cstdint>
 
 namespace kvfreeze::gpu::detail {
@@ -17,12 +15,31 @@ __device__ bool is_aligned(void const* p) {
   return (reinterpret_cast<std::uintptr_t>(p) & (Bytes - 1)) == 0;
 }
 
-/// p[0], ..., p[n - 1], n <= 4, `fill` behind them. T is float or std::uint32_t.
+/// Four neighbours as one access moves them.
+template <class T>
+struct FourOf;
+
+template <>
+struct FourOf<float> {
+  using type = float4;
+};
+
+template <>
+struct FourOf<std::uint32_t> {
+  using type = uint4;
+};
+
+template <>
+struct FourOf<std::uint16_t> {
+  using type = ushort4;
+};
+
+/// p[0], ..., p[n - 1], n <= 4, `fill` behind them.
 template <class T>
 __device__ void load_four(T const* p, int n, T fill, T (&out)[4]) {
-  using Vector = ::cuda::std::conditional_t<::cuda::std::is_same_v<T, float>, float4, uint4>;
+  using Vector = typename FourOf<T>::type;
   p = global(p);
-  if (n == 4 && is_aligned<16>(p)) {
+  if (n == 4 && is_aligned<sizeof(Vector)>(p)) {
     Vector const x = *reinterpret_cast<Vector const*>(p);
     out[0] = x.x;
     out[1] = x.y;
@@ -50,41 +67,13 @@ __device__ inline std::uint32_t load_four(std::uint8_t const* p, int n) {
   return word;
 }
 
-/// p[0], ..., p[n - 1], n <= 4, 0 behind them.
-__device__ inline void load_four(std::uint16_t const* p, int n, std::uint16_t (&out)[4]) {
+/// The first n <= 4 of them.
+template <class T>
+__device__ void store_four(T* p, T const (&x)[4], int n) {
+  using Vector = typename FourOf<T>::type;
   p = global(p);
-  if (n == 4 && is_aligned<8>(p)) {
-    ushort4 const x = *reinterpret_cast<ushort4 const*>(p);
-    out[0] = x.x;
-    out[1] = x.y;
-    out[2] = x.z;
-    out[3] = x.w;
-    return;
-  }
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    out[j] = j < n ? p[j] : std::uint16_t{0};
-  }
-}
-
-__device__ inline void store_four(std::uint16_t* p, std::uint16_t const (&x)[4], int n) {
-  p = global(p);
-  if (n == 4 && is_aligned<8>(p)) {
-    *reinterpret_cast<ushort4*>(p) = make_ushort4(x[0], x[1], x[2], x[3]);
-    return;
-  }
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    if (j < n) {
-      p[j] = x[j];
-    }
-  }
-}
-
-__device__ inline void store_four(std::uint32_t* p, std::uint32_t const (&x)[4], int n) {
-  p = global(p);
-  if (n == 4 && is_aligned<16>(p)) {
-    *reinterpret_cast<uint4*>(p) = make_uint4(x[0], x[1], x[2], x[3]);
+  if (n == 4 && is_aligned<sizeof(Vector)>(p)) {
+    *reinterpret_cast<Vector*>(p) = {x[0], x[1], x[2], x[3]};
     return;
   }
 #pragma unroll
