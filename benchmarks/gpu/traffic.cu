@@ -221,10 +221,11 @@ void print(Context const& r) {
   auto const share = [&](auto rows) { return 100.0 * static_cast<double>(rows) / total; };
   std::printf(
       "%d rows: %.1f %% exact, %.1f %% compact, %.1f %% frozen, %.1f %% asleep; a step touches "
-      "%.1f bytes a row\n"
+      "%.1f bytes a row, and %.2f come from the tier\n"
       "  %-26s %8s %8s %8s %10s\n",
       r.rows, share(r.last.rows.exact), share(r.last.rows.compact), share(r.last.rows.frozen),
       share(r.last.rows.asleep), static_cast<double>(r.last.touched_bytes) / total,
+      static_cast<double>(r.last.moved_in_bytes) / total,
       "a row of a lane", "B read", "B written", "B", "warp instr.");
   for (KernelCount const& kernel : r.kernels) {
     print(kernel.name.c_str(), PerRow({kernel}, total * steps));

@@ -63,7 +63,7 @@ std::vector<std::uint32_t> some_bits(std::mt19937& random, int n, unsigned every
   return words;
 }
 
-constexpr int sizes[] = {0, 1, 31, 32, 33, 127, 513, 4095, 4096, 4097, 20001};
+constexpr int sizes[] = {0, 1, 31, 32, 33, 127, 513, 4095, 4096, 4097, 9001};
 constexpr unsigned rates[] = {1, 2, 50, 5000};
 
 }  // namespace bit_partition_test

@@ -13,9 +13,10 @@ KVFREEZE_TIER_TWIN(HalfFours, CumulativeMassScorer<>, DiscardTier, OverCapacityS
                    NeverTrigger);
 KVFREEZE_TIER_TWIN(HalfPages, ValueKeyRatioScorer<>, DiscardTier, OverCapacityScheduler,
                    NeverTrigger);
-KVFREEZE_ROWS_TWIN(BFloatLayerFours, KeyNormScorer<>, OverCapacityScheduler, NeverTrigger);
+KVFREEZE_ROWS_TWIN(BFloatLayerFours, Remembering<KeyNormScorer<>>, OverCapacityScheduler,
+                   NeverTrigger);
 KVFREEZE_ROWS_TWIN(BFloatLayerFours, LagScorer<>, OverCapacityScheduler, NeverTrigger);
-KVFREEZE_ROWS_TWIN(HalfFours, MeanAbsDotScorer<KeyCodes<4>>, SublinearScheduler<Thaw::lazy>,
-                   EntropyLadderTrigger);
+KVFREEZE_ROWS_TWIN(HalfFours, Remembering<MeanAbsDotScorer<KeyCodes<4>>>,
+                   SublinearScheduler<Thaw::lazy>, EntropyLadderTrigger);
 
 }  // namespace kvfreeze::gpu::test

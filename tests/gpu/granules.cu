@@ -83,8 +83,8 @@ TEST_CASE("Pages go by the ratios of their rows, as PagedEviction has it", "[cac
   CHECK(twins.rows(sequence).evicted > 0);
 }
 
-TEST_CASE("Granules of a layer are ranked by the norms of their keys", "[cache]") {
-  auto twins = twins_of<BFloatLayerFours, KeyNormScorer<>>(
+TEST_CASE("Granules of a layer are ranked by what is remembered of their keys' norms", "[cache]") {
+  auto twins = twins_of<BFloatLayerFours, Remembering<KeyNormScorer<>>>(
       small, limits_of(256, 2), OverCapacityScheduler{.capacity = 24}, NeverTrigger{});
   std::size_t const second = cut_pin_and_reset(twins, 3, 45, 50);
   read_prompt(twins, second);
@@ -100,11 +100,11 @@ TEST_CASE("Granules that stand out of their chunk by their first row stay", "[ca
   CHECK(twins.rows(second).frozen > 0);
 }
 
-TEST_CASE("Granules sleep, and sequences go back", "[cache]") {
+TEST_CASE("Granules sleep by what is remembered of queries, and sequences go back", "[cache]") {
   SublinearScheduler<Thaw::lazy> scheduler;
   scheduler.softness = 0.5F;
   auto twins = twins_of<HalfFours>(small, limits_of(448, 1), scheduler, hasty(6),
-                                   MeanAbsDotScorer<KeyCodes<4>>{.window = 8});
+                                   Remembering<MeanAbsDotScorer<KeyCodes<4>>>{{.window = 8}});
   std::size_t const sequence = decode_new(twins, 41, 43);
   read_prompt(twins, sequence);
   CHECK(twins.rows(sequence).asleep > 0);

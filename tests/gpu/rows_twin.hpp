@@ -1,5 +1,7 @@
 #pragma once
 
+#include <kvfreeze/config.hpp>
+#include <kvfreeze/detail/arithmetic.hpp>
 #include <kvfreeze/digest/box.hpp>
 #include <kvfreeze/digest/cuboid.hpp>
 #include <kvfreeze/digest/exact_keys.hpp>
@@ -35,6 +37,7 @@
 #include <kvfreeze/trigger/entropy_ladder_trigger.hpp>
 #include <kvfreeze/trigger/query_drift_trigger.hpp>
 
+#include <cstdint>
 #include <gpu/host_twin.hpp>
 #include <memory>
 
@@ -50,6 +53,25 @@ struct LayoutOf {
 template <Element T>
 struct LayoutOf<T> {
   using type = Layout<T>;
+};
+
+/// @brief Any scorer, remembering: the mean of what its score was, halved at every fourth update.
+template <class Base>
+struct Remembering : Base {
+  struct State {
+    float mean = 0.0F;
+    std::uint32_t updates = 0;
+  };
+
+  KVFREEZE_HD void update(State& state, RowEvidence const& row) const noexcept {
+    float const now = Base::score({}, row);
+    state.mean = kvfreeze::detail::fused(0.25F, now - state.mean, state.mean);
+    state.updates += 1;
+  }
+
+  KVFREEZE_HD float score(State const& state, RowEvidence const&) const noexcept {
+    return state.updates % 4 == 0 ? 0.5F * state.mean : state.mean;
+  }
 };
 
 /// A layout as it comes, or the one of single rows and a lane for each KV head with elements of T.

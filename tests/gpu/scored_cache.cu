@@ -50,10 +50,10 @@ TEST_CASE("Windows of masses go on while rows sleep", "[cache]") {
   CHECK(twins.rows(sequence).asleep > 0);
 }
 
-TEST_CASE("Keys of small norms are kept on both sides", "[cache]") {
+TEST_CASE("Keys of small norms are kept on both sides, as scores remember them", "[cache]") {
   OverCapacityScheduler const scheduler{.capacity = 40, .shrink = 0.75F};
-  auto twins =
-      twins_of<Half>(small, limits_of(128, 1), scheduler, NeverTrigger{}, KeyNormScorer<>{});
+  auto twins = twins_of<Half>(small, limits_of(128, 1), scheduler, NeverTrigger{},
+                              Remembering<KeyNormScorer<>>{});
   std::size_t const sequence = decode_new(twins, 100, 27);
   CHECK(twins.rows(sequence).frozen > 0);
   twins.truncate(sequence, 60);  // the norms of what comes back are known again

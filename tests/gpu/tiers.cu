@@ -62,7 +62,7 @@ TEST_CASE("H2O: rows of the least mass so far are gone", "[cache]") {
 
 TEST_CASE("Keys of large norms are gone", "[cache]") {
   Shape const four{.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 40};
-  auto twins = twins_of<float, KeyNormScorer<>, DiscardTier>(
+  auto twins = twins_of<float, Remembering<KeyNormScorer<KeyCodes<4>>>, DiscardTier>(
       four, limits_of(256, 1), FixedBudgetScheduler{.fraction = 0.5F}, NeverTrigger{});
   std::size_t const sequence = twins.open(14);
   decode(twins, sequence, gpu::test::steps(160));

@@ -32,7 +32,8 @@ TEST_CASE("Rows sleep, wake and are asked on the device as on the host", "[cache
   CHECK(twins.rows(second).asleep > 0);
 }
 
-TEST_CASE("Detections are counted at the steps of a period", "[cache]") {
+TEST_CASE("Detections are counted at the steps of a period, by what is remembered of queries",
+          "[cache]") {
   Shape const seven{.layers = 1, .query_heads = 7, .kv_heads = 1, .head_dim = 56};
   SublinearScheduler<Thaw::lazy> scheduler;
   scheduler.softness = 0.75F;
@@ -40,7 +41,8 @@ TEST_CASE("Detections are counted at the steps of a period", "[cache]") {
   scheduler.history = 24;
   scheduler.forgive = 0.25F;
   scheduler.period_steps = 3;
-  auto twins = twins_of<BFloat16>(seven, limits_of(256, 1), scheduler, impatient(), DotScorer{});
+  auto twins = twins_of<BFloat16>(seven, limits_of(256, 1), scheduler, impatient(),
+                                  Remembering<DotScorer>{});
   std::size_t const sequence = twins.open(17);
   for (int i = 0; i < gpu::test::steps(220); ++i) {
     twins.step({sequence});

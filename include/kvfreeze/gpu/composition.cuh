@@ -76,6 +76,9 @@ struct Composition : host::Composition<L, S, D, detail::host_tier_t<T>, R> {
   /// Does the scorer go by the norms of keys?
   static constexpr bool needs_norms = S::evidence == Evidence::key;
 
+  /// Does a scorer remember what it was told of exact rows, though not of their logits?
+  static constexpr bool notes_rows = Base::has_state && !Base::needs_mass && !Base::needs_queries;
+
   /// Are scores averaged over neighbours before rows are ranked?
   static constexpr bool pools = requires(S const& scorer) { scorer.pooled_rows(); };
 

@@ -63,9 +63,9 @@ namespace kvfreeze::gpu {
 /// the device's own: its pages are not the host's blocks. Neither is for InPlaceTier.
 ///
 /// Layouts with compact rows take UniformScheduler or a ladder (LadderScheduler,
-/// RankLadderScheduler, HeadBitsScheduler). Those without take any other scheduler, and any scorer,
-/// of which only those of masses may remember. Where rows may be compact every row has a slot or a
-/// code of its own, and those of a granule share a verdict. Device memory is reserved up front.
+/// RankLadderScheduler, HeadBitsScheduler). Those without take any other scheduler, and any scorer.
+/// Where rows may be compact every row has a slot or a code of its own, and those of a granule
+/// share a verdict. Device memory is reserved up front.
 ///
 /// Threads: one call at a time.
 /// @tparam L, Scorer, Scheduler, Trigger as on the host; functions that a step calls KVFREEZE_HD
@@ -76,8 +76,6 @@ template <LayoutPolicy L = Layout<Half, 1, Grouping::kv_head, LadderRows>,
           CacheTier Tier = PinnedTier>
 class KvFreezeCache {
   using C = Composition<L, Scorer, Scheduler, Trigger, Tier>;
-  static_assert(!C::has_state || C::needs_mass,
-                "kvfreeze::gpu: so far scorers that remember are scorers of masses");
   static_assert(detail::HasEncoder<typename C::Digest>,
                 "kvfreeze: the CUDA cache has no digests of this kind yet");
 

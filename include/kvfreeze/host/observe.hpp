@@ -157,7 +157,6 @@ void observe_logits(LaneJob<C> const& job, RowList const& list, float* logits,
   } else if constexpr (C::has_state && !C::needs_mass) {
     job.ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
       RowEvidence row = recall_evidence(job, granule);
-      row.mass = 0.0F;
       row.key_norm = C::Scorer::evidence == Evidence::key
                          ? to_float(BFloat16{job.ref.record(slot).value})
                          : 0.0F;

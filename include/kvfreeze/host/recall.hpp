@@ -22,7 +22,7 @@ RowEvidence recall_evidence(LaneJob<C> const& job, std::uint32_t granule) noexce
   row.position = static_cast<std::int32_t>(granule) * C::page;
   row.age = job.ref.lane->rows - 1 - row.position;
   row.step = job.step();
-  if constexpr (C::has_digest) {
+  if constexpr (C::has_digest && C::needs_mass) {
     row.mass = static_cast<float>(job.scratch->masses()[granule]) * mass_unit;
   }
   return row;

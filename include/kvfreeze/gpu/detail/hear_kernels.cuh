@@ -55,7 +55,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
 /// window of queries. Lanes along y.
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void note_chunk_kernel(
-    Geometry g, CacheMemory memory, LayerStep<C> s, int tokens) {
+    Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scorer scorer, int tokens) {
   WorkLane const where(g, s, static_cast<int>(blockIdx.y));
   LaneRef<C> const ref(g, memory, where.sequence, where.lane);
   LaneState const& lane = *ref.lane;
@@ -71,7 +71,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     __shared__ QueryStage stage;
     SlotRange const slots = slots_of_block(lane.slots);
     rebuild_sums<C, Threads>(ref, slots, lane.rows, stage);
-    note_means<C, Threads>(ref, slots, lane.rows);
+    note_means<C, Threads>(ref, scorer, slots, lane.rows, where.step);
   }
 }
 
@@ -110,7 +110,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   LaneRef<C> const ref(g, memory, where.sequence, where.lane);
   LaneRuns const runs = lane_runs(ref, s, work);
   stamp_wanted<C, Threads>(ref, runs, recall_scores(runs, s), results[work].keep_from, where.step);
-  if constexpr (C::has_state) {
+  if constexpr (C::has_state && C::needs_mass) {
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < ref.lane->slots; i += Threads) {
       std::uint32_t const granule = ref.record(static_cast<std::uint32_t>(i)).granule;

@@ -96,7 +96,7 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
   check_launch("end_chunk_kernel");
   if constexpr (C::needs_norms || C::needs_queries) {
     note_chunk_kernel<C, threads>
-        <<<dim3(16, lanes), threads, 0, stream.get()>>>(g, view, s, chunk.tokens);
+        <<<dim3(16, lanes), threads, 0, stream.get()>>>(g, view, s, memory.scorer(), chunk.tokens);
     check_launch("note_chunk_kernel");
   }
   constexpr bool heard = (C::recalls && !C::needs_queries) || C::notes_masses;
@@ -123,6 +123,7 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
       launch_note_entropy(memory, s, stream);
     }
   }
+  launch_note_rows(memory, s, stream);
 }
 
 }  // namespace kvfreeze::gpu::detail

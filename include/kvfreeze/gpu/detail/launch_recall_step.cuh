@@ -82,6 +82,20 @@ void launch_note_masses(CacheStorage<C>& memory, LayerStep<C> const& s, ::cuda::
   check_launch("note_masses_kernel");
 }
 
+/// @brief Exact rows are told to scorers that remember them, where no logits are asked for.
+template <class C>
+void launch_note_rows([[maybe_unused]] CacheStorage<C>& memory,
+                      [[maybe_unused]] LayerStep<C> const& s,
+                      [[maybe_unused]] ::cuda::stream_ref stream) {
+  if constexpr (C::notes_rows) {
+    constexpr int threads = 128;
+    note_rows_kernel<C, threads>
+        <<<dim3(16, static_cast<unsigned>(s.lanes)), threads, 0, stream.get()>>>(
+            memory.geometry(), memory.view(), s, memory.scorer());
+    check_launch("note_rows_kernel");
+  }
+}
+
 /// @brief The entropies of the masses that were made last go into the lanes' running means.
 template <class C>
 void launch_note_entropy(CacheStorage<C>& memory, LayerStep<C> const& s,
@@ -124,9 +138,10 @@ void launch_evidence(CacheStorage<C>& memory, LayerStep<C> const& s, ::cuda::str
   [[maybe_unused]] constexpr int threads = 128;
   if constexpr (C::needs_queries) {
     slide_window_kernel<C, threads>
-        <<<dim3(16, lanes), threads, 0, stream.get()>>>(g, memory.view(), s);
+        <<<dim3(16, lanes), threads, 0, stream.get()>>>(g, memory.view(), s, memory.scorer());
     check_launch("slide_window_kernel");
   }
+  launch_note_rows(memory, s, stream);
   if constexpr (C::notes_masses) {
     launch_note_masses(memory, s, stream);
   }

@@ -6,6 +6,7 @@
 
 #include <kvfreeze/element.hpp>
 #include <kvfreeze/gpu/detail/row_dots.cuh>
+#include <kvfreeze/gpu/detail/row_evidence.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 
 #include <cstdint>
@@ -152,10 +153,11 @@ __device__ float window_mean(LaneRef<C> const& ref, std::uint32_t sum, int posit
   return mean_dot(sum, end - max(position, window_begin(ref, end)), ref.geometry->lane_queries);
 }
 
-/// @brief The largest mean of each granule goes to its record. By the warps that noted their sums.
-/// @see host::note_means
+/// @brief The largest mean of each granule goes to its record, and into what the scorer remembers.
+/// By the warps that noted their sums. @see host::note_means
 template <class C, int Threads>
-__device__ void note_means(LaneRef<C> const& ref, SlotRange slots, int end) {
+__device__ void note_means(LaneRef<C> const& ref, typename C::Scorer const& scorer, SlotRange slots,
+                           int end, std::uint32_t step) {
   using Rows = RowsOfFour<C>;
   __syncwarp();
   int const thread = static_cast<int>(threadIdx.x) % 32;
@@ -174,7 +176,13 @@ __device__ void note_means(LaneRef<C> const& ref, SlotRange slots, int end) {
       is_there = thread == 0;
     }
     if (is_there) {
-      ref.record(slot).value = from_float<BFloat16>(mean).bits;
+      host::SlotRecord& record = ref.record(slot);
+      record.value = from_float<BFloat16>(mean).bits;
+      if constexpr (C::has_state) {
+        RowEvidence row = evidence_of(ref, record.granule, step);
+        row.mean_abs_dot = mean;
+        update_score(ref, scorer, record.granule, row);
+      }
     }
   });
 }
@@ -184,7 +192,8 @@ __device__ void note_means(LaneRef<C> const& ref, SlotRange slots, int end) {
 /// @see host::slide_window
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    Threads) void slide_window_kernel(Geometry g, CacheMemory memory, LayerStep<C> s) {
+    Threads) void slide_window_kernel(Geometry g, CacheMemory memory, LayerStep<C> s,
+                                      typename C::Scorer scorer) {
   using Rows = RowsOfFour<C>;
   __shared__ QueryStage stage;
   WorkLane const where(g, s, static_cast<int>(blockIdx.y));
@@ -219,7 +228,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
       }
     }
   });
-  note_means<C, Threads>(ref, slots, newest + 1);
+  note_means<C, Threads>(ref, scorer, slots, newest + 1, where.step);
 }
 
 }  // namespace kvfreeze::gpu::detail

@@ -38,14 +38,23 @@ __device__ RowEvidence recorded_evidence(LaneRef<C> const& ref, host::SlotRecord
 /// A mass of 1, from its units.
 __device__ inline float mass_of(Mass mass) { return __fmul_rn(static_cast<float>(mass), 0x1p-30F); }
 
-/// The scorer's memory of a row takes this step's mass in.
+/// The scorer's memory of a row takes this step's evidence in.
+template <class C>
+__device__ void update_score(LaneRef<C> const& ref, typename C::Scorer const& scorer,
+                             std::uint32_t granule, RowEvidence const& row) {
+  if constexpr (C::has_state) {
+    scorer.update(ref.scores[granule], row);
+  }
+}
+
+/// The same of evidence that is a mass.
 template <class C>
 __device__ void update_score(LaneRef<C> const& ref, typename C::Scorer const& scorer,
                              std::uint32_t granule, std::uint32_t step, Mass mass) {
   if constexpr (C::has_state) {
     RowEvidence row = evidence_of(ref, granule, step);
     row.mass = mass_of(mass);
-    scorer.update(ref.scores[granule], row);
+    update_score(ref, scorer, granule, row);
   }
 }
 
@@ -90,6 +99,20 @@ __device__ void note_key_norm(LaneRef<C> const& ref, std::uint32_t slot) {
   if (thread == 0) {
     float const mean = __fdiv_rn(sum, static_cast<float>(rows * g.heads_per_lane));
     ref.record(slot).value = from_float<BFloat16>(mean).bits;
+  }
+}
+
+/// @brief The memory of a scorer that goes by keys, or by positions alone, takes the exact rows'
+/// evidence in. Lanes along y. @see host::observe_logits
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void note_rows_kernel(
+    Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scorer scorer) {
+  WorkLane const where(g, s, static_cast<int>(blockIdx.y));
+  LaneRef<C> const ref(g, memory, where.sequence, where.lane);
+  int const first = static_cast<int>(blockIdx.x * Threads + threadIdx.x);
+  for (int i = first; i < ref.lane->slots; i += static_cast<int>(gridDim.x) * Threads) {
+    host::SlotRecord const record = ref.record(static_cast<std::uint32_t>(i));
+    update_score(ref, scorer, record.granule, recorded_evidence(ref, record, where.step));
   }
 }
 

@@ -60,7 +60,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
       ref.lane->missed = static_cast<float>(shared.missed) * 0x1p-30F;
     }
     sleep_where<C, Threads>(ref, scheduler, where.step, [&](int i) { return ref.plans[i] == 0; });
-    if constexpr (C::has_state) {
+    if constexpr (C::has_state && C::needs_mass) {
       __syncthreads();
       lane.update_scores(scorer);
     }
