@@ -100,6 +100,7 @@ struct Context {
   int rows = 0;
   int dense_rows = 0;  ///< of all lanes
   StepReport last;
+  std::size_t moved_in_bytes = 0;  ///< of all steps
   std::vector<KernelCount> kernels;
   std::vector<KernelCount> dense;
 
@@ -196,8 +197,9 @@ Context count(Rows& rows) {
     KernelCounter const counter;
     for (int i = 0; i < steps; ++i) {
       decoding.step();
+      result.last = decoding.report();
+      result.moved_in_bytes += result.last.moved_in_bytes;
     }
-    result.last = decoding.report();
     for (KernelCount const& kernel : KernelCounter::kernels()) {
       if (kernel.name != "normal_rows_kernel" && kernel.name != "queries_kernel") {
         result.kernels.push_back(kernel);
@@ -225,8 +227,8 @@ void print(Context const& r) {
       "  %-26s %8s %8s %8s %10s\n",
       r.rows, share(r.last.rows.exact), share(r.last.rows.compact), share(r.last.rows.frozen),
       share(r.last.rows.asleep), static_cast<double>(r.last.touched_bytes) / total,
-      static_cast<double>(r.last.moved_in_bytes) / total,
-      "a row of a lane", "B read", "B written", "B", "warp instr.");
+      static_cast<double>(r.moved_in_bytes) / (total * steps), "a row of a lane", "B read",
+      "B written", "B", "warp instr.");
   for (KernelCount const& kernel : r.kernels) {
     print(kernel.name.c_str(), PerRow({kernel}, total * steps));
   }
@@ -244,11 +246,12 @@ void write(Options const& options, std::vector<Context> const& results) {
     for (Context const& r : results) {
       std::fprintf(file,
                    "%s  {\"rows\": %d, \"exact\": %lld, \"compact\": %lld, \"frozen\": %lld, "
-                   "\"step_bytes\": %.1f, \"step_instructions\": %.1f, \"dense_bytes\": %.1f, "
+                   "\"moved_in_bytes\": %zu, \"step_bytes\": %.1f, \"step_instructions\": %.1f, "
+                   "\"dense_bytes\": %.1f, "
                    "\"dense_instructions\": %.1f}",
                    separator, r.rows, static_cast<long long>(r.last.rows.exact),
                    static_cast<long long>(r.last.rows.compact),
-                   static_cast<long long>(r.last.rows.frozen), r.step().bytes(),
+                   static_cast<long long>(r.last.rows.frozen), r.moved_in_bytes, r.step().bytes(),
                    r.step().instructions, r.dense_step().bytes(), r.dense_step().instructions);
       separator = ",\n";
     }

@@ -4,6 +4,7 @@
 #include <kvfreeze/gpu/detail/row_source.cuh>
 
 #include <cstddef>
+#include <type_traits>
 
 namespace kvfreeze::gpu::detail {
 
@@ -90,15 +91,17 @@ struct AttentionSums {
                        typename Source::Given const& given, int heads, float4* weights) {
     constexpr int count = Source::tile_rows / 8;
     unsigned const row = warp_thread() / warp_heads;
-    unsigned const head = warp_thread() % warp_heads;
+    [[maybe_unused]] unsigned const head = warp_thread() % warp_heads;
     float logit[count];
     source.logits(slot, given, logit);
     source.note(tile, logit);
     float here = lowest_logit();
 #pragma unroll
     for (unsigned i = 0; i < count; ++i) {
-      bool const there = row + 8 * i < tile.rows && head < static_cast<unsigned>(heads);
-      logit[i] = there ? logit[i] : lowest_logit();
+      if constexpr (std::is_same_v<typename Source::Given, NoLogits>) {
+        bool const there = row + 8 * i < tile.rows && head < static_cast<unsigned>(heads);
+        logit[i] = there ? logit[i] : lowest_logit();
+      }
       here = fmaxf(here, logit[i]);
     }
 #pragma unroll
@@ -109,12 +112,12 @@ struct AttentionSums {
     max = fmaxf(before, here);
     // 2^(-inf - -inf) would be NaN: rows of which all logits are -inf weigh nothing.
     float const origin = max > lowest_logit() ? max : 0.0F;
-    float const factor = exp2_at_most_one(before - origin);
+    float const factor = attention_exp2(before - origin);
     sum *= factor;
     __syncwarp();  // the weights of the tile before are no longer needed
 #pragma unroll
     for (unsigned i = 0; i < count; ++i) {
-      float const weight = exp2_at_most_one(logit[i] - origin);
+      float const weight = attention_exp2(logit[i] - origin);
       sum += weight;
       reinterpret_cast<float*>(weights)[32 * i + warp_thread()] =
           weight * source.factor(slot, row + 8 * i);

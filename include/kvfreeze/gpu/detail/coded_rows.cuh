@@ -73,8 +73,7 @@ class CodedRows {
                        int dim)
       : rows_(rows),
         tables_(tables),
-        logits_(rows.logits + heads.first * rows.stride),
-        heads_(heads.count),
+        logits_(rows.logits + heads.first * rows.stride, rows.stride, rows.row_stride, heads.count),
         dim_(dim) {}
 
   __device__ void look_up(Ahead& ahead, TileSpan tile) const {
@@ -116,7 +115,7 @@ class CodedRows {
   }
 
   __device__ Given given(TileSpan tile) const {
-    return Given::read(logits_, rows_.stride, rows_.row_stride, heads_, tile);
+    return logits_.read<tile_rows / 8>(tile, rows_.row_stride);
   }
 
   __device__ void logits(std::byte const*, Given const& given, float (&out)[tile_rows / 8]) const {
@@ -232,8 +231,7 @@ class CodedRows {
 
   ValueCodeRows const& rows_;
   CodeLevels const& tables_;
-  float const* logits_;
-  int heads_;
+  LogitReader logits_;
   int dim_;
 };
 

@@ -227,7 +227,7 @@ class DecodeBlock {
     }
     __syncthreads();  // nobody reads the ring any more
     float const top = team_max(place_.warp - place_.first_warp, t % warp_heads);
-    float const factor = exp2_at_most_one(sums.max - (top > lowest_logit() ? top : 0.0F));
+    float const factor = attention_exp2(sums.max - (top > lowest_logit() ? top : 0.0F));
     auto* const parts = reinterpret_cast<float(*)[warp_heads][Dim]>(s_.ring);
     sums.values.scale(factor);
     sums.values.template store<Source>(parts[place_.warp]);
@@ -259,13 +259,13 @@ class DecodeBlock {
     float const origin = top > lowest_logit() ? top : 0.0F;
     float sum = 0.0F;
     for (unsigned warp = head_group; warp < warps; warp += place_.team_warps) {
-      sum += exp2_at_most_one(s_.warp_max[warp][within] - origin) * s_.warp_sum[warp][within];
+      sum += attention_exp2(s_.warp_max[warp][within] - origin) * s_.warp_sum[warp][within];
     }
     float const before = s_.max[head];
     float const both = fmaxf(before, top);
     float const shift = both > lowest_logit() ? both : 0.0F;
-    float const keep = exp2_at_most_one(before - shift);
-    float const take = exp2_at_most_one(top - shift);
+    float const keep = attention_exp2(before - shift);
+    float const take = attention_exp2(top - shift);
     s_.keep[head] = keep;
     s_.take[head] = take;
     s_.mean[head] = sum * take;
@@ -357,8 +357,8 @@ class DecodeBlock {
           float const weight = lane.absent[of_lane] * unit;
           if (weight > 0.0F) {
             float const both = fmaxf(max, lane.highest[of_lane]);
-            keep = exp2_at_most_one(max - both);
-            mean = exp2_at_most_one(lane.highest[of_lane] - both) * weight;
+            keep = attention_exp2(max - both);
+            mean = attention_exp2(lane.highest[of_lane] - both) * weight;
             max = both;
             sum = sum * keep + mean;
           }
@@ -440,7 +440,7 @@ class DecodeBlock {
       auto const take = [&](float2 part) {
         float const both = fmaxf(top, part.x);
         float const origin = both > lowest_logit() ? both : 0.0F;
-        sum = sum * exp2_at_most_one(top - origin) + part.y * exp2_at_most_one(part.x - origin);
+        sum = sum * attention_exp2(top - origin) + part.y * attention_exp2(part.x - origin);
         top = both;
       };
       for (std::uint32_t i = warp_thread(); i < count; i += 32) {
@@ -471,8 +471,8 @@ class DecodeBlock {
       std::uint32_t const parts = min(room, count - begin);
       for (unsigned i = threadIdx.x; i < parts * heads; i += threads) {
         float const top = s_.max[i % heads];
-        factors[i] = exp2_at_most_one(sums_at(begin + i / heads, i % heads).x -
-                                      (top > lowest_logit() ? top : 0.0F));
+        factors[i] = attention_exp2(sums_at(begin + i / heads, i % heads).x -
+                                    (top > lowest_logit() ? top : 0.0F));
       }
       __syncthreads();
       for (unsigned quad = threadIdx.x % columns; way < ways && quad < quads; quad += columns) {

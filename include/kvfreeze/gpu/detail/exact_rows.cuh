@@ -186,9 +186,7 @@ class KnownRows {
   template <class Lane>
   __device__ KnownRows(Lane const& lane, WarpHeads const& heads, int dim)
       : rows_(lane.rows),
-        logits_(lane.logits + heads.first * lane.stride),
-        stride_(lane.stride),
-        heads_(heads.count),
+        logits_(lane.logits + heads.first * lane.stride, lane.stride, 1, heads.count),
         dim_(dim) {}
 
   __device__ void look_up(Ahead& ahead, TileSpan tile) const {
@@ -204,9 +202,7 @@ class KnownRows {
     Slot::template copy<tile_rows, false, true>(rows_, ahead, tile.rows, dim_, slot);
   }
 
-  __device__ Given given(TileSpan tile) const {
-    return Given::read(logits_, stride_, 1, heads_, tile);
-  }
+  __device__ Given given(TileSpan tile) const { return logits_.read<tile_rows / 8>(tile, 1); }
 
   __device__ void logits(std::byte const*, Given const& given, float (&out)[2]) const {
     out[0] = given.logit[0];
@@ -225,9 +221,7 @@ class KnownRows {
 
  private:
   PagedRows<T> const& rows_;
-  float const* logits_;
-  std::size_t stride_;
-  int heads_;
+  LogitReader logits_;
   int dim_;
 };
 

@@ -59,26 +59,48 @@ struct WarpHeads {
   int count = 0;
 };
 
-/// @brief Logits of a tile that somebody computed, read by the threads that need them.
+/// Logits of a tile that somebody computed, in the threads that need them; of rows and heads that
+/// are not there the lowest.
 template <int Count>
 struct GivenLogits {
   float logit[Count];
+};
 
+/// @brief Reads a thread's logits of a run's tiles.
+class LogitReader {
+ public:
   /// @param logits of the warp's first head and the run's first row
   /// @param stride, row_stride floats from head to head, from row to row
-  __device__ static GivenLogits read(float const* logits, std::size_t stride,
-                                     std::uint32_t row_stride, int heads, TileSpan tile) {
+  __device__ LogitReader(float const* logits, std::size_t stride, std::uint32_t row_stride,
+                         int heads) {
     unsigned const row = warp_thread() / warp_heads;
     unsigned const head = warp_thread() % warp_heads;
-    GivenLogits out;
+    own_ =
+        reinterpret_cast<std::byte const*>(logits + head * stride + std::size_t{row} * row_stride);
+    // Of a head that is not there no tile has any rows.
+    missing_ = head < static_cast<unsigned>(heads) ? static_cast<int>(row) : no_rows;
+  }
+
+  template <int Count>
+  __device__ GivenLogits<Count> read(TileSpan tile, std::uint32_t row_stride) const {
+    // Steps in bytes: the compiler would scale each index anew.
+    std::uint32_t const step = row_stride * static_cast<std::uint32_t>(sizeof(float));
+    std::byte const* const first = own_ + std::size_t{tile.first} * step;
+    int const left = static_cast<int>(tile.rows) - missing_;
+    GivenLogits<Count> out;
 #pragma unroll
-    for (unsigned i = 0; i < Count; ++i) {
-      bool const there = row + 8 * i < tile.rows && head < static_cast<unsigned>(heads);
-      std::size_t const at = std::size_t{tile.first + row + 8 * i} * row_stride;
-      out.logit[i] = there ? __ldg(logits + head * stride + at) : lowest_logit();
+    for (int i = 0; i < Count; ++i) {
+      auto const* const at = reinterpret_cast<float const*>(first + 8 * i * step);
+      out.logit[i] = left > 8 * i ? __ldg(at) : lowest_logit();
     }
     return out;
   }
+
+ private:
+  static constexpr int no_rows = 1 << 16;
+
+  std::byte const* own_;  ///< of the thread's first row
+  int missing_;           ///< rows of a tile in front of the thread's
 };
 
 /// Nothing is given.
