@@ -5,23 +5,20 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief Starts copying 16 bytes from global to shared memory, past the first-level cache.
-/// @pre both are multiples of 16
-__device__ inline void start_copy_16(void* to, void const* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
-               :
-               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
-                 "l"(__cvta_generic_to_global(from))
-               : "memory");
+/// Of something in shared memory, as instructions take it.
+__device__ inline std::uint32_t shared_address(void const* p) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
-/// Starts copying 16 bytes to shared memory, or puts zeros there.
-__device__ inline void copy_or_clear(std::byte* to, void const* from, bool there) {
-  if (there) {
-    start_copy_16(to, from);
-  } else {
-    *reinterpret_cast<uint4*>(to) = uint4{0, 0, 0, 0};
-  }
+/// @brief Starts copying 16 bytes from global to shared memory, past the first-level cache, or
+/// putting zeros there.
+/// @param to of shared_address(); both are multiples of 16
+/// @param there false: nothing is read
+__device__ inline void copy_or_clear(std::uint32_t to, void const* from, bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :
+               : "r"(to), "l"(__cvta_generic_to_global(from)), "r"(there ? 16 : 0)
+               : "memory");
 }
 
 /// Closes a group of the thread's copies, which may be empty.

@@ -102,13 +102,14 @@ class CodedRows {
     unsigned const t = warp_thread();
     auto const bytes = static_cast<unsigned>(host::value_code_bytes<Bits>(dim_));
     auto const codes = reinterpret_cast<unsigned long long>(ahead.codes);
+    std::uint32_t const to = shared_address(slot);
 #pragma unroll
     for (unsigned i = 0; i < chunks; ++i) {
       unsigned const row = (32 * i + t) / chunks;
       unsigned const chunk = (32 * i + t) % chunks;
       auto const* const from = reinterpret_cast<std::byte const*>(
           __shfl_sync(0xFFFFFFFFU, codes, static_cast<int>(row)));
-      copy_or_clear(slot + row * row_bytes + 16 * chunk, from + 16 * chunk,
+      copy_or_clear(to + row * row_bytes + 16 * chunk, from + 16 * chunk,
                     row < tile.rows && 16 * chunk < bytes);
     }
     reinterpret_cast<float*>(slot + tile_rows * row_bytes)[t] = to_float(ahead.scale);
@@ -192,7 +193,7 @@ class CodedRows {
   [[nodiscard]] __device__ unsigned table_address() const {
     void const* const table =
         Bits == 2 ? static_cast<void const*>(tables_.two) : static_cast<void const*>(tables_.four);
-    return static_cast<unsigned>(__cvta_generic_to_shared(table));
+    return shared_address(table);
   }
 
   /// Address of the table's entry that four bits of a word name.

@@ -165,13 +165,14 @@ struct SlotRows {
     unsigned const t = warp_thread();
     auto const* const k = reinterpret_cast<std::byte const*>(rows.k);
     auto const* const v = reinterpret_cast<std::byte const*>(rows.v);
+    std::uint32_t const start = shared_address(slot);
 #pragma unroll
     for (unsigned i = 0; i < Rows * chunks / 32; ++i) {
       unsigned const row = (32 * i + t) / chunks;
       unsigned const chunk = (32 * i + t) % chunks;
       std::uint64_t const from =
           __shfl_sync(0xFFFFFFFFU, offset, static_cast<int>(row)) + 16 * chunk;
-      std::byte* to = slot + row * row_bytes;
+      std::uint32_t to = start + row * row_bytes;
       if constexpr (Keys) {
         copy_or_clear(to + 16 * (chunk ^ swizzle(row)), k + from, there(row, chunk));
         to += Rows * row_bytes;
