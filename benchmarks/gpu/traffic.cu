@@ -3,11 +3,12 @@
 // for each row of a lane. Two lanes of an 8B model (four query heads for a KV head of 128, fp16),
 // fed as step.cu is; or some layers of a real model.
 //
-//   LAUNCHER traffic [--preset NAME] [--recording FILE | --context TOKENS] [--small] [--out FILE]
+//   LAUNCHER traffic [--preset NAME] [--stay STEPS] [--recording FILE | --context TOKENS] [--small]
+//                    [--out FILE]
 //
 // NAME is KvFreeze (the ladder; if none is given), AsrKfEgr or AsrKfEgrEager; FILE is what
-// `examples/run.sh record --queries 164` writes; --context: one context of so many made rows;
-// --small: a short one.
+// `examples/run.sh record --queries 164` writes; --stay: steps for which the ladder's rows keep
+// their level unneeded; --context: one context of so many made rows; --small: a short one.
 //
 // Only where somebody counts: LAUNCHER is an emulator that does. Elsewhere it leaves with 77.
 
@@ -115,10 +116,10 @@ struct Context {
 template <class Cache, class Rows>
 class Decoding {
  public:
-  explicit Decoding(Rows& rows)
+  Decoding(Rows& rows, typename Cache::scheduler_type const& scheduler)
       : rows_(rows),
         shape_(rows.shape()),
-        cache_(shape_, limits(rows.context()), scheduler()),
+        cache_(shape_, limits(rows.context()), scheduler),
         sequence_(cache_.open(stream())),
         out_(static_cast<std::size_t>(shape_.query_heads * shape_.head_dim)) {
     for (int first = 0; first < rows.context(); first += chunk_rows) {
@@ -157,14 +158,6 @@ class Decoding {
     return limits;
   }
 
-  static typename Cache::scheduler_type scheduler() {
-    typename Cache::scheduler_type scheduler;
-    if constexpr (requires { scheduler.dense; }) {
-      scheduler.dense = false;  // the ladder is what is counted
-    }
-    return scheduler;
-  }
-
   Stream stream_;
   Rows& rows_;
   Shape shape_;
@@ -185,12 +178,25 @@ std::vector<KernelCount> count_dense(Shape shape, int rows) {
   return KernelCounter::kernels();
 }
 
+/// @param stay 0: the scheduler's own
+template <class Cache>
+typename Cache::scheduler_type scheduler_of(int stay) {
+  typename Cache::scheduler_type scheduler;
+  if constexpr (requires { scheduler.dense; }) {
+    scheduler.dense = false;  // the ladder is what is counted
+    scheduler.stay = stay > 0 ? stay : scheduler.stay;
+  } else if (stay > 0) {
+    throw std::invalid_argument("--stay is for KvFreeze");
+  }
+  return scheduler;
+}
+
 template <class Cache, class Rows>
-Context count(Rows& rows) {
+Context count(Rows& rows, int stay) {
   Context result;
   Shape const shape = rows.shape();
   {
-    Decoding<Cache, Rows> decoding(rows);
+    Decoding<Cache, Rows> decoding(rows, scheduler_of<Cache>(stay));
     for (int i = 0; i < settling; ++i) {
       decoding.step();
     }
@@ -260,15 +266,15 @@ void write(Options const& options, std::vector<Context> const& results) {
 }
 
 /// @throws std::invalid_argument
-int context_of(std::string_view text) {
-  int context = 0;
-  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), context);
-  if (error != std::errc() || end != text.data() + text.size() || context < 256 ||
-      context > (1 << 20)) {
-    throw std::invalid_argument("--context is '" + std::string(text) +
-                                "', must be a number in [256, 1048576]");
+int number_of(char const* option, std::string_view text, int least, int most) {
+  int number = 0;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < least || number > most) {
+    throw std::invalid_argument(std::string(option) + " is '" + std::string(text) +
+                                "', must be a number in [" + std::to_string(least) + ", " +
+                                std::to_string(most) + "]");
   }
-  return context;
+  return number;
 }
 
 /// What the command line says beside what all benchmarks know.
@@ -276,6 +282,7 @@ struct Choice {
   std::string preset = "KvFreeze";
   std::string recording;  ///< a file; empty: rows that no model made
   std::string context;    ///< of these; empty: those of the preset
+  std::string stay;       ///< of the ladder's rows; empty: the scheduler's own
 };
 
 /// @param contexts of rows that no model made
@@ -285,20 +292,21 @@ int run(Options const& options, Choice const& choice, std::vector<int> contexts)
     std::printf("skipped: nobody counts here\n");
     return 77;
   }
+  int const stay = choice.stay.empty() ? 0 : number_of("--stay", choice.stay, 1, 1 << 15);
   std::vector<Context> results;
   if (!choice.recording.empty()) {
     RecordedRows rows(llama::read_recording(choice.recording), most_layers, settling + steps);
-    results.push_back(count<Cache>(rows));
+    results.push_back(count<Cache>(rows, stay));
     print(results.back());
   } else {
     if (options.small) {
       contexts = {1024};
     } else if (!choice.context.empty()) {
-      contexts = {context_of(choice.context)};
+      contexts = {number_of("--context", choice.context, 256, 1 << 20)};
     }
     for (int const context : contexts) {
       MadeRows rows(context);
-      results.push_back(count<Cache>(rows));
+      results.push_back(count<Cache>(rows, stay));
       print(results.back());
     }
   }
@@ -332,6 +340,8 @@ int main(int argc, char** argv) {
       (name == "--preset" ? choice.preset : choice.recording) = argv[++i];
     } else if (has_value && name == "--context") {
       choice.context = argv[++i];
+    } else if (has_value && name == "--stay") {
+      choice.stay = argv[++i];
     } else {
       others.push_back(argv[i]);
     }
@@ -339,5 +349,5 @@ int main(int argc, char** argv) {
   return run_benchmark(
       "traffic", static_cast<int>(others.size()), others.data(),
       [&](Options const& options) { return run(options, choice); },
-      "[--preset NAME] [--recording FILE | --context TOKENS] ");
+      "[--preset NAME] [--stay STEPS] [--recording FILE | --context TOKENS] ");
 }
