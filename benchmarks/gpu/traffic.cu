@@ -253,8 +253,7 @@ void write(Options const& options, std::vector<Context> const& results) {
       std::fprintf(file,
                    "%s  {\"rows\": %d, \"exact\": %lld, \"compact\": %lld, \"frozen\": %lld, "
                    "\"moved_in_bytes\": %zu, \"step_bytes\": %.1f, \"step_instructions\": %.1f, "
-                   "\"dense_bytes\": %.1f, "
-                   "\"dense_instructions\": %.1f}",
+                   "\"dense_bytes\": %.1f, \"dense_instructions\": %.1f}",
                    separator, r.rows, static_cast<long long>(r.last.rows.exact),
                    static_cast<long long>(r.last.rows.compact),
                    static_cast<long long>(r.last.rows.frozen), r.moved_in_bytes, r.step().bytes(),

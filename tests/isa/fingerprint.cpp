@@ -505,5 +505,7 @@ int main() {
   selections(hash);
   rotations(hash);
   run<presets::KvFreeze<>>(hash, "KvFreeze", {.stay = 2, .every = 2, .dense = false});
+  run<presets::UniformQuantised<4, float>>(hash, "UniformQuantised", {});
+  run<presets::ExactRecall<BFloat16>>(hash, "ExactRecall", {.dense_rows = 0});
   return 0;
 }

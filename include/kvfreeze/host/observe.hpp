@@ -3,6 +3,7 @@
 #include <kvfreeze/host/kernels/masses.hpp>
 #include <kvfreeze/host/query_window.hpp>
 #include <kvfreeze/host/recall.hpp>
+#include <kvfreeze/host/scores.hpp>
 
 #include <algorithm>
 #include <array>
@@ -156,11 +157,8 @@ void observe_logits(LaneJob<C> const& job, RowList const& list, float* logits,
     note_masses(job, list, job.scratch->masses());
   } else if constexpr (C::has_state && !C::needs_mass) {
     job.ref.for_each_exact([&](std::uint32_t slot, std::uint32_t granule) {
-      RowEvidence row = recall_evidence(job, granule);
-      row.key_norm = C::Scorer::evidence == Evidence::key
-                         ? to_float(BFloat16{job.ref.record(slot).value})
-                         : 0.0F;
-      job.context->scorer.update(job.ref.score(granule, slot), row);
+      job.context->scorer.update(job.ref.score(granule, slot),
+                                 recorded_evidence(job, granule, job.ref.record(slot)));
     });
   }
 }

@@ -178,11 +178,9 @@ __device__ void note_means(LaneRef<C> const& ref, typename C::Scorer const& scor
     if (is_there) {
       host::SlotRecord& record = ref.record(slot);
       record.value = from_float<BFloat16>(mean).bits;
-      if constexpr (C::has_state) {
-        RowEvidence row = evidence_of(ref, record.granule, step);
-        row.mean_abs_dot = mean;
-        update_score(ref, scorer, record.granule, row);
-      }
+      RowEvidence row = evidence_of(ref, record.granule, step);
+      row.mean_abs_dot = mean;
+      update_score(ref, scorer, record.granule, row);
     }
   });
 }

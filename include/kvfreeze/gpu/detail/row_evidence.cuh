@@ -51,11 +51,9 @@ __device__ void update_score(LaneRef<C> const& ref, typename C::Scorer const& sc
 template <class C>
 __device__ void update_score(LaneRef<C> const& ref, typename C::Scorer const& scorer,
                              std::uint32_t granule, std::uint32_t step, Mass mass) {
-  if constexpr (C::has_state) {
-    RowEvidence row = evidence_of(ref, granule, step);
-    row.mass = mass_of(mass);
-    update_score(ref, scorer, granule, row);
-  }
+  RowEvidence row = evidence_of(ref, granule, step);
+  row.mass = mass_of(mass);
+  update_score(ref, scorer, granule, row);
 }
 
 /// A row's score by its evidence.
