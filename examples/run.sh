@@ -3,7 +3,7 @@
 #   examples/run.sh                      500 tokens through KvFreezeCache, beside a plain cache
 #   examples/run.sh score --text FILE    quality;  also tune, passkey, needles, bench, record, check
 #   examples/run.sh lab --texts FILE     published systems beside it, at equal bytes, with a report
-#   examples/run.sh --published score .. any command, with the published systems among the presets
+#   examples/run.sh --published score .. any command, with published systems and variants among the presets
 #   examples/run.sh --help               all commands;  COMMAND --help: its options
 # KVFREEZE_CACHE is the folder for model, ggml and build (default: build/example in this repository).
 set -euo pipefail
@@ -93,7 +93,7 @@ build() {
       -DCMAKE_BUILD_TYPE=Release -DKVFREEZE_GGML_DIR="$cache/ggml/libggml" || fail "cmake failed"
   fi
   if [[ ! -x $cache/build/$program ]]; then
-    say "building (about a minute$([[ $program == llama ]] || echo ', and three for the published systems'))"
+    say "building (two minutes on two cores$([[ $program == llama ]] || echo ', and four for the published systems'))"
   fi
   quietly cmake --build "$cache/build" --target "$program" || fail "the build failed"
 }

@@ -29,18 +29,12 @@ std::span<Preset const> presets() {
       Preset{"KvFreeze", true, true,
              "the fidelity ladder: every row as well as the current query needs it (default)",
              &make_kv_freeze},
-      Preset{"KvFreezeSleeping", true, true,
-             "the ladder with sleep: rows that stay low are looked at ever more rarely (softness)",
-             &make_kv_freeze_sleeping},
       Preset{"ExactRecall", true, true,
              "recall before attention by key digests; rows exact or frozen", &make_exact_recall},
       Preset{"UniformQuantised8", false, true, "all rows at 8 bits outside of sinks and window",
              &make_uniform_quantised_8},
       Preset{"UniformQuantised4", false, true,
              "the same at 4 bits: the yardstick of quality per byte", &make_uniform_quantised_4},
-      Preset{"UniformQuantised3", false, true, "the same at 3 bits, values at 4",
-             &make_uniform_quantised_3},
-      Preset{"UniformQuantised2", false, true, "the same at 2 bits", &make_uniform_quantised_2},
       Preset{"AsrKfEgr", true, true,
              "the paper's rules; sleeping rows ask their digest before they move",
              &make_asr_kf_egr},
@@ -74,7 +68,7 @@ Preset const& find_preset(std::string_view name) {
   }
   throw UserError("unknown preset '" + std::string(name) + "'; there are " + known +
                   (published_presets().empty()
-                       ? "; published systems: examples/run.sh --published COMMAND ..."
+                       ? "; published systems and variants: examples/run.sh --published COMMAND ..."
                        : ""));
 }
 

@@ -110,11 +110,12 @@ struct Preset {
   std::unique_ptr<AttentionCache> (*make)(CacheSettings const&);
 };
 
-/// @brief All presets, the default one first; published systems last, where they are linked in.
+/// @brief All presets, the default one first; those that are only measured beside them last, where
+/// they are linked in.
 std::span<Preset const> presets();
 
-/// @brief Published systems: those of published/registry.cpp or, in a program that should be built
-/// quickly, none.
+/// @brief Published systems and variants of our own that are only measured: those of
+/// published/registry.cpp or, in a program that should be built quickly, none.
 std::span<Preset const> published_presets();
 
 /// @brief By name; case, '-' and '_' do not matter.

@@ -53,7 +53,7 @@ TEST_CASE("Granules of the ladder sleep, and sequences go back into the middle o
 
 TEST_CASE("Pages of a layer have one level of codes on both sides", "[cache]") {
   auto twins = twins_of<FlatLayerPages, FlatMass>(small, limits_of(320, 2), flat(), calm());
-  std::size_t const second = cut_pin_and_reset(twins, kvfreeze_test::short_tests() ? 3 : 4, 43, 47);
+  std::size_t const second = cut_pin_and_reset(twins, kvfreeze_test::short_tests() ? 2 : 4, 43, 47);
   CHECK(twins.rows(second).compact + twins.rows(second).frozen > 0);
   read_prompt(twins, second);
   twins.compare_rows(second);
@@ -91,7 +91,7 @@ TEST_CASE("So many granules of a layer are exact, so many coded, the others froz
 TEST_CASE("Pages of a layer are coded whole", "[cache]") {
   auto twins = twins_of<FlatLayerPages, FlatMass>(small, limits_of(320, 2), UniformScheduler{},
                                                   NeverTrigger{});
-  std::size_t const second = cut_pin_and_reset(twins, 3, 42, 46);
+  std::size_t const second = cut_pin_and_reset(twins, kvfreeze_test::short_tests() ? 2 : 3, 42, 46);
   CHECK(twins.rows(second).compact > 0);
   read_prompt(twins, second);
   twins.compare_rows(second);

@@ -12,10 +12,10 @@ TEST_CASE("damage of a saved sequence is found", "[laws][cache][sessions]") {
 }
 
 TEST_CASE("restore survives every fault", "[laws][cache][sessions][faults]") {
-  using Tier = FaultInjecting<HostTier>;
-  laws::restore_survives_every_fault<presets::AsrKfEgr<Half, Tier>>(
+  using Faulty = FaultInjecting<HostTier>;
+  laws::restore_survives_every_fault<presets::AsrKfEgr<Half, Faulty>>(
       {.scheduler = {.softness = 0.5F}});
-  laws::restore_survives_every_fault<presets::KvFreeze<Half, Tier>>(
+  laws::restore_survives_every_fault<presets::KvFreeze<Half, Faulty>>(
       {.scheduler = {.dense = false}});
 }
 

@@ -1,5 +1,5 @@
 # Decisions do not depend on the processor, nor on how much the compiler optimises: one program,
-# compiled for several instruction sets and with -O1 but for the last, prints the same lines.
+# compiled for several instruction sets and with -Og but for the last, prints the same lines.
 
 if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/isa/fingerprint.cpp")
   return()
@@ -42,7 +42,7 @@ foreach(isa IN LISTS isas)
   if(isa STREQUAL "native")
     target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O2>)
   else()
-    target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+    target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-Og>)
   endif()
   list(APPEND programs "$<TARGET_FILE:${target}>")
 endforeach()

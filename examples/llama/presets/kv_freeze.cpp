@@ -5,8 +5,7 @@ namespace llama {
 
 std::unique_ptr<AttentionCache> make_kv_freeze(CacheSettings const& settings) {
   if (settings.tier == TierChoice::in_place) {  // rows that never move have no compact form
-    return make_cache<kvfreeze::presets::ExactRecall<kvfreeze::Half, kvfreeze::InPlaceTier>>(
-        settings);
+    return make_exact_recall(settings);
   }
   return make_cache<kvfreeze::presets::KvFreeze<>>(settings);
 }

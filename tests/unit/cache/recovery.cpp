@@ -12,7 +12,7 @@ using namespace kvfreeze;
 
 namespace {
 
-constexpr Shape shape{.layers = 2, .query_heads = 2, .kv_heads = 2, .head_dim = 16};
+constexpr Shape two_heads{.layers = 2, .query_heads = 2, .kv_heads = 2, .head_dim = 16};
 
 /// Asks for one recovery at one step.
 struct Scripted {
@@ -68,7 +68,7 @@ std::vector<int> counters(Cache const& cache, Sequence sequence, int rows) {
 
 TEST_CASE("SR thaws those whose sleep is longer than one period", "[cache][recovery]") {
   auto const run = [](float softness, Recovery level) {
-    Sleeping<> cache(shape, small_limits(), {}, {.softness = softness, .threshold = 1e9F},
+    Sleeping<> cache(two_heads, small_limits(), {}, {.softness = softness, .threshold = 1e9F},
                      HostTier(), {.step = 41, .level = level});
     kvfreeze_test::CheckedSequence<Sleeping<>> sequence(cache, 3);
     for (int i = 0; i < 40; ++i) {
@@ -90,7 +90,7 @@ TEST_CASE("SR thaws those whose sleep is longer than one period", "[cache][recov
 }
 
 TEST_CASE("WR thaws those frozen in the last N steps", "[cache][recovery]") {
-  Streaming cache(shape, small_limits(), {}, {.capacity = 20}, HostTier(),
+  Streaming cache(two_heads, small_limits(), {}, {.capacity = 20}, HostTier(),
                   {.step = 50, .level = Recovery::window, .window = 5});
   kvfreeze_test::CheckedSequence<Streaming> sequence(cache, 3);
   for (int i = 0; i < 49; ++i) {
@@ -103,8 +103,8 @@ TEST_CASE("WR thaws those frozen in the last N steps", "[cache][recovery]") {
 }
 
 TEST_CASE("FR thaws everything at the next recall and clears the counters", "[cache][recovery]") {
-  Sleeping<> cache(shape, small_limits(), {}, {.softness = 0.25F, .threshold = 1e9F}, HostTier(),
-                   {.step = 60, .level = Recovery::full});
+  Sleeping<> cache(two_heads, small_limits(), {}, {.softness = 0.25F, .threshold = 1e9F},
+                   HostTier(), {.step = 60, .level = Recovery::full});
   kvfreeze_test::CheckedSequence<Sleeping<>> sequence(cache, 3);
   for (int i = 0; i < 59; ++i) {
     sequence.attend(1);
@@ -125,7 +125,7 @@ TEST_CASE("recovery keeps to the transfer budget and goes on until it is done",
   std::size_t const row = 2 * 16 * sizeof(std::uint16_t);
   limits.transfer_bytes = 4 * 3 * row;  // three rows for each lane and step
   using Cache = Sleeping<Statistics<HostTier>>;
-  Cache cache(shape, limits, {}, {.softness = 0.02F, .threshold = 1e9F}, {},
+  Cache cache(two_heads, limits, {}, {.softness = 0.02F, .threshold = 1e9F}, {},
               {.step = 60, .level = Recovery::full});
   kvfreeze_test::CheckedSequence<Cache> sequence(cache, 3);
   for (int i = 0; i < 59; ++i) {
@@ -144,8 +144,8 @@ TEST_CASE("recovery keeps to the transfer budget and goes on until it is done",
   int steps = 0;
   for (; !waiting.empty() && steps < 200; ++steps) {
     cache.tier().reset();
-    kvfreeze_test::InputStream stream(shape, static_cast<std::uint64_t>(steps));
-    for (int layer = 0; layer < shape.layers; ++layer) {
+    kvfreeze_test::InputStream stream(two_heads, static_cast<std::uint64_t>(steps));
+    for (int layer = 0; layer < two_heads.layers; ++layer) {
       auto in = stream.next(1);
       cache.attend(sequence.handle(), layer, in.q, in.k, in.v, in.out);
     }
@@ -166,7 +166,7 @@ TEST_CASE("recovery keeps to the transfer budget and goes on until it is done",
 
 TEST_CASE("RR goes back to a checkpoint with its counters", "[cache][recovery]") {
   Scripted const trigger{.step = 58, .level = Recovery::rewalk, .rewind = 8};
-  Sleeping<> cache(shape, small_limits(), {}, {.softness = 0.7F, .threshold = 1e9F}, HostTier(),
+  Sleeping<> cache(two_heads, small_limits(), {}, {.softness = 0.7F, .threshold = 1e9F}, HostTier(),
                    trigger);
   kvfreeze_test::CheckedSequence<Sleeping<>> sequence(cache, 3);
   std::vector<std::vector<int>> history(1);
@@ -196,7 +196,7 @@ TEST_CASE("RR again goes back further, without a checkpoint by tokens", "[cache]
 
   using Cache = KvFreezeCache<Layout<Half, 4>, MeanAbsDotScorer<BoxDigest<>>,
                               SublinearScheduler<Thaw::lazy>, HostTier, Twice>;
-  Cache cache(shape, small_limits(), {}, {.softness = 0.5F, .threshold = 1e9F}, HostTier(), {});
+  Cache cache(two_heads, small_limits(), {}, {.softness = 0.5F, .threshold = 1e9F}, HostTier(), {});
   kvfreeze_test::CheckedSequence<Cache> sequence(cache, 3);
   sequence.attend(40);  // the checkpoint of step 0
   for (int i = 1; i < 19; ++i) {
@@ -213,7 +213,7 @@ TEST_CASE("RR again goes back further, without a checkpoint by tokens", "[cache]
 TEST_CASE("text that never calms down is rewalked a bounded number of times", "[cache][recovery]") {
   EntropyLadderSettings settings;
   settings.warmup = 4;
-  presets::AsrKfEgr<> cache(shape, small_limits(), {}, {.softness = 0.5F}, HostTier(),
+  presets::AsrKfEgr<> cache(two_heads, small_limits(), {}, {.softness = 0.5F}, HostTier(),
                             EntropyLadderTrigger(settings));
   kvfreeze_test::CheckedSequence<presets::AsrKfEgr<>> sequence(cache, 3);
   std::vector<float> const sure{30.0F, 0.0F, 0.0F, 0.0F};

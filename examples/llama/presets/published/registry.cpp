@@ -1,3 +1,4 @@
+#include "../presets.hpp"
 #include "published.hpp"
 
 #include <array>
@@ -6,6 +7,12 @@ namespace llama {
 
 std::span<Preset const> published_presets() {
   static std::array const all{
+      Preset{"KvFreezeSleeping", true, true,
+             "the ladder with sleep: rows that stay low are looked at ever more rarely (softness)",
+             &make_kv_freeze_sleeping},
+      Preset{"UniformQuantised3", false, true, "all rows at 3 bits, values at 4",
+             &make_uniform_quantised_3},
+      Preset{"UniformQuantised2", false, true, "all rows at 2 bits", &make_uniform_quantised_2},
       Preset{"H2o", false, false,
              "mass summed over all queries; the rest is dropped (arXiv 2306.14048)", &make_h2o},
       Preset{"Tova", false, false,
