@@ -25,7 +25,7 @@ TEST_CASE("Rows sleep, wake and are asked on the device as on the host", "[cache
   std::size_t const third = twins.open(16);
   int recoveries = 0;
   bool const brief = kvfreeze_test::short_tests();
-  for (int i = 0; i < (brief ? 60 : 100); ++i) {
+  for (int i = 0; i < (brief ? 80 : 100); ++i) {
     recoveries += twins.step({second, first}) ? 1 : 0;
     recoveries += twins.step({third}) ? 1 : 0;
   }

@@ -105,6 +105,26 @@ inline void check_mass_length(char const* name, std::size_t length, std::size_t 
   }
 }
 
+/// What kernels are told of checked arguments.
+inline MassPlan mass_plan(MassBatch const& batch, MassResults const& results,
+                          MassWorkspace const& memory) {
+  MassPlan plan;
+  plan.heads = batch.heads;
+  plan.page_shift = page_shift(batch.page_tokens);
+  plan.share = 0x1p30F / static_cast<float>(batch.heads);
+  plan.known_keys = batch.largest_keys.empty() ? nullptr : batch.largest_keys.data();
+  plan.keys = memory.keys;
+  plan.references = memory.references;
+  plan.sums = memory.sums;
+  plan.first_sums = results.first_weights.empty() ? nullptr : memory.first_sums;
+  plan.highest = results.highest.empty() ? nullptr : results.highest.data();
+  plan.lse = results.lse.empty() ? nullptr : results.lse.data();
+  plan.first_weights = results.first_weights.empty() ? nullptr : results.first_weights.data();
+  plan.histograms = results.histograms.empty() ? nullptr : results.histograms.data();
+  plan.entropies = results.entropies.empty() ? nullptr : results.entropies.data();
+  return plan;
+}
+
 }  // namespace detail
 
 /// @brief Bytes that `softmax_masses_async` needs.
@@ -147,20 +167,7 @@ void softmax_masses_async(Lanes const& lanes, MassBatch const& batch, MassResult
     return;
   }
   detail::MassWorkspace const memory(batch, workspace.data());
-  detail::MassPlan plan;
-  plan.heads = batch.heads;
-  plan.page_shift = detail::page_shift(batch.page_tokens);
-  plan.share = 0x1p30F / static_cast<float>(batch.heads);
-  plan.known_keys = batch.largest_keys.empty() ? nullptr : batch.largest_keys.data();
-  plan.keys = memory.keys;
-  plan.references = memory.references;
-  plan.sums = memory.sums;
-  plan.first_sums = results.first_weights.empty() ? nullptr : memory.first_sums;
-  plan.highest = results.highest.empty() ? nullptr : results.highest.data();
-  plan.lse = results.lse.empty() ? nullptr : results.lse.data();
-  plan.first_weights = results.first_weights.empty() ? nullptr : results.first_weights.data();
-  plan.histograms = results.histograms.empty() ? nullptr : results.histograms.data();
-  plan.entropies = results.entropies.empty() ? nullptr : results.entropies.data();
+  detail::MassPlan const plan = detail::mass_plan(batch, results, memory);
   dim3 const grid(static_cast<unsigned>(detail::rank_blocks(batch.lanes, batch.max_rows)),
                   static_cast<unsigned>(batch.lanes));
   if (plan.known_keys == nullptr) {

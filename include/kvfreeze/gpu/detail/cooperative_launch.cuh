@@ -44,18 +44,18 @@ unsigned resident_blocks(Kernel kernel, char const* name, int threads, std::size
 }
 
 /// @brief Launches a kernel. May be captured.
-/// @param blocks at most resident_blocks() if they cooperate
+/// @param grid of at most resident_blocks() if they cooperate
 /// @param cooperate blocks may wait for each other
 /// @throws CudaError
 template <class... Parameters, class... Arguments>
-void launch_blocks(void (*kernel)(Parameters...), char const* name, unsigned blocks, int threads,
+void launch_blocks(void (*kernel)(Parameters...), char const* name, dim3 grid, int threads,
                    std::size_t shared_bytes, bool cooperate, ::cuda::stream_ref stream,
                    Arguments&&... arguments) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeCooperative;
   attribute.val.cooperative = cooperate ? 1 : 0;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks);
+  config.gridDim = grid;
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream.get();

@@ -12,10 +12,20 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief Takes the entropy of each lane's attention into its running mean: of the estimates of all
-/// its rows, or without digests of the rows that attention saw. A thread a lane, when nobody asks
-/// for the mean before this step any more. @see host::note_entropy
-/// @param sums [work lane] MassResults::entropies
+/// @brief Takes the entropy of a lane's attention into its running mean. By one thread, when nobody
+/// asks for the mean before this step any more. @see host::note_entropy
+/// @param sum MassResults::entropies
+template <class C>
+__device__ void note_entropy(LaneRef<C> const& ref, unsigned long long sum) {
+  LaneState& lane = *ref.lane;
+  lane.entropies = min(lane.entropies + 1U, host::LaneEntropy::most);
+  float const bits = kvfreeze::detail::entropy_bits(sum);
+  lane.entropy =
+      kvfreeze::detail::running_mean(lane.entropy, __fsub_rn(bits, lane.entropy), lane.entropies);
+}
+
+/// @brief The same for each lane of a step, of the estimates of all its rows. A thread a lane.
+/// @param sums [work lane]
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     Threads) void note_entropy_kernel(Geometry g, CacheMemory memory, LayerStep<C> s,
@@ -26,14 +36,9 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   }
   WorkLane const where(g, s, work);
   LaneRef<C> const ref(g, memory, where.sequence, where.lane);
-  LaneState& lane = *ref.lane;
-  if (C::recalls && lane.mode == LaneMode::dense) {
-    return;  // nothing was estimated
+  if (ref.lane->mode != LaneMode::dense) {  // else nothing was estimated
+    note_entropy(ref, sums[work]);
   }
-  lane.entropies = min(lane.entropies + 1U, host::LaneEntropy::most);
-  float const bits = kvfreeze::detail::entropy_bits(sums[work]);
-  lane.entropy =
-      kvfreeze::detail::running_mean(lane.entropy, __fsub_rn(bits, lane.entropy), lane.entropies);
 }
 
 /// @brief The mean of the entropies of a sequence's lanes, summed in their order. One block a

@@ -99,7 +99,7 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
         <<<dim3(16, lanes), threads, 0, stream.get()>>>(g, view, s, memory.scorer(), chunk.tokens);
     check_launch("note_chunk_kernel");
   }
-  constexpr bool heard = (C::recalls && !C::needs_queries) || C::notes_masses;
+  constexpr bool heard = C::recalls_by_mass || C::notes_masses;
   int const queries = std::max(kvfreeze::detail::prompt_queries(memory.scorer()), 1);
   int const first = heard ? std::max(chunk.tokens - queries, 0) : chunk.tokens - 1;
   for (int token = first; token < chunk.tokens; ++token) {  // the last one describes the lane
@@ -107,8 +107,8 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
     check_launch("ask_kernel");
     RecallLanes<C> const source{g, view, s};
     int const hidden = chunk.tokens - 1 - token;
-    if constexpr (C::recalls && !C::needs_queries) {
-      launch_recall(memory, scheduler, source, stream, hidden);
+    if constexpr (C::recalls_by_mass) {
+      launch_recall(memory, scheduler, source, false, stream, hidden);
       heed_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(
           g, view, s, memory.scorer(), memory.recall().results(lanes).lanes.data());
       check_launch("heed_kernel");
@@ -119,7 +119,7 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
       launch_hide(source, hidden, stream);
       launch_note_masses(memory, s, stream);
     }
-    if constexpr (C::needs_entropy) {
+    if constexpr (C::recalls && C::needs_entropy) {
       launch_note_entropy(memory, s, stream);
     }
   }

@@ -7,14 +7,17 @@
 #include <kvfreeze/gpu/decode_attention.cuh>
 #include <kvfreeze/gpu/detail/append_kernels.cuh>
 #include <kvfreeze/gpu/detail/cache_memory.cuh>
+#include <kvfreeze/gpu/detail/cooperative_launch.cuh>
 #include <kvfreeze/gpu/detail/force_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/hide_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/lane_entropy.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
 #include <kvfreeze/gpu/detail/layer_parts.cuh>
+#include <kvfreeze/gpu/detail/note_masses_kernel.cuh>
 #include <kvfreeze/gpu/detail/plan_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/query_window.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
+#include <kvfreeze/gpu/detail/recall_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/retain_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/row_evidence.cuh>
 #include <kvfreeze/gpu/detail/thaw_kernel.cuh>
@@ -32,11 +35,37 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief Which rows the step wants exact, by the digests: lists of what thaws.
+/// @brief Recall by masses, when all logits are there.
+/// @param thaws are rows fetched, or only listed?
+template <class C>
+void launch_recall_rows(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
+                        RecallLanes<C> const& source, bool thaws, ::cuda::stream_ref stream) {
+  RecallMemory<C> const& recall = memory.recall();
+  auto const lanes = static_cast<std::size_t>(source.step.lanes);
+  MassBatch const masses = recall.masses(lanes);
+  RecallBatch const batch = recall.batch(lanes);
+  MassResults const asked{{}, {}, {}, recall.histograms(lanes), recall.entropies(lanes)};
+  RecallRows<C> const rows{
+      source,
+      mass_plan(masses, asked, MassWorkspace(masses, recall.mass_workspace().data())),
+      decide_recall(scheduler, source, batch, recall.results(lanes), recall.workspace()),
+      memory.scorer(),
+      recall.barriers(),
+      RecallWorkspace(batch, recall.workspace().data()).rest,
+      batch.max_granules,
+      thaws};
+  launch_blocks(recall_rows_kernel<C>, "recall_rows_kernel", recall.mass_grid(lanes), rank_threads,
+                recall.scale_bytes(), recall.mass_grid(lanes).x > 1, stream, rows);
+}
+
+/// @brief Which rows the step wants exact, by the digests: lists of what thaws. Where masses say
+/// so, it thaws.
 /// @param hidden newest rows that the query does not see: it is one of a chunk's
+/// @param thaws are rows fetched, or only listed?
 template <class C>
 void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
-                   RecallLanes<C> const& source, ::cuda::stream_ref stream, int hidden = 0) {
+                   RecallLanes<C> const& source, bool thaws, ::cuda::stream_ref stream,
+                   int hidden = 0) {
   Geometry const& g = source.geometry;
   LayerStep<C> const& s = source.step;
   StepMemory<C> const& step = memory.step();
@@ -48,38 +77,35 @@ void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& schedul
   exact_logits_async<C::max_head_dim>(recall.ranked(s, lanes), step.decode_shape(),
                                       step.queries(lanes), stream);
   launch_hide(source, hidden, stream);
-  RecallBatch const batch = recall.batch(lanes);
-  RecallResults const results = recall.results(lanes);
-  MassBatch const masses = recall.masses(lanes);
-  Span<host::LogHistogram> const histograms = recall.histograms(lanes);
-  auto const decide = decide_recall(scheduler, source, batch, results, recall.workspace());
-  if constexpr (C::needs_queries) {
+  if constexpr (C::recalls_by_mass) {
+    launch_recall_rows(memory, scheduler, source, thaws, stream);
+  } else {
+    RecallBatch const batch = recall.batch(lanes);
+    RecallResults const results = recall.results(lanes);
+    MassBatch const masses = recall.masses(lanes);
+    Span<host::LogHistogram> const histograms = recall.histograms(lanes);
+    auto const decide = decide_recall(scheduler, source, batch, results, recall.workspace());
     dot_scores_async(DotLanes<C>{source}, masses, g.dot_limit, stream);
     log_histograms_async(source, batch.max_granules, histograms, stream);
     finish_histograms_async(Span<host::LogHistogram const>(histograms), decide, stream);
     softmax_masses_async(source, masses, {}, recall.mass_workspace(), stream);  // will be missed
-  } else {
-    MassResults const asked{{}, {}, {}, histograms, recall.entropies(lanes)};
-    softmax_masses_async(source, masses, asked, recall.mass_workspace(), stream, decide);
+    recall_async(source, batch, results, recall.workspace(), stream);
   }
-  recall_async(source, batch, results, recall.workspace(), stream);
 }
 
 /// @brief Logits of the exact rows, in slot order, become masses and evidence.
 template <class C>
 void launch_note_masses(CacheStorage<C>& memory, LayerStep<C> const& s, ::cuda::stream_ref stream) {
   Geometry const& g = memory.geometry();
-  CacheMemory const view = memory.view();
   RecallMemory<C> const& recall = memory.recall();
   auto const lanes = static_cast<std::size_t>(s.lanes);
+  MassBatch const masses = recall.masses(lanes);
   MassResults const asked{{}, {}, {}, {}, recall.entropies(lanes)};
-  softmax_masses_async(AttendedRows<C>{g, view, s}, recall.masses(lanes), asked,
-                       recall.mass_workspace(), stream);
-  constexpr int threads = 128;
-  note_masses_kernel<C, threads>
-      <<<dim3(16, static_cast<unsigned>(lanes)), threads, 0, stream.get()>>>(g, view, s,
-                                                                             memory.scorer());
-  check_launch("note_masses_kernel");
+  MassPlan const plan =
+      mass_plan(masses, asked, MassWorkspace(masses, recall.mass_workspace().data()));
+  launch_blocks(note_masses_kernel<C>, "note_masses_kernel", recall.mass_grid(lanes), rank_threads,
+                recall.scale_bytes(), recall.mass_grid(lanes).x > 1, stream,
+                AttendedRows<C>{g, memory.view(), s}, plan, memory.scorer(), recall.barriers());
 }
 
 /// @brief Exact rows are told to scorers that remember them, where no logits are asked for.
@@ -96,7 +122,7 @@ void launch_note_rows([[maybe_unused]] CacheStorage<C>& memory,
   }
 }
 
-/// @brief The entropies of the masses that were made last go into the lanes' running means.
+/// @brief The entropies of the masses that recall made go into the lanes' running means.
 template <class C>
 void launch_note_entropy(CacheStorage<C>& memory, LayerStep<C> const& s,
                          ::cuda::stream_ref stream) {
@@ -119,15 +145,17 @@ void launch_append(CacheStorage<C>& memory, typename C::Scheduler const& schedul
   append_kernel<C, Input, threads>
       <<<lanes, threads, 0, stream.get()>>>(g, view, s, scheduler, rows, memory.status());
   check_launch("append_kernel");
-  RecallResults results;
+  [[maybe_unused]] RecallResults results;
   if constexpr (C::recalls) {
-    launch_recall(memory, scheduler, RecallLanes<C>{g, view, s}, stream);
+    launch_recall(memory, scheduler, RecallLanes<C>{g, view, s}, true, stream);
     results = memory.recall().results(lanes);
   }
-  constexpr int thaw_threads = 256;
-  thaw_kernel<C, thaw_threads><<<lanes, thaw_threads, 0, stream.get()>>>(
-      g, view, s, scheduler, memory.scorer(), results.lanes.data(), results.demands.data());
-  check_launch("thaw_kernel");
+  if constexpr (!C::recalls_by_mass) {  // recall by masses has thawed
+    constexpr int threads = 256;
+    thaw_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(
+        g, view, s, scheduler, memory.scorer(), results.lanes.data(), results.demands.data());
+    check_launch("thaw_kernel");
+  }
 }
 
 /// @brief What the rows that attention saw, and its logits, are evidence of.
@@ -145,7 +173,7 @@ void launch_evidence(CacheStorage<C>& memory, LayerStep<C> const& s, ::cuda::str
   if constexpr (C::notes_masses) {
     launch_note_masses(memory, s, stream);
   }
-  if constexpr (C::needs_entropy) {
+  if constexpr (C::recalls && C::needs_entropy) {
     launch_note_entropy(memory, s, stream);
   }
 }

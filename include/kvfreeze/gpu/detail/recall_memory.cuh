@@ -1,12 +1,16 @@
 #pragma once
 
 #include <kvfreeze/detail/selection_rules.hpp>
+#include <kvfreeze/gpu/detail/cooperative_launch.cuh>
+#include <kvfreeze/gpu/detail/note_masses_kernel.cuh>
+#include <kvfreeze/gpu/detail/recall_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/masses.cuh>
 #include <kvfreeze/gpu/memory.cuh>
 #include <kvfreeze/gpu/select.cuh>
 #include <kvfreeze/gpu/workspace.cuh>
 
+#include <algorithm>
 #include <cstddef>
 
 namespace kvfreeze::gpu::detail {
@@ -32,7 +36,18 @@ class RecallMemory {
         mass_workspace_(C::recalls || C::notes_masses
                             ? softmax_masses_workspace_bytes(masses(lanes_of(g)))
                             : 0),
-        workspace_(C::recalls ? recall_workspace_bytes(batch(lanes_)) : 0) {
+        workspace_(C::recalls ? recall_workspace_bytes(batch(lanes_)) : 0),
+        barriers_(makes_masses ? lanes_of(g) : 0) {
+    if constexpr (makes_masses) {
+      check(cudaMemset(barriers_.data(), 0, barriers_.size_bytes()), "cudaMemset");
+    }
+    if constexpr (C::recalls_by_mass) {
+      resident_ =
+          resident_blocks(recall_rows_kernel<C>, "recall_rows_kernel", rank_threads, scale_bytes());
+    } else if constexpr (C::notes_masses) {
+      resident_ =
+          resident_blocks(note_masses_kernel<C>, "note_masses_kernel", rank_threads, scale_bytes());
+    }
     if constexpr (C::recalls) {  // descriptions are copied whole, padding included
       check(cudaMemset(tails_.data(), 0, tails_.size_bytes()), "cudaMemset");
     }
@@ -87,13 +102,32 @@ class RecallMemory {
 
   [[nodiscard]] Span<std::byte> workspace() const noexcept { return workspace_.span(); }
 
+  /// Where the blocks of a lane meet: [work lane].
+  [[nodiscard]] std::uint32_t* barriers() const noexcept { return barriers_.data(); }
+
+  /// @brief The grid of a launch that makes masses: blocks of a lane, lanes. With one a lane blocks
+  /// wait for nobody; more of them are resident together.
+  [[nodiscard]] dim3 mass_grid(std::size_t lanes) const noexcept {
+    auto const count = static_cast<unsigned>(lanes);
+    int const most = rank_blocks(static_cast<int>(lanes), geometry_.max_tokens);
+    return dim3(std::clamp(resident_ / count, 1U, static_cast<unsigned>(most)), count);
+  }
+
+  /// Dynamic shared memory of its blocks.
+  [[nodiscard]] std::size_t scale_bytes() const noexcept {
+    return static_cast<std::size_t>(geometry_.lane_queries) * sizeof(HeadScale);
+  }
+
   [[nodiscard]] std::size_t bytes() const noexcept {
     return tails_.size_bytes() + results_.size_bytes() + levels_.size_bytes() +
            demands_.size_bytes() + histograms_.size_bytes() + entropies_.size_bytes() +
-           mass_workspace_.bytes() + workspace_.bytes();
+           mass_workspace_.bytes() + workspace_.bytes() + barriers_.size_bytes();
   }
 
  private:
+  /// Is there a launch whose blocks meet over masses?
+  static constexpr bool makes_masses = C::recalls_by_mass || C::notes_masses;
+
   static std::size_t lanes_of(Geometry const& g) noexcept {
     return static_cast<std::size_t>(g.lanes_per_layer) * static_cast<std::size_t>(g.max_sequences);
   }
@@ -108,6 +142,8 @@ class RecallMemory {
   DeviceArray<unsigned long long> entropies_;
   Workspace mass_workspace_;
   Workspace workspace_;
+  DeviceArray<std::uint32_t> barriers_;
+  unsigned resident_ = 0;  ///< blocks of that launch that the device holds at once
 };
 
 }  // namespace kvfreeze::gpu::detail

@@ -114,21 +114,4 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
   }
 }
 
-/// @brief Masses of the rows that attention saw become evidence, where there are no digests.
-/// Lanes along y. @see host::note_masses
-template <class C, int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void note_masses_kernel(
-    Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scorer scorer) {
-  auto const work = static_cast<int>(blockIdx.y);
-  WorkLane const where(g, s, work);
-  LaneRef<C> const ref(g, memory, where.sequence, where.lane);
-  Mass const* const masses = lane_runs(ref, s, work).masses;
-  int const first = static_cast<int>(blockIdx.x * Threads + threadIdx.x);
-  for (int i = first; i < ref.lane->slots; i += static_cast<int>(gridDim.x) * Threads) {
-    host::SlotRecord& record = ref.record(static_cast<std::uint32_t>(i));
-    record.value = from_float<BFloat16>(mass_of(masses[i])).bits;
-    update_score(ref, scorer, record.granule, where.step, masses[i]);
-  }
-}
-
 }  // namespace kvfreeze::gpu::detail

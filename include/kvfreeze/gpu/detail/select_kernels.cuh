@@ -319,131 +319,167 @@ struct LimitThaws {
   }
 };
 
+/// Shared memory of a block that carries out a lane's recall.
+struct RecallStorage {
+  typename RecallChunk::Storage order;
+  std::uint32_t staged[RecallChunk::entries];  ///< so that lists are written side by side
+  std::uint32_t earlier;
+  typename LimitThaws::Storage limit;
+};
+
+/// @brief What was decided for a lane, carried out chunk by chunk. A chunk's counts wait for those
+/// of all earlier ones: every block takes its chunks in order.
+struct RecallChunks {
+  RecallLane lane;
+  RecallDecision decision;
+  ChunkCounts ties;
+  ChunkCounts thaws;
+  RecallStorage& storage;
+
+  /// @param number of the lane
+  /// @param cells [lanes][2][chunks], 0 before
+  /// @param chunks of the longest lane there may be
+  __device__ RecallChunks(RecallLane const& own, RecallDecision const* decisions, int number,
+                          std::uint32_t* cells, int chunks, int max_granules, RecallStorage& shared)
+      : lane(own),
+        decision(decisions[number]),
+        ties{cells + static_cast<std::size_t>(2 * number) * static_cast<std::size_t>(chunks)},
+        thaws{ties.cells + chunks},
+        storage(shared) {
+    lane.facts.granules = min(lane.facts.granules, max_granules);
+  }
+
+  /// At least 1.
+  [[nodiscard]] __device__ int count() const {
+    return max((lane.facts.granules + RecallChunk::entries - 1) / RecallChunk::entries, 1);
+  }
+
+  /// Marks what is wanted of a chunk, and lists what of it thaws. By all threads of a block.
+  __device__ void run(int chunk) const {
+    int const granules = lane.facts.granules;
+    int const begin = chunk * RecallChunk::entries;
+    RecallEntries const entries(lane, begin);
+    auto const asked = [&](int s, int j, std::uint32_t state) {
+      int const granule = begin + RecallChunk::entry(s) + j;
+      return granule >= lane.low && granule < lane.high &&
+             (state & host::GranuleState::not_askable) == 0;
+    };
+    unsigned wanted = entries.flags([&](int s, int j, std::uint32_t score, std::uint32_t state) {
+      return asked(s, j, state) && score >= decision.from;
+    });
+    if (decision.tie_bin >= 0) {
+      unsigned const tied =
+          entries.flags([&](int s, int j, std::uint32_t score, std::uint32_t state) {
+            return asked(s, j, state) && host::log_bin(score) == decision.tie_bin;
+          });
+      RecallChunk const order(tied, storage.order);
+      std::uint32_t const before = count_before(ties, chunk, order.total);
+#pragma unroll
+      for (int s = 0; s < RecallChunk::steps; ++s) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          unsigned const flag = 1U << (4 * s + j);
+          std::uint32_t const place = before + order.rank(tied, s, j) - decision.first_tie;
+          wanted |= place < decision.ties ? tied & flag : 0U;
+        }
+      }
+    }
+#pragma unroll
+    for (int s = 0; s < RecallChunk::steps; ++s) {
+      int const first = begin + RecallChunk::entry(s);
+      unsigned const four = (wanted >> (4 * s)) & 0xFU;
+      std::uint32_t const bytes =
+          (four & 1U) | (four & 2U) << 7 | (four & 4U) << 14 | (four & 8U) << 21;
+      store_four(lane.wanted + first, bytes, min(max(granules - first, 0), 4));
+    }
+
+    unsigned const picked = entries.flags([&](int s, int j, std::uint32_t, std::uint32_t state) {
+      bool const absent = (state & host::GranuleState::fidelity_mask) ==
+                          static_cast<std::uint32_t>(Fidelity::frozen);
+      return absent && ((wanted >> (4 * s + j) & 1U) != 0 || (state & must_thaw) != 0);
+    });
+    RecallChunk const order(picked, storage.order);
+#pragma unroll
+    for (int s = 0; s < RecallChunk::steps; ++s) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if ((picked >> (4 * s + j) & 1U) != 0) {
+          storage.staged[order.rank(picked, s, j)] =
+              static_cast<std::uint32_t>(begin + RecallChunk::entry(s) + j);
+        }
+      }
+    }
+    std::uint32_t const before = count_before(thaws, chunk, order.total);
+    for (std::uint32_t i = threadIdx.x; i < order.total; i += recall_threads) {
+      global(lane.thaws)[before + i] = storage.staged[i];
+    }
+    __syncthreads();
+  }
+
+  /// @brief What the transfer budget pays for of the list. By one block, when all chunks are done.
+  /// @param rest [granules] of work space
+  __device__ void finish(std::uint32_t* rest, RecallResult& result) const {
+    std::uint32_t const total = sum_before(thaws, count());
+    std::uint32_t const limit = min(total, lane.affordable);
+    if (limit < total) {
+      LimitThaws{lane, rest}.run(total, limit, storage.limit);
+    }
+    if (threadIdx.x == 0) {
+      result.thaws = limit;
+      result.deferred += total - limit;
+    }
+  }
+
+ private:
+  /// The counts of the chunks before, for all threads.
+  __device__ std::uint32_t sum_before(ChunkCounts const& counts, int chunk) const {
+    if (threadIdx.x < 32) {
+      std::uint32_t const sum = counts.before(chunk);
+      if (threadIdx.x == 0) {
+        storage.earlier = sum;
+      }
+    }
+    __syncthreads();
+    std::uint32_t const sum = storage.earlier;
+    __syncthreads();
+    return sum;
+  }
+
+  /// The same, when the chunk's own count is published.
+  __device__ std::uint32_t count_before(ChunkCounts const& counts, int chunk,
+                                        std::uint32_t count) const {
+    if (threadIdx.x == 0) {
+      counts.publish(chunk, count);
+    }
+    return sum_before(counts, chunk);
+  }
+};
+
 template <class Lanes>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     recall_threads) void recall_kernel(Lanes lanes, RecallDecision const* decisions,
                                        unsigned* arrived, std::uint32_t* cells, std::uint32_t* rest,
                                        int max_granules, RecallResult* results) {
-  __shared__ typename RecallChunk::Storage storage;
-  __shared__ std::uint32_t staged[RecallChunk::entries];  // so that lists are written side by side
-  __shared__ std::uint32_t earlier;
+  __shared__ RecallStorage storage;
   __shared__ bool last;
-  __shared__ typename LimitThaws::Storage limit_storage;
   int const number = static_cast<int>(blockIdx.y);
   int const chunk = static_cast<int>(blockIdx.x);
-  int const begin = chunk * RecallChunk::entries;
-  RecallLane lane = lanes.lane(number);
-  int const granules = min(lane.facts.granules, max_granules);
-  lane.facts.granules = granules;
-  if (begin >= granules && chunk != 0) {
+  RecallChunks const chunks(lanes.lane(number), decisions, number, cells,
+                            static_cast<int>(gridDim.x), max_granules, storage);
+  if (chunk >= chunks.count()) {
     return;
   }
-  auto const blocks = static_cast<int>(gridDim.x);
-  ChunkCounts const tie_counts{cells + static_cast<std::size_t>(2 * number) *
-                                           static_cast<std::size_t>(blocks)};
-  ChunkCounts const thaw_counts{tie_counts.cells + blocks};
-  RecallEntries const entries(lane, begin);
-  // Publishes a chunk's count and tells its threads how many there are in earlier chunks.
-  auto const count_before = [&](ChunkCounts const& counts, std::uint32_t count) {
-    if (threadIdx.x == 0) {
-      counts.publish(chunk, count);
-    }
-    if (threadIdx.x < 32) {
-      std::uint32_t const sum = counts.before(chunk);
-      if (threadIdx.x == 0) {
-        earlier = sum;
-      }
-    }
-    __syncthreads();
-    std::uint32_t const sum = earlier;
-    __syncthreads();
-    return sum;
-  };
-
-  RecallDecision const decision = decisions[number];
-  auto const asked = [&](int s, int j, std::uint32_t state) {
-    int const granule = begin + RecallChunk::entry(s) + j;
-    return granule >= lane.low && granule < lane.high &&
-           (state & host::GranuleState::not_askable) == 0;
-  };
-  unsigned wanted = entries.flags([&](int s, int j, std::uint32_t score, std::uint32_t state) {
-    return asked(s, j, state) && score >= decision.from;
-  });
-  if (decision.tie_bin >= 0) {
-    unsigned const tied =
-        entries.flags([&](int s, int j, std::uint32_t score, std::uint32_t state) {
-          return asked(s, j, state) && host::log_bin(score) == decision.tie_bin;
-        });
-    RecallChunk const order(tied, storage);
-    std::uint32_t const before = count_before(tie_counts, order.total);
-#pragma unroll
-    for (int s = 0; s < RecallChunk::steps; ++s) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        unsigned const flag = 1U << (4 * s + j);
-        std::uint32_t const place = before + order.rank(tied, s, j) - decision.first_tie;
-        wanted |= place < decision.ties ? tied & flag : 0U;
-      }
-    }
-  }
-#pragma unroll
-  for (int s = 0; s < RecallChunk::steps; ++s) {
-    int const first = begin + RecallChunk::entry(s);
-    unsigned const four = (wanted >> (4 * s)) & 0xFU;
-    std::uint32_t const bytes =
-        (four & 1U) | (four & 2U) << 7 | (four & 4U) << 14 | (four & 8U) << 21;
-    store_four(lane.wanted + first, bytes, min(max(granules - first, 0), 4));
-  }
-
-  unsigned const picked = entries.flags([&](int s, int j, std::uint32_t, std::uint32_t state) {
-    bool const absent =
-        (state & host::GranuleState::fidelity_mask) == static_cast<std::uint32_t>(Fidelity::frozen);
-    return absent && ((wanted >> (4 * s + j) & 1U) != 0 || (state & must_thaw) != 0);
-  });
-  RecallChunk const order(picked, storage);
-#pragma unroll
-  for (int s = 0; s < RecallChunk::steps; ++s) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      if ((picked >> (4 * s + j) & 1U) != 0) {
-        staged[order.rank(picked, s, j)] =
-            static_cast<std::uint32_t>(begin + RecallChunk::entry(s) + j);
-      }
-    }
-  }
-  std::uint32_t const before = count_before(thaw_counts, order.total);
-  for (std::uint32_t i = threadIdx.x; i < order.total; i += recall_threads) {
-    global(lane.thaws)[before + i] = staged[i];
-  }
-
-  int const active = max((granules + RecallChunk::entries - 1) / RecallChunk::entries, 1);
+  chunks.run(chunk);
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
-    last = atomicAdd(&arrived[number], 1U) + 1U == static_cast<unsigned>(active);
+    last = atomicAdd(&arrived[number], 1U) + 1U == static_cast<unsigned>(chunks.count());
   }
   __syncthreads();
-  if (!last) {
-    return;
-  }
-  __threadfence();
-  if (threadIdx.x < 32) {
-    std::uint32_t const sum = thaw_counts.before(active);
-    if (threadIdx.x == 0) {
-      earlier = sum;
-    }
-  }
-  __syncthreads();
-  std::uint32_t const total = earlier;
-  std::uint32_t const limit = min(total, lane.affordable);
-  if (limit < total) {
-    LimitThaws{lane,
-               rest + static_cast<std::size_t>(number) * static_cast<std::size_t>(max_granules)}
-        .run(total, limit, limit_storage);
-  }
-  if (threadIdx.x == 0) {
-    results[number].thaws = limit;
-    results[number].deferred += total - limit;
+  if (last) {
+    __threadfence();
+    chunks.finish(rest + static_cast<std::size_t>(number) * static_cast<std::size_t>(max_granules),
+                  results[number]);
   }
 }
 

@@ -10,15 +10,17 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief What a step wants exact and has not is fetched before attention. A block a lane.
-/// @param results [work lane] of recall_async(), or null: there are no digests
-/// @param demands [work lane][water_levels] of recall_async(), or null: nobody asks for them
+/// @brief What a step wants exact and has not is fetched before attention. By a block.
+/// @param work the lane
+/// @param results [work lane] of recall, or null: there are no digests
+/// @param demands [work lane][water_levels] of recall, or null: nobody asks for them
 template <class C, int Threads>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void thaw_kernel(
-    Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scheduler scheduler,
-    typename C::Scorer scorer, RecallResult const* results, std::uint32_t const* demands) {
-  __shared__ ThawStorage<C, Threads> shared;
-  int const work = static_cast<int>(blockIdx.x);
+__device__ void thaw_rows(Geometry const& g, CacheMemory const& memory, LayerStep<C> const& s,
+                          int work, typename C::Scheduler const& scheduler,
+                          [[maybe_unused]] typename C::Scorer const& scorer,
+                          [[maybe_unused]] RecallResult const* results,
+                          [[maybe_unused]] std::uint32_t const* demands,
+                          ThawStorage<C, Threads>& shared) {
   WorkLane const where(g, s, work);
   LaneRef<C> const ref(g, memory, where.sequence, where.lane);
   if (ref.lane->mode == LaneMode::dense) {
@@ -68,6 +70,16 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void
     sleep_where<C, Threads>(ref, scheduler, where.step, [&](int) { return !everything; });
   }
   lane.finish(s, work, thawed);
+}
+
+/// A block a lane.
+template <class C, int Threads>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void thaw_kernel(
+    Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scheduler scheduler,
+    typename C::Scorer scorer, RecallResult const* results, std::uint32_t const* demands) {
+  __shared__ ThawStorage<C, Threads> shared;
+  thaw_rows<C, Threads>(g, memory, s, static_cast<int>(blockIdx.x), scheduler, scorer, results,
+                        demands, shared);
 }
 
 }  // namespace kvfreeze::gpu::detail
