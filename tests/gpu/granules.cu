@@ -135,7 +135,7 @@ TEST_CASE("A step of granules is as many launches as one of rows", "[cache]") {
   } else {
     replay_by_turns(twins);
   }
-  check_launches(twins, 0, 5);
+  check_launches(twins, 0, 3);
 }
 
 TEST_CASE("Granules keep within a byte cap", "[budgets]") {

@@ -12,6 +12,9 @@ namespace kvfreeze::gpu::detail {
 
 inline constexpr int most_scan_threads = 256;
 
+/// Pairs of heads that a scan works on together.
+constexpr int scan_pairs(int heads) { return heads <= 2 ? 1 : heads <= 4 ? 2 : 4; }
+
 /// @brief Scans groups of a lane by a block, a warp a group at a time: every `step`th from the
 /// warp's `first` one on, below `end`, of which a caller in need of registers has shared memory.
 /// @tparam Pairs of heads at a time: 1, 2 or 4

@@ -35,37 +35,49 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief Recall by masses, when all logits are there.
+/// @brief Which rows the step wants exact, by the masses that digests tell; and their thaw.
 /// @param thaws are rows fetched, or only listed?
+/// @param hidden newest rows that the query does not see: it is one of a chunk's
 template <class C>
-void launch_recall_rows(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
-                        RecallLanes<C> const& source, bool thaws, ::cuda::stream_ref stream) {
+void launch_recall_by_mass(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
+                           RecallLanes<C> const& source, bool thaws, ::cuda::stream_ref stream,
+                           int hidden = 0) {
+  Geometry const& g = source.geometry;
   RecallMemory<C> const& recall = memory.recall();
   auto const lanes = static_cast<std::size_t>(source.step.lanes);
   MassBatch const masses = recall.masses(lanes);
   RecallBatch const batch = recall.batch(lanes);
   MassResults const asked{{}, {}, {}, recall.histograms(lanes), recall.entropies(lanes)};
-  RecallRows<C> const rows{
-      source,
-      mass_plan(masses, asked, MassWorkspace(masses, recall.mass_workspace().data())),
-      decide_recall(scheduler, source, batch, recall.results(lanes), recall.workspace()),
-      memory.scorer(),
-      recall.barriers(),
-      RecallWorkspace(batch, recall.workspace().data()).rest,
-      batch.max_granules,
-      thaws};
-  launch_blocks(recall_rows_kernel<C>, "recall_rows_kernel", recall.mass_grid(lanes), rank_threads,
-                recall.scale_bytes(), recall.mass_grid(lanes).x > 1, stream, rows);
+  RecallRows<C> rows{
+      .lanes = source,
+      .exact = {},
+      .hidden = hidden,
+      .masses = mass_plan(masses, asked, MassWorkspace(masses, recall.mass_workspace().data())),
+      .decide = decide_recall(scheduler, source, batch, recall.results(lanes), recall.workspace()),
+      .scorer = memory.scorer(),
+      .barriers = recall.barriers(),
+      .rest = RecallWorkspace(batch, recall.workspace().data()).rest,
+      .max_granules = batch.max_granules,
+      .thaws = thaws};
+  rows.exact.group = g.group;
+  rows.exact.dim = g.head_dim;
+  rows.exact.q = source.step.queries;
+  dim3 const grid = recall.mass_grid(lanes);
+  with_slot_dim<C::max_head_dim>(g.head_dim, [&](auto dim) {
+    using Sizes = typename LogitTiles<typename LayerStep<C>::Lane, dim()>::Sizes;
+    AttentionGrid const heads = share_heads<Sizes>(g.group);
+    rows.exact.heads = heads.heads;
+    rows.exact.head_groups = heads.head_groups;
+    rows.passes = static_cast<int>(heads.passes);
+    launch_blocks(recall_rows_kernel<C, dim()>, "recall_rows_kernel", grid, rank_threads,
+                  recall_shared_bytes<C, dim()>(g), grid.x > 1, stream, rows);
+  });
 }
 
-/// @brief Which rows the step wants exact, by the digests: lists of what thaws. Where masses say
-/// so, it thaws.
-/// @param hidden newest rows that the query does not see: it is one of a chunk's
-/// @param thaws are rows fetched, or only listed?
+/// @brief Which rows the step wants exact, by |q.k| as digests tell it: lists of what thaws.
 template <class C>
-void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
-                   RecallLanes<C> const& source, bool thaws, ::cuda::stream_ref stream,
-                   int hidden = 0) {
+void launch_recall_by_dots(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
+                           RecallLanes<C> const& source, ::cuda::stream_ref stream) {
   Geometry const& g = source.geometry;
   LayerStep<C> const& s = source.step;
   StepMemory<C> const& step = memory.step();
@@ -76,21 +88,16 @@ void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& schedul
                                         static_cast<std::size_t>(g.max_groups), stream);
   exact_logits_async<C::max_head_dim>(recall.ranked(s, lanes), step.decode_shape(),
                                       step.queries(lanes), stream);
-  launch_hide(source, hidden, stream);
-  if constexpr (C::recalls_by_mass) {
-    launch_recall_rows(memory, scheduler, source, thaws, stream);
-  } else {
-    RecallBatch const batch = recall.batch(lanes);
-    RecallResults const results = recall.results(lanes);
-    MassBatch const masses = recall.masses(lanes);
-    Span<host::LogHistogram> const histograms = recall.histograms(lanes);
-    auto const decide = decide_recall(scheduler, source, batch, results, recall.workspace());
-    dot_scores_async(DotLanes<C>{source}, masses, g.dot_limit, stream);
-    log_histograms_async(source, batch.max_granules, histograms, stream);
-    finish_histograms_async(Span<host::LogHistogram const>(histograms), decide, stream);
-    softmax_masses_async(source, masses, {}, recall.mass_workspace(), stream);  // will be missed
-    recall_async(source, batch, results, recall.workspace(), stream);
-  }
+  RecallBatch const batch = recall.batch(lanes);
+  RecallResults const results = recall.results(lanes);
+  MassBatch const masses = recall.masses(lanes);
+  Span<host::LogHistogram> const histograms = recall.histograms(lanes);
+  auto const decide = decide_recall(scheduler, source, batch, results, recall.workspace());
+  dot_scores_async(DotLanes<C>{source}, masses, g.dot_limit, stream);
+  log_histograms_async(source, batch.max_granules, histograms, stream);
+  finish_histograms_async(Span<host::LogHistogram const>(histograms), decide, stream);
+  softmax_masses_async(source, masses, {}, recall.mass_workspace(), stream);  // will be missed
+  recall_async(source, batch, results, recall.workspace(), stream);
 }
 
 /// @brief Logits of the exact rows, in slot order, become masses and evidence.
@@ -145,14 +152,17 @@ void launch_append(CacheStorage<C>& memory, typename C::Scheduler const& schedul
   append_kernel<C, Input, threads>
       <<<lanes, threads, 0, stream.get()>>>(g, view, s, scheduler, rows, memory.status());
   check_launch("append_kernel");
-  [[maybe_unused]] RecallResults results;
-  if constexpr (C::recalls) {
-    launch_recall(memory, scheduler, RecallLanes<C>{g, view, s}, true, stream);
-    results = memory.recall().results(lanes);
-  }
-  if constexpr (!C::recalls_by_mass) {  // recall by masses has thawed
-    constexpr int threads = 256;
-    thaw_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(
+  RecallLanes<C> const source{g, view, s};
+  if constexpr (C::recalls_by_mass) {
+    launch_recall_by_mass(memory, scheduler, source, true, stream);
+  } else {
+    RecallResults results;
+    if constexpr (C::recalls) {
+      launch_recall_by_dots(memory, scheduler, source, stream);
+      results = memory.recall().results(lanes);
+    }
+    constexpr int thaw_threads = 256;
+    thaw_kernel<C, thaw_threads><<<lanes, thaw_threads, 0, stream.get()>>>(
         g, view, s, scheduler, memory.scorer(), results.lanes.data(), results.demands.data());
     check_launch("thaw_kernel");
   }

@@ -21,15 +21,14 @@ class RankLane {
   using Tiles = LogitTiles<typename LayerStep<C>::Lane, Dim>;
 
   /// Pairs of heads that a scan has at once.
-  static constexpr int pairs_of(int heads) { return heads <= 2 ? 1 : heads <= 4 ? 2 : 4; }
 
   /// The same, where the layout says how many heads there are; or 0.
-  static constexpr int known_pairs = C::max_group == 0 ? 0 : pairs_of(C::max_group);
+  static constexpr int known_pairs = C::max_group == 0 ? 0 : gpu::detail::scan_pairs(C::max_group);
 
  public:
   /// Shared memory of a block beside RankStorage, in bytes.
   static constexpr std::size_t shared_bytes(int heads, int dim) {
-    int const pairs = known_pairs > 0 ? known_pairs : pairs_of(heads);
+    int const pairs = known_pairs > 0 ? known_pairs : gpu::detail::scan_pairs(heads);
     std::size_t const scan = pairs == 1   ? scan_bytes<1>(dim)
                              : pairs == 2 ? scan_bytes<2>(dim)
                                           : scan_bytes<4>(dim);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <kvfreeze/gpu/detail/hide_rows.cuh>
 #include <kvfreeze/gpu/detail/lane_facts.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
 #include <kvfreeze/gpu/recall_lane.cuh>
@@ -67,6 +68,12 @@ struct RecallLanes {
   }
 
   [[nodiscard]] __device__ ScoredRows rows(int work) const { return lane(work).rows(); }
+
+  /// The newest rows of a lane are not seen. By a block. @see hide_rows
+  __device__ void hide(int work, int hidden) const {
+    LaneRef<C> const own = ref(work);
+    hide_rows(geometry, own, lane_runs(own, step, work), hidden);
+  }
 
  private:
   [[nodiscard]] __device__ LaneRef<C> ref(int work) const {

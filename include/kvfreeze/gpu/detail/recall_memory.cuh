@@ -2,6 +2,7 @@
 
 #include <kvfreeze/detail/selection_rules.hpp>
 #include <kvfreeze/gpu/detail/cooperative_launch.cuh>
+#include <kvfreeze/gpu/detail/launch_attention.cuh>
 #include <kvfreeze/gpu/detail/note_masses_kernel.cuh>
 #include <kvfreeze/gpu/detail/recall_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/step.cuh>
@@ -42,8 +43,10 @@ class RecallMemory {
       check(cudaMemset(barriers_.data(), 0, barriers_.size_bytes()), "cudaMemset");
     }
     if constexpr (C::recalls_by_mass) {
-      resident_ =
-          resident_blocks(recall_rows_kernel<C>, "recall_rows_kernel", rank_threads, scale_bytes());
+      resident_ = with_slot_dim<C::max_head_dim>(g.head_dim, [&](auto dim) {
+        return resident_blocks(recall_rows_kernel<C, dim()>, "recall_rows_kernel", rank_threads,
+                               recall_shared_bytes<C, dim()>(g));
+      });
     } else if constexpr (C::notes_masses) {
       resident_ =
           resident_blocks(note_masses_kernel<C>, "note_masses_kernel", rank_threads, scale_bytes());
@@ -113,7 +116,7 @@ class RecallMemory {
     return dim3(std::clamp(resident_ / count, 1U, static_cast<unsigned>(most)), count);
   }
 
-  /// Dynamic shared memory of its blocks.
+  /// Dynamic shared memory of note_masses_kernel()'s blocks.
   [[nodiscard]] std::size_t scale_bytes() const noexcept {
     return static_cast<std::size_t>(geometry_.lane_queries) * sizeof(HeadScale);
   }

@@ -1,15 +1,17 @@
 #pragma once
 
 /// @file
-/// @brief Recall of a layer's lanes by masses, from logits to rows: what the step wants exact is
+/// @brief Recall of a layer's lanes by masses, from queries to rows: what the step wants exact is
 /// decided, listed and fetched, in one launch.
 
 #include <kvfreeze/gpu/detail/lane_barrier.cuh>
 #include <kvfreeze/gpu/detail/lane_masses.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
+#include <kvfreeze/gpu/detail/recall_logits.cuh>
 #include <kvfreeze/gpu/detail/select_kernels.cuh>
 #include <kvfreeze/gpu/detail/thaw_kernel.cuh>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -19,6 +21,9 @@ namespace kvfreeze::gpu::detail {
 template <class C>
 struct RecallRows {
   RecallLanes<C> lanes;
+  LogitArguments exact;
+  int passes = 1;  ///< over the rows that no digest holds
+  int hidden = 0;  ///< newest rows that the query does not see: it is one of a chunk's
   MassPlan masses;
   DecideRecall<typename C::Scheduler, RecallLanes<C>> decide;
   typename C::Scorer scorer;
@@ -43,15 +48,17 @@ union RecallRowsStorage {
   ThawStorage<C, rank_threads> thaw;
 };
 
-/// @brief The phases that softmax_masses_async(), recall_async() and a thaw would be launches of.
-/// Grid (blocks of a lane, lanes). Where a lane has several blocks, all of them must be resident.
-/// Dynamic shared memory: a HeadScale for each head.
-template <class C>
+/// @brief The phases that digest_scan_async(), exact_logits_async(), softmax_masses_async(),
+/// recall_async() and a thaw would be launches of. Grid (blocks of a lane, lanes). Where a lane has
+/// several blocks, all of them must be resident. Dynamic shared memory: recall_shared_bytes().
+template <class C, int Dim>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     rank_threads, 2) void recall_rows_kernel(__grid_constant__ RecallRows<C> const a) {
   static_assert(rank_threads == recall_threads && rank_threads == CumulativeHistogram::threads);
-  extern __shared__ HeadScale scales[];
+  extern __shared__ __align__(16) std::byte recall_memory[];
+  auto* const scales = reinterpret_cast<HeadScale*>(recall_memory);
   __shared__ LaneTiles tiles;
+  __shared__ typename RecallLogits<C, Dim>::Storage logits;
   __shared__ RecallRowsStorage<C> shared;
   __shared__ bool last;
   int const work = static_cast<int>(blockIdx.y);
@@ -62,6 +69,14 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   }
   LaneBarrier const barrier{a.barriers + work, static_cast<std::uint32_t>(place.blocks),
                             place.block == 0};
+  RecallLogits<C, Dim>(a.lanes.step, a.exact, a.passes, place, logits, recall_memory).run();
+  barrier.meet();
+  if (a.hidden > 0) {
+    if (place.block == 0) {
+      a.lanes.hide(work, a.hidden);
+    }
+    barrier.meet();
+  }
   find_largest(tiles, a.masses, place, shared.masses);
   if (place.block == 0) {
     clear_histogram(a.masses, place);
@@ -94,6 +109,14 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     thaw_rows<C, rank_threads>(lanes.geometry, lanes.memory, lanes.step, work, a.decide.scheduler,
                                a.scorer, a.decide.results, a.decide.demands, shared.thaw);
   }
+}
+
+/// Dynamic shared memory of recall_rows_kernel()'s blocks: of logits, then a HeadScale for each
+/// head.
+template <class C, int Dim>
+std::size_t recall_shared_bytes(Geometry const& g) {
+  std::size_t const scales = static_cast<std::size_t>(g.lane_queries) * sizeof(HeadScale);
+  return std::max(scales, RecallLogits<C, Dim>::shared_bytes(g.group, g.head_dim));
 }
 
 }  // namespace kvfreeze::gpu::detail
