@@ -70,7 +70,7 @@ struct Composition : host::Composition<L, S, D, detail::host_tier_t<T>, R> {
   /// Is a row exact or frozen, and the current query asks the digests which it shall be?
   static constexpr bool recalls = Base::has_digest && !Base::has_levels;
 
-  /// The same where what is asked for are masses, so that logits say all of it.
+  /// The same by masses, on which a prompt's last queries have votes.
   static constexpr bool recalls_by_mass = recalls && !Base::needs_queries;
 
   /// Without digests masses are those of the rows that attention saw, noted behind it.

@@ -13,12 +13,11 @@ __device__ inline std::uint32_t fixed_dot(float logit, float limit) {
   return static_cast<std::uint32_t>(__fmul_rn(fminf(nats, limit), 4096.0F));
 }
 
-template <class Lanes>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    rank_threads) void dot_scores_kernel(Lanes lanes, int heads, int page_shift, float limit) {
-  __shared__ LaneTiles tiles;
-  tiles.load(lanes, static_cast<int>(blockIdx.y));
-  tiles.for_each(place_in_grid(tiles), [&](int, LogitRun const& run, int row) {
+/// @brief Scores of the block's tiles, by granule.
+/// @param offset from a run's masses to where its scores are written
+__device__ inline void score_dots(LaneTiles const& tiles, LanePlace const& place, int heads,
+                                  int page_shift, float limit, std::ptrdiff_t offset) {
+  tiles.for_each(place, [&](int, LogitRun const& run, int row) {
     RowQuad<false> const quad(run, row, page_shift);
     std::uint32_t scores[4] = {};
     for (int first = 0; first < heads; first += rank_heads) {
@@ -48,8 +47,16 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
         granules = threadIdx.x % 4 == 0 ? granules : 0;
       }
     }
-    store_four(run.masses + quad.granule, scores, granules);
+    store_four(run.masses + offset + quad.granule, scores, granules);
   });
+}
+
+template <class Lanes>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
+    rank_threads) void dot_scores_kernel(Lanes lanes, int heads, int page_shift, float limit) {
+  __shared__ LaneTiles tiles;
+  tiles.load(lanes, static_cast<int>(blockIdx.y));
+  score_dots(tiles, place_in_grid(tiles), heads, page_shift, limit, 0);
 }
 
 }  // namespace kvfreeze::gpu::detail

@@ -21,24 +21,18 @@ inline int histogram_blocks(int lanes, int max_granules) {
   return blocks < share ? blocks : share;
 }
 
-template <class Lanes>
-__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
-    histogram_threads) void log_histograms_kernel(Lanes lanes, int max_granules,
-                                                  host::LogHistogram* histograms) {
-  __shared__ BlockHistogram histogram;
-  int const lane = static_cast<int>(blockIdx.y);
-  auto const rows = lanes.rows(lane);
+/// @brief Counts a lane's scores, of which each block has tiles.
+/// @tparam Rows as ScoredRows
+/// @param histogram empty before and after
+template <class Rows>
+__device__ void count_scores(Rows const& rows, int max_granules, int block, int blocks,
+                             BlockHistogram& histogram, host::LogHistogram& out) {
   int const end = min(rows.high, max_granules);
-  int const step = static_cast<int>(gridDim.x) * histogram_tile;
-  // Tiles begin at multiples of four, whatever the first granule is.
-  int begin = rows.low / 4 * 4 + static_cast<int>(blockIdx.x) * histogram_tile;
-  if (begin >= end) {
-    return;
-  }
-  histogram.clear();
   unsigned zeros = 0;
   int counted = 0;
-  for (; begin < end; begin += step) {
+  // Tiles begin at multiples of four, whatever the first granule is.
+  for (int begin = rows.low / 4 * 4 + block * histogram_tile; begin < end;
+       begin += blocks * histogram_tile) {
     int const first = begin + 4 * static_cast<int>(threadIdx.x);
     int const n = min(max(end - first, 0), 4);
     std::uint32_t values[4] = {};
@@ -59,12 +53,27 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     }
     counted += histogram_tile;
     if (counted >= BlockHistogram::most_rows) {
-      histogram.flush(histograms[lane], zeros);
+      histogram.flush(out, zeros);
       zeros = 0;
       counted = 0;
     }
   }
-  histogram.flush(histograms[lane], zeros);
+  histogram.flush(out, zeros);
+}
+
+template <class Lanes>
+__global__ __attribute__((visibility("hidden"))) __launch_bounds__(
+    histogram_threads) void log_histograms_kernel(Lanes lanes, int max_granules,
+                                                  host::LogHistogram* histograms) {
+  __shared__ BlockHistogram histogram;
+  int const lane = static_cast<int>(blockIdx.y);
+  auto const block = static_cast<int>(blockIdx.x);
+  auto const rows = lanes.rows(lane);
+  if (rows.low / 4 * 4 + block * histogram_tile >= min(rows.high, max_granules)) {
+    return;
+  }
+  histogram.clear();
+  count_scores(rows, max_granules, block, static_cast<int>(gridDim.x), histogram, histograms[lane]);
 }
 
 template <class Finish>

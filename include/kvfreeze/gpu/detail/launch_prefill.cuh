@@ -108,7 +108,7 @@ void launch_prefill(CacheStorage<C>& memory, typename C::Scheduler const& schedu
     RecallLanes<C> const source{g, view, s};
     int const hidden = chunk.tokens - 1 - token;
     if constexpr (C::recalls_by_mass) {
-      launch_recall_by_mass(memory, scheduler, source, false, stream, hidden);
+      launch_recall(memory, scheduler, source, false, stream, hidden);
       heed_kernel<C, threads><<<lanes, threads, 0, stream.get()>>>(
           g, view, s, memory.scorer(), memory.recall().results(lanes).lanes.data());
       check_launch("heed_kernel");

@@ -21,10 +21,7 @@
 #include <kvfreeze/gpu/detail/retain_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/row_evidence.cuh>
 #include <kvfreeze/gpu/detail/thaw_kernel.cuh>
-#include <kvfreeze/gpu/digest_scan.cuh>
-#include <kvfreeze/gpu/dot_scores.cuh>
 #include <kvfreeze/gpu/exact_logits.cuh>
-#include <kvfreeze/gpu/histogram.cuh>
 #include <kvfreeze/gpu/masses.cuh>
 #include <kvfreeze/gpu/select.cuh>
 
@@ -35,13 +32,13 @@
 
 namespace kvfreeze::gpu::detail {
 
-/// @brief Which rows the step wants exact, by the masses that digests tell; and their thaw.
+/// @brief Which rows the step wants exact, by the digests; and their thaw.
 /// @param thaws are rows fetched, or only listed?
 /// @param hidden newest rows that the query does not see: it is one of a chunk's
 template <class C>
-void launch_recall_by_mass(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
-                           RecallLanes<C> const& source, bool thaws, ::cuda::stream_ref stream,
-                           int hidden = 0) {
+void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
+                   RecallLanes<C> const& source, bool thaws, ::cuda::stream_ref stream,
+                   int hidden = 0) {
   Geometry const& g = source.geometry;
   RecallMemory<C> const& recall = memory.recall();
   auto const lanes = static_cast<std::size_t>(source.step.lanes);
@@ -72,32 +69,6 @@ void launch_recall_by_mass(CacheStorage<C>& memory, typename C::Scheduler const&
     launch_blocks(recall_rows_kernel<C, dim()>, "recall_rows_kernel", grid, rank_threads,
                   recall_shared_bytes<C, dim()>(g), grid.x > 1, stream, rows);
   });
-}
-
-/// @brief Which rows the step wants exact, by |q.k| as digests tell it: lists of what thaws.
-template <class C>
-void launch_recall_by_dots(CacheStorage<C>& memory, typename C::Scheduler const& scheduler,
-                           RecallLanes<C> const& source, ::cuda::stream_ref stream) {
-  Geometry const& g = source.geometry;
-  LayerStep<C> const& s = source.step;
-  StepMemory<C> const& step = memory.step();
-  RecallMemory<C> const& recall = memory.recall();
-  auto const lanes = static_cast<std::size_t>(s.lanes);
-  Span<DigestLane const> const scans(s.scans, step.attended_lanes(lanes));
-  digest_scan_async<typename C::Digest>(scans, g.group, g.head_dim,
-                                        static_cast<std::size_t>(g.max_groups), stream);
-  exact_logits_async<C::max_head_dim>(recall.ranked(s, lanes), step.decode_shape(),
-                                      step.queries(lanes), stream);
-  RecallBatch const batch = recall.batch(lanes);
-  RecallResults const results = recall.results(lanes);
-  MassBatch const masses = recall.masses(lanes);
-  Span<host::LogHistogram> const histograms = recall.histograms(lanes);
-  auto const decide = decide_recall(scheduler, source, batch, results, recall.workspace());
-  dot_scores_async(DotLanes<C>{source}, masses, g.dot_limit, stream);
-  log_histograms_async(source, batch.max_granules, histograms, stream);
-  finish_histograms_async(Span<host::LogHistogram const>(histograms), decide, stream);
-  softmax_masses_async(source, masses, {}, recall.mass_workspace(), stream);  // will be missed
-  recall_async(source, batch, results, recall.workspace(), stream);
 }
 
 /// @brief Logits of the exact rows, in slot order, become masses and evidence.
@@ -152,18 +123,12 @@ void launch_append(CacheStorage<C>& memory, typename C::Scheduler const& schedul
   append_kernel<C, Input, threads>
       <<<lanes, threads, 0, stream.get()>>>(g, view, s, scheduler, rows, memory.status());
   check_launch("append_kernel");
-  RecallLanes<C> const source{g, view, s};
-  if constexpr (C::recalls_by_mass) {
-    launch_recall_by_mass(memory, scheduler, source, true, stream);
+  if constexpr (C::recalls) {
+    launch_recall(memory, scheduler, RecallLanes<C>{g, view, s}, true, stream);
   } else {
-    RecallResults results;
-    if constexpr (C::recalls) {
-      launch_recall_by_dots(memory, scheduler, source, stream);
-      results = memory.recall().results(lanes);
-    }
     constexpr int thaw_threads = 256;
-    thaw_kernel<C, thaw_threads><<<lanes, thaw_threads, 0, stream.get()>>>(
-        g, view, s, scheduler, memory.scorer(), results.lanes.data(), results.demands.data());
+    thaw_kernel<C, thaw_threads>
+        <<<lanes, thaw_threads, 0, stream.get()>>>(g, view, s, scheduler, memory.scorer());
     check_launch("thaw_kernel");
   }
 }

@@ -15,9 +15,8 @@ __device__ std::uint32_t* recall_scores(LaneRuns const& runs, LayerStep<C> const
   return runs.masses + (C::needs_queries ? step.digest_rows : 0);
 }
 
-/// @brief The lanes of a layer's step without compact rows, for softmax_masses_async() and
-/// recall_async(). Logits are by position, masses by granule; a lane that ranks nothing has no
-/// rows.
+/// @brief The lanes of a layer's step without compact rows, for recall_rows_kernel(). Logits are by
+/// position, masses by granule; a lane that ranks nothing has no rows.
 template <class C>
 struct RecallLanes {
   Geometry geometry;
@@ -100,20 +99,6 @@ struct AttendedRows {
     run.stride = all.stride;
     run.rows = exact_rows<C>(*own.lane);
     run.masses = all.masses;
-    return run;
-  }
-};
-
-/// Lanes that are recalled, for dot_scores_async().
-template <class C>
-struct DotLanes {
-  RecallLanes<C> lanes;
-
-  [[nodiscard]] __device__ int runs(int work) const { return lanes.runs(work); }
-
-  [[nodiscard]] __device__ LogitRun run(int work, int i) const {
-    LogitRun run = lanes.run(work, i);
-    run.masses += lanes.step.digest_rows;
     return run;
   }
 };

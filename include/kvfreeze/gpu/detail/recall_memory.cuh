@@ -42,7 +42,7 @@ class RecallMemory {
     if constexpr (makes_masses) {
       check(cudaMemset(barriers_.data(), 0, barriers_.size_bytes()), "cudaMemset");
     }
-    if constexpr (C::recalls_by_mass) {
+    if constexpr (C::recalls) {
       resident_ = with_slot_dim<C::max_head_dim>(g.head_dim, [&](auto dim) {
         return resident_blocks(recall_rows_kernel<C, dim()>, "recall_rows_kernel", rank_threads,
                                recall_shared_bytes<C, dim()>(g));
@@ -129,7 +129,7 @@ class RecallMemory {
 
  private:
   /// Is there a launch whose blocks meet over masses?
-  static constexpr bool makes_masses = C::recalls_by_mass || C::notes_masses;
+  static constexpr bool makes_masses = C::recalls || C::notes_masses;
 
   static std::size_t lanes_of(Geometry const& g) noexcept {
     return static_cast<std::size_t>(g.lanes_per_layer) * static_cast<std::size_t>(g.max_sequences);

@@ -1,9 +1,11 @@
 #pragma once
 
 /// @file
-/// @brief Recall of a layer's lanes by masses, from queries to rows: what the step wants exact is
-/// decided, listed and fetched, in one launch.
+/// @brief Recall of a layer's lanes, from queries to rows: what the step wants exact is decided,
+/// listed and fetched, in one launch.
 
+#include <kvfreeze/gpu/detail/dot_scores_kernels.cuh>
+#include <kvfreeze/gpu/detail/histogram_kernels.cuh>
 #include <kvfreeze/gpu/detail/lane_barrier.cuh>
 #include <kvfreeze/gpu/detail/lane_masses.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
@@ -48,9 +50,10 @@ union RecallRowsStorage {
   ThawStorage<C, rank_threads> thaw;
 };
 
-/// @brief The phases that digest_scan_async(), exact_logits_async(), softmax_masses_async(),
-/// recall_async() and a thaw would be launches of. Grid (blocks of a lane, lanes). Where a lane has
-/// several blocks, all of them must be resident. Dynamic shared memory: recall_shared_bytes().
+/// @brief The phases that digest_scan_async(), exact_logits_async(), dot_scores_async(),
+/// softmax_masses_async(), recall_async() and a thaw would be launches of. Grid (blocks of a lane,
+/// lanes). Where a lane has several blocks, all of them must be resident. Dynamic shared memory:
+/// recall_shared_bytes().
 template <class C, int Dim>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     rank_threads, 2) void recall_rows_kernel(__grid_constant__ RecallRows<C> const a) {
@@ -78,15 +81,24 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
     barrier.meet();
   }
   find_largest(tiles, a.masses, place, shared.masses);
+  if constexpr (C::needs_queries) {
+    score_dots(tiles, place, a.masses.heads, a.masses.page_shift, a.lanes.geometry.dot_limit,
+               a.lanes.step.digest_rows);
+  }
   if (place.block == 0) {
     clear_histogram(a.masses, place);
   }
   barrier.meet();
   sum_weights(tiles, a.masses, place, shared.masses);
+  if constexpr (C::needs_queries) {
+    shared.histogram.clear();
+    count_scores(a.lanes.rows(work), a.max_granules, place.block, place.blocks, shared.histogram,
+                 a.masses.histograms[work]);
+  }
   barrier.meet();
   find_scales(a.masses, place, scales);
   shared.histogram.clear();
-  make_masses<true>(tiles, a.masses, place, scales, &shared.histogram);
+  make_masses<!C::needs_queries>(tiles, a.masses, place, scales, &shared.histogram);
   if (barrier.elects(last)) {
     shared.decision.scores.build(a.masses.histograms[work], shared.decision.building);
     a.decide(work, shared.decision.scores);

@@ -72,14 +72,14 @@ __device__ void thaw_rows(Geometry const& g, CacheMemory const& memory, LayerSte
   lane.finish(s, work, thawed);
 }
 
-/// A block a lane.
+/// The same where there are no digests. A block a lane.
 template <class C, int Threads>
 __global__ __attribute__((visibility("hidden"))) __launch_bounds__(Threads) void thaw_kernel(
     Geometry g, CacheMemory memory, LayerStep<C> s, typename C::Scheduler scheduler,
-    typename C::Scorer scorer, RecallResult const* results, std::uint32_t const* demands) {
+    typename C::Scorer scorer) {
   __shared__ ThawStorage<C, Threads> shared;
-  thaw_rows<C, Threads>(g, memory, s, static_cast<int>(blockIdx.x), scheduler, scorer, results,
-                        demands, shared);
+  thaw_rows<C, Threads>(g, memory, s, static_cast<int>(blockIdx.x), scheduler, scorer, nullptr,
+                        nullptr, shared);
 }
 
 }  // namespace kvfreeze::gpu::detail
