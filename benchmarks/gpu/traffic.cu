@@ -318,10 +318,10 @@ int run(Options const& options, Choice const& choice) {
     return run<presets::KvFreeze<Half, 128, 4>>(options, choice, {2048, 8192, 32768});
   }
   if (choice.preset == "AsrKfEgr") {
-    return run<presets::AsrKfEgr<Half>>(options, choice, {2048, 8192});
+    return run<presets::AsrKfEgr<Half, 128, 4>>(options, choice, {2048, 8192});
   }
   if (choice.preset == "AsrKfEgrEager") {
-    return run<presets::AsrKfEgrEager<Half>>(options, choice, {2048, 8192});
+    return run<presets::AsrKfEgrEager<Half, 128>>(options, choice, {2048, 8192});
   }
   throw std::invalid_argument("--preset is '" + choice.preset +
                               "', not KvFreeze, AsrKfEgr or AsrKfEgrEager");

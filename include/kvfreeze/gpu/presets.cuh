@@ -33,9 +33,11 @@ using KvFreeze = KvFreezeCache<Layout<T, 1, Grouping::kv_head, LadderRows, MaxHe
                                MissedMassTrigger, Tier>;
 
 /// Recall without compact rows.
-template <Element T = Half, CacheTier Tier = PinnedTier>
-using ExactRecall = KvFreezeCache<Layout<T>, InstantMassScorer<KeyCodes<4>>, WaterLevelScheduler<>,
-                                  MissedMassTrigger, Tier>;
+/// @tparam MaxHeadDim, MaxGroup as in KvFreeze
+template <Element T = Half, int MaxHeadDim = 0, int MaxGroup = 0, CacheTier Tier = PinnedTier>
+using ExactRecall =
+    KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<>, MaxHeadDim, MaxGroup>,
+                  InstantMassScorer<KeyCodes<4>>, WaterLevelScheduler<>, MissedMassTrigger, Tier>;
 
 /// Uniform quantisation.
 /// @tparam Bits 2, 3, 4 or 8; values of 3 bits have 4
@@ -47,14 +49,18 @@ using UniformQuantised =
                   InstantMassScorer<KeyCodes<Bits>>, UniformScheduler, NeverTrigger, Tier>;
 
 /// ASR-KF-EGR with lazy thaw.
-template <Element T = Half, CacheTier Tier = PinnedTier>
-using AsrKfEgr = KvFreezeCache<Layout<T>, MeanAbsDotScorer<KeyCodes<4>>,
-                               SublinearScheduler<Thaw::lazy>, EntropyLadderTrigger, Tier>;
+/// @tparam MaxHeadDim, MaxGroup as in KvFreeze
+template <Element T = Half, int MaxHeadDim = 0, int MaxGroup = 0, CacheTier Tier = PinnedTier>
+using AsrKfEgr = KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<>, MaxHeadDim, MaxGroup>,
+                               MeanAbsDotScorer<KeyCodes<4>>, SublinearScheduler<Thaw::lazy>,
+                               EntropyLadderTrigger, Tier>;
 
 /// ASR-KF-EGR as published.
-template <Element T = Half, CacheTier Tier = PinnedTier>
-using AsrKfEgrEager = KvFreezeCache<Layout<T>, MeanAbsDotScorer<>, SublinearScheduler<Thaw::eager>,
-                                    EntropyLadderTrigger, Tier>;
+/// @tparam MaxHeadDim as in KvFreeze
+template <Element T = Half, int MaxHeadDim = 0, CacheTier Tier = PinnedTier>
+using AsrKfEgrEager =
+    KvFreezeCache<Layout<T, 1, Grouping::kv_head, CompactRows<>, MaxHeadDim>, MeanAbsDotScorer<>,
+                  SublinearScheduler<Thaw::eager>, EntropyLadderTrigger, Tier>;
 
 /// StreamingLLM. Without a byte cap OverCapacityScheduler::capacity says how many rows stay.
 template <Element T = Half, CacheTier Tier = DiscardTier>
