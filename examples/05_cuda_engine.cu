@@ -37,6 +37,7 @@ int main(int argc, char** argv) try {
   kvfreeze::Limits const limits{.max_tokens = 4096, .max_sequences = 2};
   kvfreeze::LadderScheduler<> scheduler;
   scheduler.dense = false;  // short as the contexts here are
+  scheduler.stay = 16;      // what rises comes over a link: rows that stay are asked for less often
   // 64 is the model's: with 0 the same kernels are compiled for every head_dim.
   using Layout =
       kvfreeze::Layout<kvfreeze::Half, 1, kvfreeze::Grouping::kv_head, kvfreeze::LadderRows, 64>;

@@ -21,7 +21,6 @@ namespace kvfreeze::gpu::detail {
 template <class C>
 class RecallMemory {
   using Lane = typename AttentionOf<C>::Lane;
-  using Lanes = typename AttentionOf<C>::Lanes;
 
  public:
   /// @throws OutOfMemory, CudaError
@@ -62,12 +61,6 @@ class RecallMemory {
 
   /// [work lane][KV head of it]
   [[nodiscard]] Lane* tails() const noexcept { return tails_.data(); }
-
-  /// The rows that no digest holds.
-  [[nodiscard]] Lanes ranked(LayerStep<C> const& s, std::size_t lanes) const noexcept {
-    std::size_t const heads = lanes * static_cast<std::size_t>(geometry_.heads_per_lane);
-    return {tails_.span().subspan(0, heads), Span<std::uint32_t const>(s.ranked_rows, heads)};
-  }
 
   [[nodiscard]] MassBatch masses(std::size_t lanes) const noexcept {
     MassBatch batch;
