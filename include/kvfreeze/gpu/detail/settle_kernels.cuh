@@ -31,6 +31,44 @@ struct SettleStorage {
   std::uint32_t placed;  ///< were there pages? A word, as compilers load it with its neighbours
 };
 
+/// @brief A row's exact elements in the tier.
+template <class C>
+__device__ ExactRow<C> stored_row(LaneRef<C> const& ref, std::uint32_t granule) {
+  auto const* const k = reinterpret_cast<typename C::Value const*>(ref.stored(granule));
+  return {granule, k, k + ref.geometry->row_elements};
+}
+
+/// @brief Rows that leave where they are, coded if they are to be: those that have left a pool, or
+/// the exact ones. Both by the same code, which the compiler makes once.
+template <class C>
+struct LeavingRows {
+  LaneRef<C> const& ref;
+  int level;  ///< pool that they have left, behind those that stay; or C::levels: exact rows
+  int kept;   ///< codes that stay there
+  int count;
+
+  [[nodiscard]] __device__ bool are_exact() const { return level == C::levels; }
+
+  [[nodiscard]] __device__ std::uint32_t granule(int i) const {
+    return are_exact() ? ref.record(static_cast<std::uint32_t>(i)).granule
+                       : ref.code(level, static_cast<std::uint32_t>(kept + i)).granule();
+  }
+
+  /// Level to which the i-th goes, or 0.
+  [[nodiscard]] __device__ int target(int i) const {
+    std::uint8_t const plan = ref.plans[granule(i)];
+    bool const other = !are_exact() && (plan & Plan::guest) != 0;  // it is an exact row too
+    return other ? 0 : max(Plan::level(plan), 0);
+  }
+
+  /// From a pool to a coarser one a row goes by way of the tier.
+  [[nodiscard]] __device__ ExactRow<C> source(int i) const {
+    auto const slot = static_cast<std::uint32_t>(i);
+    return are_exact() ? ExactRow<C>{granule(i), ref.k(slot), ref.v(slot)}
+                       : stored_row(ref, granule(i));
+  }
+};
+
 /// @brief What the slow clock does to one lane, and how rows are coded. By one block, which calls
 /// every function together. Pages are only taken here: release_kernel() gives them back when all
 /// lanes are done.
@@ -52,22 +90,21 @@ struct SettleLane {
     for (int level = 0; level < C::levels; ++level) {
       drop_codes(level);
     }
-    int coded = 0;
-    // Ascending levels: nothing is written where those that left are still listed.
-    for (int level = 1; level < C::levels; ++level) {
-      coded += code_from_tier(level, shared.held[level] - lane.codes[level]);
-    }
-    settle_exact();
-    if (thread() == 0) {
-      lane.thawed += static_cast<std::uint32_t>(coded);
-      lane.moved_in += static_cast<std::uint64_t>(coded) * ref.geometry->granule_bytes();
+    // Ascending levels: nothing is written where those that left are still listed. Exact rows are
+    // the last ones.
+#pragma unroll 1
+    for (int level = 1; level <= C::levels; ++level) {
+      settle(level);
     }
   }
+
+  /// Exact rows and guests that leave their slots: coded, if they are to be, then packed away.
+  __device__ void settle_exact() const { settle(C::levels); }
 
  private:
   static __device__ int thread() { return static_cast<int>(threadIdx.x); }
 
-  /// Codes that leave their pool go behind those that stay, where code_from_tier() finds them.
+  /// Codes that leave their pool go behind those that stay, where settle() finds them.
   __device__ void drop_codes(int level) const {
     int const codes = ref.lane->codes[level];
     std::uint32_t* const leaving = ref.leaving(level);
@@ -103,90 +140,69 @@ struct SettleLane {
     __syncthreads();
   }
 
-  /// From a pool to a coarser one a row goes by way of the tier.
-  /// @param left rows that left the level's pool
-  /// @return how many were coded
-  __device__ int code_from_tier(int level, int left) const {
-    int const kept = ref.lane->codes[level];
-    auto const granule_at = [&](int i) {
-      return ref.code(level, static_cast<std::uint32_t>(kept + i)).granule();
-    };
-    auto const target = [&](int i) {
-      std::uint8_t const plan = ref.plans[granule_at(i)];
-      return (plan & Plan::guest) == 0 ? max(Plan::level(plan), 0) : 0;
-    };
-    int const coded = push_codes(left, target, [&](int i) {
-      std::uint32_t const granule = granule_at(i);
-      auto const* const k = reinterpret_cast<typename C::Value const*>(ref.stored(granule));
-      return ExactRow<C>{granule, k, k + ref.geometry->row_elements};
-    });
-    for (int i = thread(); i < left; i += Threads) {
-      if (target(i) > 0) {
-        ref.plans[granule_at(i)] = 0;
-      }
-    }
-    __syncthreads();
-    return coded;
-  }
-
- public:
-  /// Exact rows and guests that leave their slots: coded, if they are to be, then packed away.
-  __device__ void settle_exact() const {
+  /// @brief Codes what leaves a pool for a coarser one, or what of the exact rows leaves.
+  /// @param level of the pool, or C::levels
+  __device__ void settle(int level) const {
     LaneState& lane = *ref.lane;
+    bool const exact = level == C::levels;
     int const slots = lane.slots;
-    int const all = slots + lane.guests;
-    auto const granule_at = [&](int i) {
-      return ref.record(static_cast<std::uint32_t>(i)).granule;
-    };
-    auto const plan_at = [&](int i) { return ref.plans[granule_at(i)]; };
+    LeavingRows<C> rows{ref, level, 0, slots + lane.guests};
+    if (!exact) {
+      rows.kept = lane.codes[level];
+      rows.count = shared.held[level] - rows.kept;
+    }
     std::uint32_t frozen = 0;
-    for (int i = thread(); i < slots; i += Threads) {
-      if (Plan::level(plan_at(i)) >= 0) {
-        ref.freeze(granule_at(i));
+    for (int i = thread(); exact && i < slots; i += Threads) {
+      std::uint32_t const granule = rows.granule(i);
+      if (Plan::level(ref.plans[granule]) >= 0) {
+        ref.freeze(granule);
         frozen += 1;
       }
     }
-    // Guests that were frozen before are so still; those that left a pool became so with it.
-    frozen = block_sum(frozen, shared.partition.count);
-    push_codes(
-        all, [&](int i) { return max(Plan::level(plan_at(i)), 0); },
-        [&](int i) {
-          auto const slot = static_cast<std::uint32_t>(i);
-          return ExactRow<C>{granule_at(i), ref.k(slot), ref.v(slot)};
-        });
-    BlockPartition<Threads> partition{shared.partition};
-    int const kept = partition.run(
-        all, [&](int i) { return i >= slots || Plan::level(plan_at(i)) >= 0; },
-        [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
-          move_exact(ref, from, to, warp_lane);
-        });
-    __syncthreads();
-    for (int i = thread(); i < all; i += Threads) {
-      ref.plans[granule_at(i)] = 0;
+    if (exact) {
+      // Guests that were frozen before are so still; those that left a pool became so with it.
+      frozen = block_sum(frozen, shared.partition.count);
+    }
+    int const coded = push_codes(rows);
+    if (exact) {
+      int const kept = BlockPartition<Threads>{shared.partition}.run(
+          rows.count,
+          [&](int i) { return i >= slots || Plan::level(ref.plans[rows.granule(i)]) >= 0; },
+          [&](std::uint32_t from, std::uint32_t to, int warp_lane) {
+            move_exact(ref, from, to, warp_lane);
+          });
+      __syncthreads();
+      if (thread() == 0) {
+        lane.slots = kept;
+        lane.guests = 0;
+        lane.frozen += frozen;
+      }
+    } else if (thread() == 0) {
+      lane.thawed += static_cast<std::uint32_t>(coded);
+      lane.moved_in += static_cast<std::uint64_t>(coded) * ref.geometry->granule_bytes();
+    }
+    for (int i = thread(); i < rows.count; i += Threads) {
+      if (exact || rows.target(i) > 0) {
+        ref.plans[rows.granule(i)] = 0;
+      }
     }
     __syncthreads();
-    if (thread() == 0) {
-      lane.slots = kept;
-      lane.guests = 0;
-      lane.frozen += frozen;
-    }
   }
 
+ public:
   /// @brief Codes rows at the end of the pools, half a warp each. Where the pool of pages is empty
   /// they freeze: the tier has them.
-  /// @param rows how many are looked at
-  /// @param target target(i): level to which the i-th goes, or 0
-  /// @param source source(i): its granule and exact rows
+  /// @param rows as LeavingRows: `count`, and of each target() and source()
   /// @return how many were coded
-  template <class Target, class Source>
-  __device__ int push_codes(int rows, Target const& target, Source const& source) const {
+  template <class Rows>
+  __device__ int push_codes(Rows const& rows) const {
     if (thread() < most_levels) {
       shared.added[thread()] = 0;
       shared.listed[thread()] = 0;  // compilers load it with its neighbours
     }
     __syncthreads();
-    for (int i = thread(); i < rows; i += Threads) {
-      if (int const level = target(i); level > 0) {
+    for (int i = thread(); i < rows.count; i += Threads) {
+      if (int const level = rows.target(i); level > 0) {
         atomicAdd(&shared.added[level - 1], 1);
       }
     }
@@ -204,10 +220,10 @@ struct SettleLane {
     if (shared.placed == 0) {
       return 0;
     }
-    for (int begin = 0; begin < rows; begin += Threads) {
-      list_codes(begin, rows, target);
+    for (int begin = 0; begin < rows.count; begin += Threads) {
+      list_codes(rows, begin);
       for (int level = 0; level < C::levels; ++level) {
-        encode_listed(level, begin, source);
+        encode_listed(rows, begin, level);
       }
       __syncthreads();
       if (thread() < C::levels) {
@@ -228,14 +244,14 @@ struct SettleLane {
 
  private:
   /// Lists those of the next rows that are coded, by level.
-  template <class Target>
-  __device__ void list_codes(int begin, int rows, Target const& target) const {
+  template <class Rows>
+  __device__ void list_codes(Rows const& rows, int begin) const {
     if (thread() < most_levels) {
       shared.listed[thread()] = 0;
     }
     __syncthreads();
     int const i = begin + thread();
-    int const level = i < rows ? target(i) - 1 : -1;
+    int const level = i < rows.count ? rows.target(i) - 1 : -1;
     if (level >= 0) {
       shared.list[level][atomicAdd(&shared.listed[level], 1)] =
           static_cast<std::uint16_t>(thread());
@@ -244,8 +260,8 @@ struct SettleLane {
   }
 
   /// Codes the listed rows of a level behind those that its pool has.
-  template <class Source>
-  __device__ void encode_listed(int level, int begin, Source const& source) const {
+  template <class Rows>
+  __device__ void encode_listed(Rows const& rows, int begin, int level) const {
     int const count = shared.listed[level];
     int const half = thread() % 32 / 16;
     for (int pair = thread() / 32 * 2; pair < count; pair += Threads / 32 * 2) {
@@ -253,7 +269,7 @@ struct SettleLane {
       bool const own = pair + half == at;
       auto const slot =
           static_cast<std::uint32_t>(ref.lane->codes[level] + shared.added[level] + at);
-      auto const row = source(begin + shared.list[level][at]);
+      auto const row = rows.source(static_cast<int>(begin + shared.list[level][at]));
       RowCoder<C, Threads>::encode(shared.coder, ref, level, slot, row, own);
       if (own && thread() % 16 == 0) {
         CodeSlot<C> const code = ref.code(level, slot);

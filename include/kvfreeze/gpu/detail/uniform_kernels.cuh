@@ -148,15 +148,20 @@ struct UniformLane {
     __syncthreads();
   }
 
+  /// Listed rows, as SettleLane codes them.
+  struct ListedRows {
+    LaneRef<C> const& ref;
+    std::uint32_t const* list;
+    int count;
+
+    [[nodiscard]] __device__ int target(int) const { return 1; }
+
+    [[nodiscard]] __device__ ExactRow<C> source(int i) const { return stored_row(ref, list[i]); }
+  };
+
   /// The listed rows are coded as the tier has them.
   __device__ void code(int count) const {
-    int const coded = settle().push_codes(
-        count, [](int) { return 1; },
-        [&](int i) {
-          std::uint32_t const granule = list[i];
-          auto const* const k = reinterpret_cast<typename C::Value const*>(ref.stored(granule));
-          return ExactRow<C>{granule, k, k + ref.geometry->row_elements};
-        });
+    int const coded = settle().push_codes(ListedRows{ref, list, count});
     if (thread() == 0) {
       count_moved(coded);
       ref.lane->deferred += static_cast<std::uint32_t>(count - coded);
