@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <gpu/capped.cuh>
 #include <gpu/rows_twins.cuh>
+#include <vector>
 
 namespace {
 
@@ -38,6 +39,19 @@ TEST_CASE("Recoveries force the same rows on both sides", "[cache]") {
 TEST_CASE("Lanes of exact and frozen rows share steps, come and go", "[cache]") {
   auto twins = twins_of<Half, MassScorer>(small, limits_of(256, 3), busy(), impatient());
   come_and_go(twins);
+}
+
+TEST_CASE("A batch of fewer lanes has more blocks for each", "[cache]") {
+  Shape const many{.layers = 1, .query_heads = 24, .kv_heads = 24, .head_dim = 8};
+  auto twins = twins_of<Half, MassScorer>(many, limits_of(96, 6), busy(), calm());
+  std::vector<std::size_t> batch;
+  for (unsigned seed = 41; seed < 46; ++seed) {  // one less than there may be
+    batch.push_back(twins.open(seed));
+  }
+  for (int i = 0; i < 80; ++i) {
+    twins.step(i < 75 ? std::vector<std::size_t>{batch.front()} : batch);
+  }
+  CHECK(twins.rows(batch.front()).frozen > 0);
 }
 
 TEST_CASE("Groups of one and of four query heads, other elements", "[cache]") {

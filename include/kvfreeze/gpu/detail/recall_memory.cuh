@@ -33,9 +33,7 @@ class RecallMemory {
         demands_(lanes_ * levels_.size()),
         histograms_(lanes_),
         entropies_(C::needs_entropy ? lanes_of(g) : 0),
-        mass_workspace_(C::recalls || C::notes_masses
-                            ? softmax_masses_workspace_bytes(masses(lanes_of(g)))
-                            : 0),
+        mass_workspace_(makes_masses ? mass_bytes() : 0),
         workspace_(C::recalls ? recall_workspace_bytes(batch(lanes_)) : 0),
         barriers_(makes_masses ? lanes_of(g) : 0) {
     if constexpr (makes_masses) {
@@ -126,6 +124,16 @@ class RecallMemory {
 
   static std::size_t lanes_of(Geometry const& g) noexcept {
     return static_cast<std::size_t>(g.lanes_per_layer) * static_cast<std::size_t>(g.max_sequences);
+  }
+
+  /// Fewer lanes have more blocks each, and may need more than all of them.
+  [[nodiscard]] std::size_t mass_bytes() const {
+    auto const step = static_cast<std::size_t>(geometry_.lanes_per_layer);
+    std::size_t most = 0;
+    for (std::size_t lanes = step; lanes <= lanes_of(geometry_); lanes += step) {
+      most = std::max(most, softmax_masses_workspace_bytes(masses(lanes)));
+    }
+    return most;
   }
 
   Geometry geometry_;
