@@ -100,8 +100,8 @@ TEST_CASE("partial() refuses spans of the wrong size", "[cache][compact][bad inp
 TEMPLATE_TEST_CASE("a cap below the digests' own size", "[cache][compact][bad input]",
                    presets::KvFreeze<>, presets::UniformQuantised<2>) {
   int const tokens = kvfreeze_test::short_tests() ? 800 : 2000;
-  std::size_t const digests =
-      4 * (tokens / 64) * detail::digest_t<typename TestType::scorer_type>::bytes(16);
+  std::size_t const digests = static_cast<std::size_t>(4 * (tokens / 64)) *
+                              detail::digest_t<typename TestType::scorer_type>::bytes(16);
   REQUIRE(digests > static_cast<std::size_t>(10 * tokens));
   Limits limits{.max_tokens = tokens, .max_sequences = 1, .resident_bytes = digests - 1};
   std::size_t least = 0;
@@ -135,11 +135,11 @@ TEMPLATE_TEST_CASE("a cap below the digests' own size", "[cache][compact][bad in
 
 TEST_CASE("a lane of the ladder has as many query heads as the model", "[cache][compact]") {
   constexpr Shape many{.layers = 1, .query_heads = 768, .kv_heads = 12, .head_dim = 8};
-  using Cache = KvFreezeCache<Layout<Half, 1, Grouping::layer, LadderRows>,
-                              InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, HostTier,
-                              NeverTrigger>;
-  Cache cache(many, {.max_tokens = 256, .window = 8}, {}, {.stay = 1, .every = 1, .dense = false});
-  kvfreeze_test::CheckedSequence<Cache> sequence(cache, 9);
+  using Ladder = KvFreezeCache<Layout<Half, 1, Grouping::layer, LadderRows>,
+                               InstantMassScorer<NestedKeyCodes<1, 5>>, LadderScheduler<>, HostTier,
+                               NeverTrigger>;
+  Ladder cache(many, {.max_tokens = 256, .window = 8}, {}, {.stay = 1, .every = 1, .dense = false});
+  kvfreeze_test::CheckedSequence<Ladder> sequence(cache, 9);
   sequence.attend(kvfreeze_test::short_tests() ? 80 : 140);
   for (int i = 0; i < (kvfreeze_test::short_tests() ? 3 : 8); ++i) {
     sequence.attend(1);

@@ -124,10 +124,10 @@ TEST_CASE("recovery keeps to the transfer budget and goes on until it is done",
   Limits limits = small_limits();
   std::size_t const row = 2 * 16 * sizeof(std::uint16_t);
   limits.transfer_bytes = 4 * 3 * row;  // three rows for each lane and step
-  using Cache = Sleeping<Statistics<HostTier>>;
-  Cache cache(two_heads, limits, {}, {.softness = 0.02F, .threshold = 1e9F}, {},
-              {.step = 60, .level = Recovery::full});
-  kvfreeze_test::CheckedSequence<Cache> sequence(cache, 3);
+  using Counted = Sleeping<Statistics<HostTier>>;
+  Counted cache(two_heads, limits, {}, {.softness = 0.02F, .threshold = 1e9F}, {},
+                {.step = 60, .level = Recovery::full});
+  kvfreeze_test::CheckedSequence<Counted> sequence(cache, 3);
   for (int i = 0; i < 59; ++i) {
     sequence.attend(1);
   }
@@ -194,10 +194,10 @@ TEST_CASE("RR again goes back further, without a checkpoint by tokens", "[cache]
     }
   };
 
-  using Cache = KvFreezeCache<Layout<Half, 4>, MeanAbsDotScorer<BoxDigest<>>,
+  using Boxes = KvFreezeCache<Layout<Half, 4>, MeanAbsDotScorer<BoxDigest<>>,
                               SublinearScheduler<Thaw::lazy>, HostTier, Twice>;
-  Cache cache(two_heads, small_limits(), {}, {.softness = 0.5F, .threshold = 1e9F}, HostTier(), {});
-  kvfreeze_test::CheckedSequence<Cache> sequence(cache, 3);
+  Boxes cache(two_heads, small_limits(), {}, {.softness = 0.5F, .threshold = 1e9F}, HostTier(), {});
+  kvfreeze_test::CheckedSequence<Boxes> sequence(cache, 3);
   sequence.attend(40);  // the checkpoint of step 0
   for (int i = 1; i < 19; ++i) {
     sequence.attend(1);
