@@ -186,16 +186,17 @@ std::uint64_t random_operations(typename Cache::scheduler_type const& scheduler,
   return absent;
 }
 
-/// @brief The runs of one composition, under every pressure. Short tests end with the first seed
-/// that freezes a row.
+/// @brief The runs of one composition, under every pressure. Short tests do less, and end with the
+/// first seed that freezes a row.
 template <class Cache>
 void random_operations(typename Cache::scheduler_type const& scheduler = {},
                        typename Cache::trigger_type const& trigger = {}) {
+  int const operations = short_tests() ? 40 : 60;
   std::uint64_t absent = 0;
   for (std::uint64_t seed = 1; seed <= 3 && !(short_tests() && absent > 0); ++seed) {
     for (Pressure const pressure :
          {Pressure::none, Pressure::cap, Pressure::transfer, Pressure::both}) {
-      absent += random_operations<Cache>(scheduler, trigger, pressure, seed, 60);
+      absent += random_operations<Cache>(scheduler, trigger, pressure, seed, operations);
     }
   }
   using Scheduler = typename Cache::scheduler_type;
