@@ -12,8 +12,27 @@ namespace kvfreeze::gpu::detail {
 
 inline constexpr int most_scan_threads = 256;
 
-/// Pairs of heads that a scan works on together.
-constexpr int scan_pairs(int heads) { return heads <= 2 ? 1 : heads <= 4 ? 2 : 4; }
+/// Pairs of heads that a scan works on together: of a KV head's, or of the most that C's layout
+/// says there are, so that a kernel has one scan.
+template <class C>
+KVFREEZE_HD constexpr int scanned_pairs(int heads) {
+  int const most = C::max_group == 0 ? heads : C::max_group;
+  return most <= 2 ? 1 : most <= 4 ? 2 : 4;
+}
+
+/// Calls f.template operator()<scanned_pairs<C>(heads)>().
+template <class C, class F>
+__device__ __forceinline__ void with_scanned_pairs(int heads, F const& f) {
+  if constexpr (C::max_group > 0) {
+    f.template operator()<scanned_pairs<C>(C::max_group)>();
+  } else if (heads <= 2) {
+    f.template operator()<1>();
+  } else if (heads <= 4) {
+    f.template operator()<2>();
+  } else {
+    f.template operator()<4>();
+  }
+}
 
 /// @brief Scans groups of a lane by a block, a warp a group at a time: every `step`th from the
 /// warp's `first` one on, below `end`, of which a caller in need of registers has shared memory.

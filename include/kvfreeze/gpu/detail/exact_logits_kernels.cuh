@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/gpu/detail/exact_rows.cuh>
+#include <kvfreeze/gpu/detail/logit_tiles.cuh>
 #include <kvfreeze/gpu/detail/tile_loop.cuh>
 #include <kvfreeze/gpu/detail/tile_walk.cuh>
 
@@ -14,6 +15,7 @@ struct LogitArguments {
   int group = 1;        ///< query heads of a lane
   int heads = 1;        ///< of a pass, at most
   int head_groups = 1;  ///< warps that share tiles: 1, 2, 4 or 8
+  int passes = 1;       ///< that a block makes, where all of them are its own
   int dim = 0;
   float octaves = 1.0F;
   float const* q = nullptr;  ///< [lanes][group][dim]
@@ -69,6 +71,26 @@ __device__ void store_logits(Lane const& lane, LogitArguments const& a, Attentio
           note(place.heads.first + head, logit[0]);
         }
       });
+}
+
+/// @brief Calls f(warp, begin, end) for each pass over the tiles of a lane's exact rows that are
+/// the block's among those that work on the lane. By its threads that have a part in them.
+template <class Tiles, class F>
+__device__ __forceinline__ void for_each_pass(LogitArguments const& a, LanePlace const& place,
+                                              std::uint32_t rows, F const& f) {
+  std::uint32_t const tiles = logit_tiles<Tiles>(rows);
+  auto const blocks = static_cast<std::uint32_t>(place.blocks);
+  auto const block = static_cast<std::uint32_t>(place.block);
+  TileCuts const cuts{blocks, tiles / blocks, tiles % blocks};
+  std::uint32_t const begin = cuts.begin(block);
+  std::uint32_t const end = cuts.begin(block + 1);
+  if (warp_index() >= Tiles::Sizes::warps || begin == end) {
+    return;
+  }
+#pragma unroll 1
+  for (int pass = 0; pass < a.passes; ++pass) {
+    f(AttentionWarp(a.group, a.heads, a.head_groups, pass), begin, end);
+  }
 }
 
 /// @brief Logits of all exact rows. Blocks, warps and teams as in decode_attention_kernel.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kvfreeze/gpu/detail/device_atomics.cuh>
+#include <kvfreeze/gpu/detail/logit_tiles.cuh>
 
 #include <cstdint>
 
@@ -76,5 +77,10 @@ struct LaneBarrier {
   /// What a block counts for: all together turn the highest bit over.
   [[nodiscard]] __device__ std::uint32_t share() const { return first ? turn - (blocks - 1) : 1U; }
 };
+
+/// @param barriers [lanes]
+__device__ inline LaneBarrier lane_barrier(std::uint32_t* barriers, LanePlace const& place) {
+  return {barriers + place.lane, static_cast<std::uint32_t>(place.blocks), place.block == 0};
+}
 
 }  // namespace kvfreeze::gpu::detail

@@ -5,7 +5,7 @@
 
 #include <kvfreeze/gpu/detail/cooperative_launch.cuh>
 #include <kvfreeze/gpu/detail/digest_shape.cuh>
-#include <kvfreeze/gpu/detail/launch_attention.cuh>
+#include <kvfreeze/gpu/detail/launch_logits.cuh>
 #include <kvfreeze/gpu/detail/rank_kernel.cuh>
 
 #include <cuda/stream_ref>
@@ -44,19 +44,13 @@ template <class C>
 void launch_rank(RankLadder<C> const& ladder, MassPlan const& masses, std::uint32_t* barriers,
                  std::uint32_t* span_masses, RankGrid const& grid, ::cuda::stream_ref stream) {
   Geometry const& g = ladder.geometry;
-  RankArguments<C> arguments{ladder, masses, {}, 1, barriers, span_masses};
-  arguments.exact.group = g.group;
-  arguments.exact.dim = g.head_dim;
-  arguments.exact.q = ladder.step.queries;
+  RankArguments<C> arguments{ladder, masses, {}, barriers, span_masses};
   // Where lanes have a block each, blocks wait for nobody and need not all be resident.
   auto const lanes = static_cast<unsigned>(ladder.step.lanes);
   unsigned const blocks = std::max(std::min(grid.resident, lanes * most_rank_blocks), lanes);
   with_slot_dim<C::max_head_dim>(g.head_dim, [&](auto dim) {
-    using Sizes = typename LogitTiles<typename LayerStep<C>::Lane, dim()>::Sizes;
-    AttentionGrid const heads = share_heads<Sizes>(g.group);
-    arguments.exact.heads = heads.heads;
-    arguments.exact.head_groups = heads.head_groups;
-    arguments.passes = static_cast<int>(heads.passes);
+    using Tiles = LogitTiles<typename LayerStep<C>::Lane, dim()>;
+    arguments.exact = logit_arguments<Tiles>(g, ladder.step.queries);
     launch_blocks(rank_kernel<C, dim()>, "rank_kernel", blocks, rank_threads, grid.shared_bytes,
                   blocks > lanes, stream, arguments);
   });

@@ -11,6 +11,7 @@
 #include <kvfreeze/gpu/detail/force_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/hide_rows_kernel.cuh>
 #include <kvfreeze/gpu/detail/lane_entropy.cuh>
+#include <kvfreeze/gpu/detail/launch_logits.cuh>
 #include <kvfreeze/gpu/detail/launch_step.cuh>
 #include <kvfreeze/gpu/detail/layer_parts.cuh>
 #include <kvfreeze/gpu/detail/note_masses_kernel.cuh>
@@ -56,16 +57,10 @@ void launch_recall(CacheStorage<C>& memory, typename C::Scheduler const& schedul
       .rest = RecallWorkspace(batch, recall.workspace().data()).rest,
       .max_granules = batch.max_granules,
       .thaws = thaws};
-  rows.exact.group = g.group;
-  rows.exact.dim = g.head_dim;
-  rows.exact.q = source.step.queries;
   dim3 const grid = recall.mass_grid(lanes);
   with_slot_dim<C::max_head_dim>(g.head_dim, [&](auto dim) {
-    using Sizes = typename LogitTiles<typename LayerStep<C>::Lane, dim()>::Sizes;
-    AttentionGrid const heads = share_heads<Sizes>(g.group);
-    rows.exact.heads = heads.heads;
-    rows.exact.head_groups = heads.head_groups;
-    rows.passes = static_cast<int>(heads.passes);
+    using Tiles = LogitTiles<typename LayerStep<C>::Lane, dim()>;
+    rows.exact = logit_arguments<Tiles>(g, source.step.queries);
     launch_blocks(recall_rows_kernel<C, dim()>, "recall_rows_kernel", grid, rank_threads,
                   recall_shared_bytes<C, dim()>(g), grid.x > 1, stream, rows);
   });
@@ -81,9 +76,10 @@ void launch_note_masses(CacheStorage<C>& memory, LayerStep<C> const& s, ::cuda::
   MassResults const asked{{}, {}, {}, {}, recall.entropies(lanes)};
   MassPlan const plan =
       mass_plan(masses, asked, MassWorkspace(masses, recall.mass_workspace().data()));
-  launch_blocks(note_masses_kernel<C>, "note_masses_kernel", recall.mass_grid(lanes), rank_threads,
-                recall.scale_bytes(), recall.mass_grid(lanes).x > 1, stream,
-                AttendedRows<C>{g, memory.view(), s}, plan, memory.scorer(), recall.barriers());
+  dim3 const grid = recall.mass_grid(lanes);
+  launch_blocks(note_masses_kernel<C>, "note_masses_kernel", grid, rank_threads,
+                recall.scale_bytes(), grid.x > 1, stream, AttendedRows<C>{g, memory.view(), s},
+                plan, memory.scorer(), recall.barriers());
 }
 
 /// @brief Exact rows are told to scorers that remember them, where no logits are asked for.

@@ -29,8 +29,7 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   if (place.block >= place.blocks) {
     return;
   }
-  LaneBarrier const barrier{barriers + work, static_cast<std::uint32_t>(place.blocks),
-                            place.block == 0};
+  LaneBarrier const barrier = lane_barrier(barriers, place);
   find_largest(tiles, plan, place, storage);
   barrier.meet();
   sum_weights(tiles, plan, place, storage);

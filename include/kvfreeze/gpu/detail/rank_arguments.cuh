@@ -21,7 +21,6 @@ struct RankArguments {
   RankLadder<C> ladder;
   MassPlan masses;
   LogitArguments exact;
-  int passes = 1;                     ///< over the exact rows
   std::uint32_t* barriers = nullptr;  ///< [work lane]
   /// [work lane][step.digest_rows / C::span], where rows share verdicts
   std::uint32_t* span_masses = nullptr;

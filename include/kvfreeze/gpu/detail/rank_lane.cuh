@@ -20,15 +20,10 @@ class RankLane {
   using Digest = typename C::Digest;
   using Tiles = LogitTiles<typename LayerStep<C>::Lane, Dim>;
 
-  /// Pairs of heads that a scan has at once.
-
-  /// The same, where the layout says how many heads there are; or 0.
-  static constexpr int known_pairs = C::max_group == 0 ? 0 : gpu::detail::scan_pairs(C::max_group);
-
  public:
   /// Shared memory of a block beside RankStorage, in bytes.
   static constexpr std::size_t shared_bytes(int heads, int dim) {
-    int const pairs = known_pairs > 0 ? known_pairs : gpu::detail::scan_pairs(heads);
+    int const pairs = scanned_pairs<C>(heads);
     std::size_t const scan = pairs == 1   ? scan_bytes<1>(dim)
                              : pairs == 2 ? scan_bytes<2>(dim)
                                           : scan_bytes<4>(dim);
@@ -89,10 +84,7 @@ class RankLane {
   }
 
  private:
-  [[nodiscard]] __device__ LaneBarrier barrier() const {
-    return {a_.barriers + place_.lane, static_cast<std::uint32_t>(place_.blocks),
-            place_.block == 0};
-  }
+  [[nodiscard]] __device__ LaneBarrier barrier() const { return lane_barrier(a_.barriers, place_); }
 
   __device__ void arrive() const {
     std::uint32_t const arrived = barrier().arrive();
@@ -177,15 +169,7 @@ class RankLane {
       if (kv_head > 0) {
         __syncthreads();  // all are done with the queries of the one before
       }
-      if constexpr (known_pairs > 0) {
-        scan_pairs<known_pairs>(kv_head);
-      } else if (a_.exact.group <= 2) {
-        scan_pairs<1>(kv_head);
-      } else if (a_.exact.group <= 4) {
-        scan_pairs<2>(kv_head);
-      } else {
-        scan_pairs<4>(kv_head);
-      }
+      with_scanned_pairs<C>(a_.exact.group, [&]<int Pairs>() { scan_pairs<Pairs>(kv_head); });
     }
   }
 
@@ -232,29 +216,20 @@ class RankLane {
 
   __device__ __forceinline__ void exact_logits(int kv_head) const {
     std::uint32_t const rows = step_.ranked_rows[numbered(kv_head)];
-    std::uint32_t const tiles = logit_tiles<Tiles>(rows);
-    auto const blocks = static_cast<std::uint32_t>(place_.blocks);
-    auto const block = static_cast<std::uint32_t>(place_.block);
-    TileCuts const cuts{blocks, tiles / blocks, tiles % blocks};
-    std::uint32_t const begin = cuts.begin(block);
-    std::uint32_t const end = cuts.begin(block + 1);
-    if (warp_index() >= Tiles::Sizes::warps || begin == end) {
-      return;
-    }
     float const* const q = a_.exact.q + static_cast<std::size_t>(numbered(kv_head)) *
                                             static_cast<std::size_t>(a_.exact.group * a_.exact.dim);
     int const before = kv_head * a_.exact.group;
     LogitArguments arguments = a_.exact;
     arguments.octaves = 1.0F;  // as the queries are already
-#pragma unroll 1
-    for (int pass = 0; pass < a_.passes; ++pass) {
-      AttentionWarp const warp(a_.exact.group, a_.exact.heads, a_.exact.head_groups, pass);
-      float largest = minus_infinity();
-      store_logits<Tiles>(s_.attention, arguments, warp, q, memory_, begin, end, rows,
-                          [&](unsigned, float logit) { largest = fmaxf(largest, logit); });
-      s_.scanned.largest.note(
-          before + static_cast<int>(warp.heads.first + warp_thread() % warp_heads), largest);
-    }
+    for_each_pass<Tiles>(
+        a_.exact, place_, rows,
+        [&](AttentionWarp const& warp, std::uint32_t begin, std::uint32_t end) {
+          float largest = minus_infinity();
+          store_logits<Tiles>(s_.attention, arguments, warp, q, memory_, begin, end, rows,
+                              [&](unsigned, float logit) { largest = fmaxf(largest, logit); });
+          s_.scanned.largest.note(
+              before + static_cast<int>(warp.heads.first + warp_thread() % warp_heads), largest);
+        });
   }
 
   /// The block's largest logits, for all of the lane's; and an empty histogram.

@@ -21,9 +21,6 @@ class RecallLogits {
   using Digest = typename C::Digest;
   using Tiles = LogitTiles<typename LayerStep<C>::Lane, Dim>;
 
-  /// Heads of a scan's pass in pairs; 0 where the compiler does not know their number.
-  static constexpr int known_pairs = C::max_group == 0 ? 0 : scan_pairs(C::max_group);
-
  public:
   /// What the block keeps in shared memory.
   struct Storage {
@@ -33,14 +30,13 @@ class RecallLogits {
 
   /// Shared memory of a block beside, in bytes.
   static constexpr std::size_t shared_bytes(int group, int dim) {
-    int const pairs = known_pairs > 0 ? known_pairs : scan_pairs(group);
-    std::size_t const scan = digest_scan_bytes<Digest>(rank_warps, pairs, dim);
+    std::size_t const scan = digest_scan_bytes<Digest>(rank_warps, scanned_pairs<C>(group), dim);
     return scan > Tiles::Sizes::ring_bytes ? scan : Tiles::Sizes::ring_bytes;
   }
 
-  __device__ RecallLogits(LayerStep<C> const& step, LogitArguments const& arguments, int passes,
+  __device__ RecallLogits(LayerStep<C> const& step, LogitArguments const& arguments,
                           LanePlace const& place, Storage& storage, std::byte* memory)
-      : step_(step), a_(arguments), passes_(passes), place_(place), s_(storage), memory_(memory) {}
+      : step_(step), a_(arguments), place_(place), s_(storage), memory_(memory) {}
 
   /// By all threads.
   __device__ void run() const {
@@ -54,15 +50,7 @@ class RecallLogits {
         s_.tail = step_.tails[numbered];
       }
       __syncthreads();
-      if constexpr (known_pairs > 0) {
-        scan<known_pairs>();
-      } else if (a_.group <= 2) {
-        scan<1>();
-      } else if (a_.group <= 4) {
-        scan<2>();
-      } else {
-        scan<4>();
-      }
+      with_scanned_pairs<C>(a_.group, [&]<int Pairs>() { scan<Pairs>(); });
       __syncthreads();
       tail(numbered);
     }
@@ -80,27 +68,16 @@ class RecallLogits {
 
   __device__ __forceinline__ void tail(int numbered) const {
     std::uint32_t const rows = step_.ranked_rows[numbered];
-    std::uint32_t const tiles = logit_tiles<Tiles>(rows);
-    auto const blocks = static_cast<std::uint32_t>(place_.blocks);
-    auto const block = static_cast<std::uint32_t>(place_.block);
-    TileCuts const cuts{blocks, tiles / blocks, tiles % blocks};
-    std::uint32_t const begin = cuts.begin(block);
-    std::uint32_t const end = cuts.begin(block + 1);
-    if (warp_index() >= Tiles::Sizes::warps || begin == end) {
-      return;
-    }
     float const* const q =
         a_.q + static_cast<std::size_t>(numbered) * static_cast<std::size_t>(a_.group * a_.dim);
-#pragma unroll 1
-    for (int pass = 0; pass < passes_; ++pass) {
-      AttentionWarp const warp(a_.group, a_.heads, a_.head_groups, pass);
-      store_logits<Tiles>(s_.tail, a_, warp, q, memory_, begin, end, rows, NoLogitNote{});
-    }
+    for_each_pass<Tiles>(
+        a_, place_, rows, [&](AttentionWarp const& warp, std::uint32_t begin, std::uint32_t end) {
+          store_logits<Tiles>(s_.tail, a_, warp, q, memory_, begin, end, rows, NoLogitNote{});
+        });
   }
 
   LayerStep<C> const& step_;
   LogitArguments const& a_;
-  int passes_;
   LanePlace const& place_;
   Storage& s_;
   std::byte* memory_;

@@ -40,6 +40,8 @@ class RecallMemory {
       check(cudaMemset(barriers_.data(), 0, barriers_.size_bytes()), "cudaMemset");
     }
     if constexpr (C::recalls) {
+      // Descriptions are copied whole, padding included.
+      check(cudaMemset(tails_.data(), 0, tails_.size_bytes()), "cudaMemset");
       resident_ = with_slot_dim<C::max_head_dim>(g.head_dim, [&](auto dim) {
         return resident_blocks(recall_rows_kernel<C, dim()>, "recall_rows_kernel", rank_threads,
                                recall_shared_bytes<C, dim()>(g));
@@ -47,9 +49,6 @@ class RecallMemory {
     } else if constexpr (C::notes_masses) {
       resident_ =
           resident_blocks(note_masses_kernel<C>, "note_masses_kernel", rank_threads, scale_bytes());
-    }
-    if constexpr (C::recalls) {  // descriptions are copied whole, padding included
-      check(cudaMemset(tails_.data(), 0, tails_.size_bytes()), "cudaMemset");
     }
     if (g.by_demand) {
       check(cudaMemcpy(levels_.data(), g.levels, levels_.size_bytes(), cudaMemcpyHostToDevice),

@@ -8,9 +8,9 @@
 #include <kvfreeze/gpu/detail/histogram_kernels.cuh>
 #include <kvfreeze/gpu/detail/lane_barrier.cuh>
 #include <kvfreeze/gpu/detail/lane_masses.cuh>
+#include <kvfreeze/gpu/detail/recall_chunks.cuh>
 #include <kvfreeze/gpu/detail/recall_lanes.cuh>
 #include <kvfreeze/gpu/detail/recall_logits.cuh>
-#include <kvfreeze/gpu/detail/select_kernels.cuh>
 #include <kvfreeze/gpu/detail/thaw_kernel.cuh>
 
 #include <algorithm>
@@ -24,7 +24,6 @@ template <class C>
 struct RecallRows {
   RecallLanes<C> lanes;
   LogitArguments exact;
-  int passes = 1;  ///< over the rows that no digest holds
   int hidden = 0;  ///< newest rows that the query does not see: it is one of a chunk's
   MassPlan masses;
   DecideRecall<typename C::Scheduler, RecallLanes<C>> decide;
@@ -70,9 +69,8 @@ __global__ __attribute__((visibility("hidden"))) __launch_bounds__(
   if (place.block >= place.blocks) {
     return;
   }
-  LaneBarrier const barrier{a.barriers + work, static_cast<std::uint32_t>(place.blocks),
-                            place.block == 0};
-  RecallLogits<C, Dim>(a.lanes.step, a.exact, a.passes, place, logits, recall_memory).run();
+  LaneBarrier const barrier = lane_barrier(a.barriers, place);
+  RecallLogits<C, Dim>(a.lanes.step, a.exact, place, logits, recall_memory).run();
   barrier.meet();
   if (a.hidden > 0) {
     if (place.block == 0) {

@@ -269,7 +269,7 @@ struct SettleLane {
       bool const own = pair + half == at;
       auto const slot =
           static_cast<std::uint32_t>(ref.lane->codes[level] + shared.added[level] + at);
-      auto const row = rows.source(static_cast<int>(begin + shared.list[level][at]));
+      auto const row = rows.source(begin + shared.list[level][at]);
       RowCoder<C, Threads>::encode(shared.coder, ref, level, slot, row, own);
       if (own && thread() % 16 == 0) {
         CodeSlot<C> const code = ref.code(level, slot);
